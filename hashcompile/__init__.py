@@ -1,0 +1,1 @@
+"""hashcompile: compile a trained PyTorch model to a small, fast, verified artifact."""
