@@ -1,0 +1,64 @@
+# Everything lives in .venv: `make demo` and `make test` need Python 3.11, make and a C++ compiler, no more.
+# CMake and Ninja come from PyPI while the kernels are built, where the machine has none.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+# PyPI's torch for Linux is the CUDA build, gigabytes; this index has the CPU build of the same release.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+RUNTIME_SOURCES := $(shell find runtime -type f -not -path '*/build/*' -not -name '*.pyc')
+
+.PHONY: help demo test test-all bench lint format clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: $(VENV)/installed ## train a small CNN, compile it to 4 bits, print what changed
+	$(BIN)/hashcompile demo
+
+test: $(VENV)/installed ## the tests that take seconds each
+	$(BIN)/pytest -m "not slow"
+
+test-all: $(VENV)/installed ## the slow ones too
+	$(BIN)/pytest
+
+bench: $(VENV)/benchmarks ## real models against other runtimes; tables and JSON under out/
+	$(BIN)/python benchmarks/models.py
+
+lint: $(VENV)/installed ## ruff, and mypy on the package as it is installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf build/types && mkdir -p build/types
+	cp -R hashcompile build/types/ && cp -R passes build/types/hashcompile/
+	MYPYPATH=build/types $(BIN)/mypy
+
+format: $(VENV)/installed ## let ruff settle the layout
+	$(BIN)/ruff format .
+
+clean: ## remove the environment and everything built
+	rm -rf $(VENV) build out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# Each stamp is newer than what it was made from, so a second `make test` starts testing at once.
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Best effort: where this index cannot be reached, the next step finds the pinned release on its own.
+$(VENV)/torch: constraints.txt | $(VENV)/bin/python
+	-$(PIP) --no-deps --retries 0 --timeout 15 --index-url $(TORCH_INDEX) torch
+	@touch $@
+
+# The kernels are compiled here, as a user's `pip install` would; the old ones are replaced as a whole.
+$(VENV)/runtime: $(RUNTIME_SOURCES) constraints.txt | $(VENV)/bin/python
+	$(PIP) ./runtime
+	@touch $@
+
+$(VENV)/installed: $(VENV)/torch $(VENV)/runtime pyproject.toml
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/benchmarks: $(VENV)/installed
+	$(PIP) --editable '.[dev,bench]'
+	@touch $@
