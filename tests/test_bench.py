@@ -1,0 +1,141 @@
+"""Measuring: every number is there and in its unit, names are checked, and a bad file is one clear error."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from hashcompile import bench as benching
+from hashcompile.bench import Contender, Settings, bench, contenders, read_onnx
+from hashcompile.core.console import render
+from hashcompile.core.errors import ArtifactError, ConfigError
+
+SIZE = 128
+QUICK = {"runs": 20, "threads": 1}
+
+
+def write_mlp(path: Path, layers: int = 2, kind: int = TensorProto.FLOAT, external: bool = False) -> Path:
+    """x (batch, SIZE) -> `layers` matrix products -> y, as any other tool would write it."""
+    weight = np.eye(SIZE, dtype=helper.tensor_dtype_to_np_dtype(kind))
+    names = ["x", *(f"h{i}" for i in range(1, layers)), "y"]
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", [names[i], "w"], [names[i + 1]]) for i in range(layers)],
+        "mlp",
+        [helper.make_tensor_value_info("x", kind, ["batch", SIZE])],
+        [helper.make_tensor_value_info("y", kind, ["batch", SIZE])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, path, save_as_external_data=external, location="weights.bin", size_threshold=0)
+    return path
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_mlp(tmp_path_factory.mktemp("bench") / "small.onnx")
+
+
+def test_every_number_is_measured(small: Path, tmp_path: Path) -> None:
+    deep = write_mlp(tmp_path / "deep.onnx", layers=200)
+    first, second = bench(contenders([small, deep]), Settings(batch=3, **QUICK))
+    assert [first.file, second.file] == [str(small), str(deep)]
+    assert first.ratio == 1
+    assert second.ratio > 2, "two hundred matrix products take longer than two"
+    for row in (first, second):
+        assert row.runtime == "onnxruntime"
+        assert row.file_bytes == Path(row.file).stat().st_size
+        assert row.runs == 20
+        assert row.inputs == {"x": [3, SIZE]}
+        assert 0 < row.p50_ms <= row.p90_ms <= row.p99_ms < row.load_ms + 1000
+        assert row.load_ms > 0
+        assert row.first_ms > 0
+        assert 10**4 < row.resident_bytes < 10**9
+    text = render(benching.as_table([first, second]))
+    assert "small.onnx" in text
+    assert "1.00" in text
+
+
+def test_external_data_counts(tmp_path: Path) -> None:
+    path = write_mlp(tmp_path / "thin.onnx", external=True)
+    (row,) = bench(contenders([path]), Settings(**QUICK))
+    assert row.file_bytes == path.stat().st_size + (tmp_path / "weights.bin").stat().st_size
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(ArtifactError, match=r"weights\.bin, which is not beside it"):
+        bench(contenders([path]), Settings(**QUICK))
+
+
+@pytest.mark.parametrize("kind", [TensorProto.DOUBLE, TensorProto.INT32], ids=["double", "int32"])
+def test_inputs_are_made_up_for_any_type(tmp_path: Path, kind: int) -> None:
+    (row,) = bench(contenders([write_mlp(tmp_path / "typed.onnx", kind=kind)]), Settings(**QUICK))
+    assert row.p50_ms > 0
+
+
+def test_shapes_come_from_dims_then_batch_then_one(small: Path) -> None:
+    for settings, rows in ((Settings(**QUICK), 1), (Settings(dims={"batch": 5}, batch=2, **QUICK), 5)):
+        assert bench(contenders([small]), settings)[0].inputs == {"x": [rows, SIZE]}
+    (row,) = bench(contenders([small]), Settings(shapes={"x": (7, SIZE)}, **QUICK))
+    assert row.inputs == {"x": [7, SIZE]}
+
+
+def test_own_inputs(small: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "in.npz", x=np.zeros((9, SIZE), np.float32))
+    (row,) = bench(contenders([small]), Settings(inputs=tmp_path / "in.npz", **QUICK))
+    assert row.inputs == {"x": [9, SIZE]}
+    np.savez(tmp_path / "other.npz", y=np.zeros(1))
+    with pytest.raises(ArtifactError, match="no array named x"):
+        bench(contenders([small]), Settings(inputs=tmp_path / "other.npz", **QUICK))
+
+
+def test_a_name_nobody_has_is_an_error(small: Path) -> None:
+    with pytest.raises(ConfigError, match="no dimension is named 'bacth'; there is batch"):
+        bench(contenders([small]), Settings(dims={"bacth": 2}))
+    with pytest.raises(ConfigError, match="no input is named 'z'; there is x"):
+        bench(contenders([small]), Settings(shapes={"z": (1,)}))
+    with pytest.raises(ConfigError, match="threads is 0"):
+        Settings(threads=0)
+
+
+def test_what_onnxruntime_says_reaches_the_user(small: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"small\.onnx: .*[Dd]imensions"):
+        bench(contenders([small]), Settings(shapes={"x": (1, SIZE + 1)}, **QUICK))
+
+
+def test_not_an_onnx_file(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="no such file"):
+        read_onnx(tmp_path / "absent.onnx")
+    for name, content in (("empty", b""), ("text", b"hello, world"), ("noise", bytes(range(256)))):
+        path = tmp_path / f"{name}.onnx"
+        path.write_bytes(content)
+        with pytest.raises(ArtifactError, match=f"{name}.onnx: not an ONNX file"):
+            read_onnx(path)
+    whole = write_mlp(tmp_path / "whole.onnx").read_bytes()
+    (tmp_path / "cut.onnx").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ArtifactError, match=r"cut\.onnx: not an ONNX file, or cut short"):
+        read_onnx(tmp_path / "cut.onnx")
+
+
+def test_a_dead_worker_is_an_error(small: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    suicidal = tmp_path / "worker.py"
+    suicidal.write_text("import os; os._exit(9)")
+    monkeypatch.setattr(benching, "WORKER", suicidal)
+    with pytest.raises(ArtifactError, match="the process that ran it died"):
+        bench([Contender(small, library=False)], Settings(**QUICK))
+
+
+def test_worker_needs_no_torch(small: Path) -> None:
+    """Resident memory would be PyTorch's, not the model's."""
+    request = {"files": [str(small)], "library": False, "threads": 1, "batch": 1}
+    request |= {"dims": {}, "shapes": {}, "inputs": None}
+    program = """
+import sys, runpy
+sys.modules["torch"] = None
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+    command = [sys.executable, "-c", program, str(benching.WORKER)]
+    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=True)
+    assert "load_ms" in json.loads(done.stdout)
