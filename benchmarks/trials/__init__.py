@@ -1,0 +1,1 @@
+"""One trial a model: compile it, and claim what came of it."""

@@ -1,0 +1,98 @@
+"""A claim is one measured line: what it was in fp32, what it is now, and whether that keeps the promise."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.table import Table
+
+from hashcompile.core.console import format_bytes, table
+
+FORMATS: dict[str, Callable[[float], str]] = {
+    "%": "{:.2f} %".format,
+    "ms": "{:.3f} ms".format,
+    "bytes": lambda count: format_bytes(round(count)),
+    "": "{:.4f}".format,
+}
+VERDICTS = {True: "pass", False: "MISS", None: ""}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`figure` is what the target bounds; it is written as `form` says."""
+
+    model: str
+    what: str
+    unit: str  # of fp32 and ours: a key of FORMATS
+    fp32: float | None
+    ours: float
+    figure: float
+    form: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def kept(self) -> bool | None:
+        """None where nothing was promised."""
+        if self.at_least is not None:
+            return self.figure >= self.at_least
+        return self.figure <= self.at_most if self.at_most is not None else None
+
+    @property
+    def target(self) -> str:
+        if self.at_least is not None:
+            return ">= " + self.form.format(self.at_least)
+        return "<= " + self.form.format(self.at_most) if self.at_most is not None else ""
+
+
+def accuracy(model: str, what: str, fp32: float, ours: float, may_lose: float) -> Claim:
+    """Percent right; `may_lose` in points."""
+    return Claim(model, what, "%", fp32, ours, ours - fp32, "{:+.2f} points", at_least=-may_lose)
+
+
+def size(model: str, what: str, fp32: int, ours: int, at_most: float | None = None) -> Claim:
+    """Bytes."""
+    if at_most is not None:
+        return Claim(model, what, "bytes", fp32, ours, ours / 1e6, "{:.2f} MB", at_most=at_most / 1e6)
+    return Claim(model, what, "bytes", fp32, ours, fp32 / max(ours, 1), "{:.1f} x smaller")
+
+
+def as_table(claims: Sequence[Claim]) -> Table:
+    """One line a claim, models one below the other."""
+    rows = []
+    for before, claim in zip([None, *claims], claims, strict=False):
+        write = FORMATS[claim.unit]
+        rows.append(
+            (
+                "" if before and before.model == claim.model else claim.model,
+                claim.what,
+                "" if claim.fp32 is None else write(claim.fp32),
+                write(claim.ours),
+                claim.form.format(claim.figure),
+                claim.target,
+                VERDICTS[claim.kept],
+            )
+        )
+    return table(("model", "what", ">fp32", ">ours", ">figure", ">target", ""), rows)
+
+
+def write_json(path: Path, claims: Sequence[Claim], threads: int) -> None:
+    """The claims, and the machine they hold for."""
+    packages = ("torch", "onnxruntime", "hashcompile")
+    machine = {"cpu": cpu_name(), "cores": os.cpu_count(), "threads": threads}
+    machine |= {name: version(name) for name in packages}
+    lines = [asdict(claim) | {"kept": claim.kept} for claim in claims]
+    path.write_text(json.dumps({"machine": machine, "claims": lines}, indent=1) + "\n")
+
+
+def cpu_name() -> str:
+    """The processor's own name where Linux tells it, else its architecture."""
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
+    return names[0].split(":")[1].strip() if names else platform.machine()

@@ -1,0 +1,46 @@
+"""How all trials are run, and the race between two files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hashcompile.bench import Contender, Result, Settings, bench
+
+from .artifacts import Inputs, stock
+from .claims import Claim, size
+
+
+@dataclass(frozen=True)
+class Setting:
+    threads: int
+    quick: bool  # a tenth of the data, fewer networks: minutes become seconds, and figures become rough
+    folder: Path  # for the files
+
+    def some(self, count: int) -> int:
+        return count // 10 if self.quick else count
+
+    def race(self, fp32: Path, ours: Path, inputs: Inputs) -> list[Result]:
+        """Both files on the same inputs, in turns: [fp32, ours]."""
+        names = [node.name for node in stock(fp32, 1).get_inputs()]
+        values = inputs.values() if isinstance(inputs, dict) else inputs
+        arrays = self.folder / "inputs.npz"
+        np.savez(arrays, **{name: value.numpy() for name, value in zip(names, values, strict=True)})
+        settings = Settings(threads=self.threads, runs=self.some(200), inputs=arrays)
+        return bench([Contender(fp32, library=False), Contender(ours, library=True)], settings)
+
+
+def speed(model: str, what: str, results: list[Result], at_least: float | None = None) -> Claim:
+    """Median latencies of a race; the figure is the median over its rounds."""
+    fp32, ours = results
+    return Claim(
+        model, what, "ms", fp32.p50_ms, ours.p50_ms, 1 / ours.ratio, "{:.2f} x faster", at_least=at_least
+    )
+
+
+def memory(model: str, what: str, results: list[Result]) -> Claim:
+    """What loading and running added to a process."""
+    fp32, ours = results
+    return size(model, what, fp32.resident_bytes, ours.resident_bytes)
