@@ -1,1 +1,45 @@
 """hashcompile: compile a trained PyTorch model to a small, fast, verified artifact."""
+
+from hashcompile.artifact import CompiledModel, load
+from hashcompile.compiler import compile
+from hashcompile.core.errors import (
+    ArtifactError,
+    CalibrationError,
+    CaptureError,
+    ConfigError,
+    ExportError,
+    GraphError,
+    HashcompileError,
+    InputError,
+    VerificationError,
+    WeightError,
+)
+from hashcompile.passes.codebook import Codebook
+from hashcompile.plan import Decision, Plan
+from hashcompile.report import LayerReport, Quality, Report
+from hashcompile.verify import Check
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArtifactError",
+    "CalibrationError",
+    "CaptureError",
+    "Check",
+    "Codebook",
+    "CompiledModel",
+    "ConfigError",
+    "Decision",
+    "ExportError",
+    "GraphError",
+    "HashcompileError",
+    "InputError",
+    "LayerReport",
+    "Plan",
+    "Quality",
+    "Report",
+    "VerificationError",
+    "WeightError",
+    "compile",
+    "load",
+]

@@ -1,0 +1,151 @@
+"""CompiledModel: what `compile` returns. Run it, train it, look at it, save it, export it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from hashcompile import container
+from hashcompile.calibrate import Batch, flatten
+from hashcompile.capture import Signature
+from hashcompile.core.encoded import encoded_weights
+from hashcompile.core.files import staged
+from hashcompile.core.graph import CompressedGraph
+from hashcompile.core.layers import consumer_kinds
+from hashcompile.core.method import Compute
+from hashcompile.lower import onnx as lower_onnx
+from hashcompile.passes import method_of_code
+from hashcompile.plan import Plan
+from hashcompile.report import LayerReport, Quality, Report
+from hashcompile.verify import Check, verify
+
+STORED = 2  # samples of the example inputs that a .hc file keeps: enough to export and verify again
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CompiledModel:
+    """A compressed model: the graph in PyTorch, which is the reference, and the way to its artifacts."""
+
+    graph_module: CompressedGraph
+    plan: Plan
+    compute: Compute
+    signature: Signature
+    samples: Sequence[Batch]  # inputs that exports are verified on; the first is what was captured
+    errors: dict[str, float]  # relative output error a layer, by parameter
+    quality: Quality | None
+    verify: bool
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the compressed graph in PyTorch. Raises InputError for inputs that do not fit."""
+        self.signature.check(flatten(kwargs if kwargs and not args else (*args, *kwargs.values()), self.signature))
+        return self.graph_module(*args, **kwargs)
+
+    def report(self) -> Report:
+        """Per layer: method, bits per weight, bytes, relative output error, kernel, or the reason of a refusal."""
+        codes = encoded_weights(self.graph_module)
+        lines = []
+        for decision in self.plan:
+            layer, code = decision.layer, codes.get(decision.layer.parameter)
+            dense = 4 * layer.view.numel
+            lines.append(
+                LayerReport(
+                    name=layer.name,
+                    kind=str(layer.kind),
+                    shape=layer.view.shape,
+                    method=str(decision.config) if code else None,
+                    bits_per_weight=code.bits_per_weight if code else 32.0,
+                    nbytes=code.nbytes if code else dense,
+                    dense_nbytes=dense,
+                    error=self.errors.get(layer.parameter),
+                    kernel=self.kernel(layer.parameter) if code else None,
+                    reason=decision.reason,
+                )
+            )
+        weights = {decision.layer.parameter for decision in self.plan}
+        tensors = [*self.graph_module.named_parameters(), *self.graph_module.named_buffers()]
+        other = sum(
+            tensor.nbytes
+            for name, tensor in tensors
+            if name not in weights and not any(name.startswith(code + ".") for code in codes)
+        )
+        return Report(tuple(lines), other, self.quality, ())
+
+    def kernel(self, parameter: str) -> str | None:
+        """The operators that compute on the codes of a parameter; None if one of its readers wants it dense."""
+        names = []
+        for node in self.graph_module.graph.nodes:
+            if node.op == "call_module" and node.target == parameter:
+                code = self.graph_module.get_submodule(parameter)
+                for consumer, kind in consumer_kinds(node):
+                    op = method_of_code(code).onnx_fused(code, consumer, kind, self.compute) if kind else None
+                    if op is None:
+                        return None
+                    names.append(f"{op.operator} {op.overload} {self.compute if 'compute' in op.attributes else ''}".strip())
+        return ", ".join(dict.fromkeys(names))
+
+    def export_onnx(self, path: str | os.PathLike[str]) -> tuple[Check, ...]:
+        """Write one ONNX file, checked against the compressed graph before it takes its place at `path`.
+
+        Returns the checks made (none with `verify=False`). Raises ExportError, VerificationError, ArtifactError;
+        whatever stood at `path` then stands there still.
+        """
+        target = Path(path)
+        lowered = lower_onnx.lower(self.graph_module, self.signature, self.samples[0], self.compute)
+        with staged(target) as stage:
+            file = lower_onnx.write(lowered.model, stage / target.name)
+            if not self.verify:
+                return ()
+            return verify(file, self.graph_module, self.signature, self.samples, self.compute, lowered.origin)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a `.hc` file, from which `load` gives this model back. Raises ArtifactError."""
+        extra = {
+            "compute": self.compute,
+            "plan": self.plan.describe(),
+            "errors": self.errors,
+            "quality": dataclasses.asdict(self.quality) if self.quality else None,
+            "verify": self.verify,
+        }
+        samples = [truncated(self.samples[0], self.signature, STORED)]
+        container.write(path, container.Contents(self.graph_module, self.signature, samples, extra))
+
+
+def load(path: str | os.PathLike[str]) -> CompiledModel:
+    """Read a `.hc` file. Raises ArtifactError for a file that is not ours, truncated, corrupt or of another version."""
+    graph, signature, samples, extra = container.read(path)
+    return CompiledModel(
+        graph_module=graph,
+        plan=Plan.restore(extra["plan"]),
+        compute=extra["compute"],
+        signature=signature,
+        samples=samples,
+        errors=extra["errors"],
+        quality=Quality(**extra["quality"]) if extra["quality"] else None,
+        verify=extra["verify"],
+    )
+
+
+def truncated(batch: Batch, signature: Signature, size: int) -> Batch:
+    """The first `size` samples of a batch; the batch itself where its first dim is not one shared symbol."""
+    return tuple(value[:size] for value in batch) if signature.batch else batch
+
+
+def quality(compressed: Sequence[Any], original: Sequence[Any]) -> Quality | None:
+    """The compressed outputs against the original ones, all as one vector; None where no output is a float."""
+    pairs = [
+        (a.detach().double().flatten(), b.detach().double().flatten())
+        for a, b in zip(pytree.tree_leaves(list(compressed)), pytree.tree_leaves(list(original)), strict=True)
+        if isinstance(a, Tensor) and a.is_floating_point()
+    ]
+    if not pairs:
+        return None
+    got, wanted = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    error = float((got - wanted).norm() / wanted.norm().clamp_min(1e-300))
+    return Quality(error, float(torch.nn.functional.cosine_similarity(got, wanted, dim=0)))

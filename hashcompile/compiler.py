@@ -1,0 +1,74 @@
+"""compile(): the whole story."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from hashcompile import pipeline
+from hashcompile.artifact import CompiledModel, quality, truncated
+from hashcompile.calibrate import read_batches, sweep
+from hashcompile.capture import Inputs, capture
+from hashcompile.core.errors import ConfigError
+from hashcompile.core.method import Compute
+from hashcompile.passes.codebook import Codebook
+from hashcompile.plan import stages
+
+CHECKED = 8  # samples of each of the first `CHECKED_BATCHES` inputs on which quality is measured and exports verified
+CHECKED_BATCHES = 4
+
+
+def compile(
+    model: nn.Module,
+    example_inputs: Inputs,
+    method: Any = Codebook(bits=4),  # noqa: B008 - a frozen config
+    calibration: Iterable[Inputs] | None = None,
+    dynamic_batch: bool = True,
+    dynamic_shapes: Any = None,
+    compute: Compute = "int8",
+    seed: int = 0,
+    progress: bool = True,
+    verify: bool = True,
+) -> CompiledModel:
+    """Compress a trained model and get it ready for export. The model itself is not changed.
+
+    Args:
+        model: a float32 module on the CPU.
+        example_inputs: a tuple of tensors, or a dict of keyword tensors.
+        method: one config, such as `Codebook(bits=4)`; or `{glob over layer names: config or None}`, later entries win;
+            or a list of these, applied in order.
+        calibration: inputs like `example_inputs`, which make codes fit what the layers compute; None is data-free.
+        dynamic_batch: dim 0 of every input becomes symbolic.
+        dynamic_shapes: torch.export's own form, instead of `dynamic_batch`.
+        compute: arithmetic of the fast kernels: "int8" rounds activations to int8, one scale a token; "float" is exact.
+        seed: of every random choice a method makes.
+        progress: show a bar with an ETA, at a terminal.
+        verify: run every export against the compressed graph before it is written.
+
+    Raises:
+        ConfigError, WeightError, CaptureError, CalibrationError: all of them HashcompileError.
+    """
+    if compute not in ("int8", "float"):
+        raise ConfigError(f'compute={compute!r}: wanted "int8" or "float"')
+    rules = stages(method)
+    captured = capture(model, example_inputs, dynamic_batch=dynamic_batch, dynamic_shapes=dynamic_shapes)
+    graph, signature = captured.graph, captured.signature
+    batches = read_batches(calibration, signature) if calibration is not None else []
+    samples = [truncated(batch, signature, CHECKED) for batch in (captured.example, *batches[: CHECKED_BATCHES - 1])]
+    original = sweep(graph, samples)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        plan, errors = pipeline.run(graph, rules, batches, compute, progress)
+    return CompiledModel(
+        graph_module=graph,
+        plan=plan,
+        compute=compute,
+        signature=signature,
+        samples=samples,
+        errors=errors,
+        quality=quality(sweep(graph, samples), original),
+        verify=verify,
+    )

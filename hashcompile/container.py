@@ -1,0 +1,184 @@
+"""The `.hc` file: a compressed graph without a pickle, whole or refused.
+
+A stored zip of
+    manifest.json        format, version, SHA-256 of every other member, the signature, a description of each code
+    graph.json           the graph's structure, in torch.export's own JSON schema
+    tensors.safetensors  packed codes, tables and scales, every dense tensor, and a few inputs to verify exports with
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors.torch
+import torch
+from torch import Tensor
+from torch._export.serde.serialize import SerializedArtifact, deserialize, serialize
+from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
+from torch.utils import _pytree as pytree
+
+from hashcompile.calibrate import Batch
+from hashcompile.capture import Signature
+from hashcompile.core.encoded import encoded_weights
+from hashcompile.core.errors import ArtifactError
+from hashcompile.core.files import staged
+from hashcompile.core.flatten import dense_shapes, flat_copy, reexport
+from hashcompile.core.graph import CompressedGraph, as_compressed, check, remove_dead, replace_weight
+from hashcompile.core.rows import RowView
+from hashcompile.passes import method_named, method_of_code
+
+FORMAT, VERSION = "hashcompile", 1
+MANIFEST, GRAPH, TENSORS = "manifest.json", "graph.json", "tensors.safetensors"
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the date of every member: equal content gives equal bytes
+
+
+class Contents(NamedTuple):
+    graph: CompressedGraph
+    signature: Signature
+    samples: list[Batch]
+    extra: dict[str, Any]
+
+
+def write(path: str | os.PathLike[str], contents: Contents) -> None:
+    """Write `contents` to `path`, whole or not at all. Raises ArtifactError."""
+    graph, signature, samples, extra = contents
+    structure = dense_shapes(flat_copy(graph))
+    program = reexport(structure, samples[0], signature.shapes)
+    codes = encoded_weights(graph)
+    tensors = {f"sample.{i}.{j}": value for i, sample in enumerate(samples) for j, value in enumerate(sample)}
+    for name, code in codes.items():
+        tensors |= {f"code.{name}.{part}": tensor for part, tensor in code.storage().items()}
+    dense = dict(program.state_dict) | dict(program.constants)
+    aliases: dict[str, str] = {}
+    first: dict[tuple[Any, ...], str] = {}
+    for name, tensor in dense.items():
+        if name in codes or not isinstance(tensor, Tensor):
+            continue
+        key = (tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else (name,)
+        if key in first:  # a tied weight is stored once
+            aliases[name] = first[key]
+        else:
+            first[key] = name
+            tensors[f"dense.{name}"] = tensor
+    artifact = serialize(program)
+    info = graph.graph._codegen.pytree_info  # type: ignore[attr-defined]
+    members = {
+        GRAPH: bytes(artifact.exported_program),
+        TENSORS: safetensors.torch.save({name: value.detach().contiguous() for name, value in tensors.items()}),
+    }
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "torch": torch.__version__.split("+")[0],
+        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
+        "inputs": [
+            {"name": name, "shape": shape, "dtype": str(dtype).removeprefix("torch.")}
+            for name, shape, dtype in zip(signature.names, signature.shapes, signature.dtypes, strict=True)
+        ],
+        "keywords": signature.keywords,
+        "call": {
+            "names": info.orig_args,
+            "in": pytree.treespec_dumps(info.in_spec),
+            "out": pytree.treespec_dumps(info.out_spec),
+        },
+        "codes": {
+            name: {"method": method_of_code(code).name, "view": asdict(code.view), **code.describe()} for name, code in codes.items()
+        },
+        "parameters": [name for name, _ in structure.named_parameters(remove_duplicate=False)],
+        "constants": sorted(program.constants),
+        "aliases": aliases,
+        "samples": len(samples),
+        "extra": extra,
+    }
+    target = Path(path)
+    with staged(target) as stage, zipfile.ZipFile(stage / target.name, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in {MANIFEST: json.dumps(manifest, indent=1).encode(), **members}.items():
+            archive.writestr(zipfile.ZipInfo(name, EPOCH), data)
+
+
+def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The manifest of a `.hc` file. Raises ArtifactError for any file that is not one of ours, or is damaged."""
+    return _open(path)[0]
+
+
+def read(path: str | os.PathLike[str]) -> Contents:
+    """Inverse of `write`. Raises ArtifactError before anything of a damaged file is used."""
+    manifest, members = _open(path)
+    try:
+        return _rebuild(manifest, members)
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from error
+    except Exception as error:
+        raise ArtifactError(f"{path} is damaged, or not of this version of torch: {type(error).__name__}: {error}") from error
+
+
+def _open(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, bytes]]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if MANIFEST not in names:
+                raise ArtifactError(f"{path} is not a hashcompile file: it has no {MANIFEST}")
+            manifest = json.loads(archive.read(MANIFEST))
+            if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+                raise ArtifactError(f"{path} is not a hashcompile file")
+            if manifest.get("version") != VERSION:
+                raise ArtifactError(f"{path} is of version {manifest.get('version')}; this hashcompile reads {VERSION}")
+            members = {name: archive.read(name) for name in (GRAPH, TENSORS) if name in names}
+    except FileNotFoundError as error:
+        raise ArtifactError(f"there is no file {path}") from error
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror or error}") from error
+    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ArtifactError(f"{path} is not a hashcompile file, or it is truncated: {error}") from error
+    for name in (GRAPH, TENSORS):
+        if name not in members:
+            raise ArtifactError(f"{path} is truncated: it has no {name}")
+        if hashlib.sha256(members[name]).hexdigest() != manifest.get("sha256", {}).get(name):
+            raise ArtifactError(f"{path} is corrupt: {name} does not match its checksum")
+    return manifest, members
+
+
+def _rebuild(manifest: dict[str, Any], members: dict[str, bytes]) -> Contents:
+    tensors = safetensors.torch.load(members[TENSORS])
+    codes = {}
+    for name, description in manifest["codes"].items():
+        prefix = f"code.{name}."
+        view = RowView(tuple(description["view"]["shape"]), description["view"]["transposed_groups"])
+        storage = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        codes[name] = method_named(description["method"]).code.restore(view, description, storage)
+    dense = {key.removeprefix("dense."): value for key, value in tensors.items() if key.startswith("dense.")}
+    dense |= {alias: dense[name] for alias, name in manifest["aliases"].items()}
+    parameters = set(manifest["parameters"])
+    state: dict[str, Tensor] = {
+        name: torch.nn.Parameter(value, requires_grad=value.is_floating_point()) if name in parameters else value
+        for name, value in dense.items()
+    }
+    state |= {name: torch.nn.Parameter(torch.zeros(()).expand(code.view.shape)) for name, code in codes.items()}
+    constants = {name: state.pop(name) for name in manifest["constants"]}
+    program = deserialize(SerializedArtifact(members[GRAPH], state, constants, b""))  # type: ignore[arg-type]
+    graph = as_compressed(program.module(check_guards=False))
+    for name, code in codes.items():
+        replace_weight(graph, name, code)
+    call = manifest["call"]
+    in_spec, out_spec = pytree.treespec_loads(call["in"]), pytree.treespec_loads(call["out"])
+    graph._in_spec, graph._out_spec = in_spec, out_spec
+    graph.graph.set_codegen(_PyTreeCodeGen(_PyTreeInfo(call["names"], in_spec, out_spec)))
+    remove_dead(graph)
+    check(graph)
+    inputs = manifest["inputs"]
+    signature = Signature(
+        tuple(entry["name"] for entry in inputs),
+        tuple(tuple(entry["shape"]) for entry in inputs),
+        tuple(getattr(torch, entry["dtype"]) for entry in inputs),
+        manifest["keywords"],
+    )
+    samples = [
+        tuple(tensors[f"sample.{i}.{j}"] for j in range(len(inputs))) for i in range(manifest["samples"])
+    ]
+    return Contents(graph, signature, samples, manifest["extra"])

@@ -1,0 +1,49 @@
+"""Files that are whole or not there: written aside, fsynced, renamed into place."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hashcompile.core.errors import ArtifactError
+
+
+@contextmanager
+def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder beside `path` to write into; on success its files are moved next to `path`, the one named like `path`
+    last. On any failure the folder goes and what stood at `path` stays. Raises ArtifactError where nothing can be written.
+    """
+    target = Path(path)
+    parent = target.parent
+    if target.is_dir():
+        raise ArtifactError(f"{target} is a directory: give a file name in it")
+    if not parent.is_dir():
+        raise ArtifactError(f"cannot write {target}: there is no directory {parent}")
+    try:
+        stage = Path(tempfile.mkdtemp(dir=parent, prefix=f".{target.name}."))
+    except OSError as error:
+        raise ArtifactError(f"cannot write {target}: {error.strerror or error}") from error
+    try:
+        yield stage
+        written = sorted(stage.iterdir(), key=lambda file: file.name == target.name)
+        for file in written:
+            _fsync(file)
+        for file in written:
+            os.replace(file, parent / file.name)
+        _fsync(parent)
+    except OSError as error:
+        raise ArtifactError(f"cannot write {target}: {error.strerror or error}; what stood there is untouched") from error
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,50 @@
+"""A compressed graph with plain tensors in and out: what the exporters and the artifact work on."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from hashcompile.core.encoded import encoded_weights
+from hashcompile.core.graph import CompressedGraph
+from hashcompile.core.layers import holder_of
+
+
+def flat_copy(graph: CompressedGraph) -> CompressedGraph:
+    """A copy in evaluation mode that takes its placeholders in order and returns a flat tuple."""
+    flat = copy.deepcopy(graph).eval()
+    flat.graph.set_codegen(fx.CodeGen())
+    flat.recompile()
+    return flat
+
+
+def dense_shapes(flat: CompressedGraph) -> CompressedGraph:
+    """`flat` with a parameter without memory in the place of every encoded weight: its structure alone."""
+    for name, code in encoded_weights(flat).items():
+        holder, leaf = holder_of(flat, name)
+        delattr(holder, leaf)
+        holder.register_parameter(leaf, nn.Parameter(torch.zeros(()).expand(code.view.shape)))
+        for node in list(flat.graph.nodes):
+            if node.op == "call_module" and node.target == name:
+                with flat.graph.inserting_before(node):
+                    held = flat.graph.get_attr(name)
+                held.meta = dict(node.meta)
+                node.replace_all_uses_with(held)
+                flat.graph.erase_node(node)
+    flat.recompile()
+    return flat
+
+
+def reexport(
+    flat: fx.GraphModule, example: Iterable[Tensor], shapes: Iterable[Iterable[int | str]]
+) -> torch.export.ExportedProgram:
+    """Export a flat graph again; a size given as a string stays symbolic."""
+    dynamic: tuple[Any, ...] = tuple(
+        {dim: torch.export.Dim.AUTO for dim, size in enumerate(shape) if isinstance(size, str)} for shape in shapes
+    )
+    with torch.no_grad():
+        return torch.export.export(flat, tuple(example), dynamic_shapes=dynamic, strict=False)

@@ -1,0 +1,129 @@
+"""The compressed graph, and the few ways in which passes may change one."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import torch
+from torch import Tensor, fx, nn
+
+from hashcompile.core.encoded import EncodedWeight
+from hashcompile.core.errors import GraphError
+from hashcompile.core.layers import attribute, holder_of
+
+aten = torch.ops.aten
+
+TRAINING_FLAG = {  # operators whose behaviour in training is a literal argument of the exported graph
+    aten.batch_norm.default: 5,
+    aten.instance_norm.default: 5,
+    aten.dropout.default: 2,
+    aten.dropout_.default: 2,
+    aten.feature_dropout.default: 2,
+    aten.feature_dropout_.default: 2,
+    aten.alpha_dropout.default: 2,
+    aten.feature_alpha_dropout.default: 2,
+}
+
+
+class CompressedGraph(fx.GraphModule):
+    """A graph of aten operators that trains like any module: `.train()` and `.eval()` flip the literal flags."""
+
+    def train(self, mode: bool = True) -> Self:
+        changed = False
+        for node in self.graph.nodes:
+            position = TRAINING_FLAG.get(node.target) if node.op == "call_function" else None
+            if position is not None and node.meta.get("trains", True) and bool(node.args[position]) != mode:
+                node.update_arg(position, mode)
+                changed = True
+        if changed:
+            self.recompile()
+        return super().train(mode)
+
+
+def as_compressed(module: fx.GraphModule) -> CompressedGraph:
+    """The captured graph as a CompressedGraph in evaluation mode, parameters shared."""
+    graph = CompressedGraph(module, module.graph)
+    for node in graph.graph.nodes:
+        if node.op == "call_function" and (position := TRAINING_FLAG.get(node.target)) is not None:
+            # instance norm without running statistics always normalises by the batch: its flag is no mode
+            node.meta["trains"] = not (node.target is aten.instance_norm.default and node.args[position])
+    return graph.eval()
+
+
+def replace_weight(graph: fx.GraphModule, parameter: str, encoded: EncodedWeight) -> None:
+    """Put `encoded` in the place of a parameter, for all its readers.
+
+    Given:  %w = get_attr[fc.weight];     %y = aten.linear(%x, %w, %b)
+    Result: %w = call_module[fc.weight]();  %y = aten.linear(%x, %w, %b)
+    """
+    holder, leaf = holder_of(graph, parameter)
+    delattr(holder, leaf)
+    holder.register_module(leaf, encoded)
+    for node in list(graph.graph.nodes):
+        if node.op == "get_attr" and node.target == parameter:
+            with graph.graph.inserting_before(node):
+                call = graph.graph.call_module(parameter)
+            call.meta = dict(node.meta)
+            node.replace_all_uses_with(call)
+            graph.graph.erase_node(node)
+
+
+def replace_module(graph: fx.GraphModule, path: str, module: nn.Module) -> None:
+    """Put `module` where another one hangs."""
+    holder, leaf = holder_of(graph, path)
+    holder.register_module(leaf, module)
+
+
+def replace_tensor(graph: fx.GraphModule, path: str, value: Tensor) -> None:
+    """Give a parameter or buffer a new value; the old tensor, which others may share, stays as it is."""
+    holder, leaf = holder_of(graph, path)
+    if leaf in holder._parameters:
+        holder._parameters[leaf] = nn.Parameter(value, requires_grad=holder._parameters[leaf].requires_grad)
+    else:
+        holder._buffers[leaf] = value
+
+
+def remove_dead(graph: fx.GraphModule) -> bool:
+    """Remove nodes nobody reads, then the parameters, buffers and modules nobody holds. True if any went."""
+    modified = graph.graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output") or impure(node))
+    read = {str(node.target) for node in graph.graph.nodes if node.op in ("get_attr", "call_module")}
+    for name, _ in [*graph.named_parameters(remove_duplicate=False), *graph.named_buffers(remove_duplicate=False)]:
+        if not any(name == target or name.startswith(target + ".") for target in read):
+            delattr(*holder_of(graph, name))
+            modified = True
+    graph.delete_all_unused_submodules()
+    graph.recompile()
+    return modified
+
+
+def impure(node: fx.Node) -> bool:
+    """Nodes that act without being read: in-place writes, assertions."""
+    if node.op != "call_function":
+        return False
+    schema = getattr(node.target, "_schema", None)
+    return node.is_impure() or bool(schema is not None and schema.is_mutable)
+
+
+def check(graph: fx.GraphModule) -> None:
+    """The invariants of a compressed graph; a GraphError here is a pass's defect."""
+    graph.graph.lint()
+    for node in graph.graph.nodes:
+        if node.op == "call_module" and not isinstance(attribute(graph, str(node.target)), EncodedWeight):
+            raise GraphError(f"node {node.name} calls {node.target}, which is not an EncodedWeight")
+        if node.op == "call_method":
+            raise GraphError(f"node {node.name} calls a method; a captured graph holds operators only")
+
+
+def source_line(node: fx.Node) -> str:
+    """The user's source line behind a node, as `file:line: code`; empty when the capture left no trace."""
+    trace: Any = node.meta.get("stack_trace")
+    if not trace:
+        return ""
+    lines = [line.strip() for line in str(trace).strip().splitlines()]
+    for position in range(len(lines) - 1, -1, -1):
+        if lines[position].startswith("File "):
+            place = lines[position].split(",")
+            file, line = place[0].removeprefix("File ").strip('"'), place[1].strip().removeprefix("line ")
+            code = lines[position + 1] if position + 1 < len(lines) else ""
+            return f"{file}:{line}: {code}"
+    return ""

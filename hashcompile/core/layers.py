@@ -1,0 +1,156 @@
+"""The layers of a captured graph whose weights can be encoded, found by what consumes each parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from hashcompile.core.rows import RowView
+
+aten = torch.ops.aten
+
+
+class Kind(StrEnum):
+    LINEAR = "linear"
+    CONV = "conv"
+    CONV_TRANSPOSE = "conv_transpose"
+    EMBEDDING = "embedding"
+
+
+CONSUMERS: dict[Any, tuple[Kind, int]] = {  # operator -> (kind, position of the weight among its arguments)
+    aten.linear.default: (Kind.LINEAR, 1),
+    **{
+        overload: (Kind.CONV, 1)
+        for packet in (aten.conv1d, aten.conv2d, aten.conv3d)
+        for overload in (packet.default, packet.padding)
+    },
+    aten.conv_transpose1d.default: (Kind.CONV_TRANSPOSE, 1),
+    aten.conv_transpose2d.input: (Kind.CONV_TRANSPOSE, 1),
+    aten.conv_transpose3d.input: (Kind.CONV_TRANSPOSE, 1),
+    aten.embedding.default: (Kind.EMBEDDING, 0),
+}
+
+
+def arguments(node: fx.Node) -> dict[str, Any]:
+    """All arguments of an aten node by the names of its schema, defaults filled in."""
+    schema = node.target._schema.arguments  # type: ignore[union-attr]
+    values = {argument.name: argument.default_value for argument in schema if argument.has_default_value()}
+    values |= {argument.name: value for argument, value in zip(schema, node.args, strict=False)}
+    return values | node.kwargs
+
+
+@dataclass(frozen=True)
+class Window:
+    """The geometry of a convolution; every tuple has one entry a spatial dimension."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    before: tuple[int, ...]  # zeros added in front of each spatial dimension
+    after: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+    @classmethod
+    def of(cls, node: fx.Node, weight_shape: tuple[int, ...]) -> Window:
+        kernel = weight_shape[2:]
+        given = arguments(node)
+
+        def per_dim(value: Any) -> tuple[int, ...]:
+            entries = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+            return entries * len(kernel) if len(entries) == 1 else entries
+
+        dilation = per_dim(given["dilation"])
+        padding = given["padding"]
+        if isinstance(padding, str):  # "same" puts the odd zero behind, as PyTorch does
+            total = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
+            before = tuple(t // 2 for t in total)
+            after = tuple(t - t // 2 for t in total)
+        else:
+            before = after = per_dim(padding)
+        return cls(kernel, per_dim(given["stride"]), before, after, dilation, int(given["groups"]))
+
+    def out_size(self, size: Any, dim: int) -> Any:
+        """Output extent of spatial dimension `dim`; works on integers and on symbolic sizes."""
+        covered = self.dilation[dim] * (self.kernel[dim] - 1)
+        return (size + self.before[dim] + self.after[dim] - covered - 1) // self.stride[dim] + 1
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A parameter, and every node that consumes it as a weight."""
+
+    name: str  # layer name: the module's path ("layer1.0.conv1"), what globs match
+    parameter: str  # the parameter's own path ("layer1.0.conv1.weight")
+    kinds: tuple[Kind, ...]  # what each consumer is
+    view: RowView
+    dtype: torch.dtype
+    consumers: tuple[str, ...]  # names of the nodes whose weight it is, in execution order
+    others: tuple[str, ...]  # names of nodes that read the parameter in any other way
+
+    @property
+    def kind(self) -> Kind:
+        """Of the first consumer. A tied weight has several consumers: an embedding and an output projection."""
+        return self.kinds[0]
+
+
+def layers(module: fx.GraphModule) -> Iterator[Layer]:
+    """Every layer of `module` in execution order, those whose weights are encoded already left out."""
+    holders: dict[str, list[fx.Node]] = {}
+    for node in module.graph.nodes:
+        if node.op == "get_attr":
+            holders.setdefault(str(node.target), []).append(node)
+    order = {node: position for position, node in enumerate(module.graph.nodes)}
+    found: list[tuple[int, Layer]] = []
+    for parameter, nodes in holders.items():
+        weight = attribute(module, parameter)
+        users = sorted({user for node in nodes for user in node.users}, key=order.__getitem__)
+        consumers = [user for user in users if any(consumes(user, node) for node in nodes)]
+        if not isinstance(weight, Tensor) or not consumers:
+            continue
+        kinds = tuple(CONSUMERS[user.target][0] for user in consumers)
+        groups = int(arguments(consumers[0])["groups"]) if kinds[0] is Kind.CONV_TRANSPOSE else 0
+        layer = Layer(
+            name=parameter.removesuffix(".weight"),
+            parameter=parameter,
+            kinds=kinds,
+            view=RowView(tuple(weight.shape), groups),
+            dtype=weight.dtype,
+            consumers=tuple(user.name for user in consumers),
+            others=tuple(user.name for user in users if user not in consumers),
+        )
+        found.append((order[consumers[0]], layer))
+    yield from (layer for _, layer in sorted(found, key=lambda entry: entry[0]))
+
+
+def consumes(node: fx.Node, weight: fx.Node) -> bool:
+    """Does `node` use `weight` as its weight, and as nothing else?"""
+    if node.op != "call_function" or node.target not in CONSUMERS:
+        return False
+    position = CONSUMERS[node.target][1]
+    uses = [i for i, argument in enumerate(node.args) if argument is weight]
+    return uses == [position] and weight not in node.kwargs.values()
+
+
+def consumer_kinds(weight: fx.Node) -> Iterator[tuple[fx.Node, Kind | None]]:
+    """Every reader of `weight`, and what kind of layer it is; None for a reader that wants the dense weight."""
+    for user in weight.users:
+        yield user, CONSUMERS[user.target][0] if consumes(user, weight) else None
+
+
+def attribute(module: torch.nn.Module, path: str) -> Any:
+    """The attribute at a dotted path."""
+    value: Any = module
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def holder_of(module: torch.nn.Module, path: str) -> tuple[torch.nn.Module, str]:
+    """The module that holds the attribute at a dotted path, and the attribute's own name."""
+    *parents, leaf = path.split(".")
+    return (attribute(module, ".".join(parents)) if parents else module), leaf

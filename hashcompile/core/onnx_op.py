@@ -1,0 +1,33 @@
+"""What a method's ONNX row returns: one fused node, its constants, and its meaning in standard operators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+DOMAIN = "com.hashcompile"
+VERSION = 1  # of the domain's operator set
+OPSET = 20  # of the standard operators in graphs and bodies
+
+Attribute = int | float | str | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class OnnxOp:
+    """One node in place of `decode + consumer`.
+
+    `overload` names the specialised body; nodes of one operator and one overload share one body, which is written in
+    ONNX's text form with inputs (X, *constants) and one output Y. A runtime that knows the operator takes its own
+    kernel and never looks at the body; every other runtime inlines it.
+    """
+
+    operator: str
+    overload: str
+    constants: Callable[[], Mapping[str, Tensor]]  # name in the body -> value, in the order of the node's inputs
+    attributes: Mapping[str, Attribute]
+    body: str  # the function in ONNX text form
+    out_shape: Callable[..., tuple[Any, ...]]  # shape of Y from X (from nothing without one); sizes may be symbolic
+    has_activation: bool = True  # False: the node only decodes, its inputs are constants

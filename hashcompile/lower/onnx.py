@@ -1,0 +1,197 @@
+"""Compressed graph -> one ONNX file that any ONNX Runtime runs, and that runs fast where our library is registered.
+
+Every node of ours carries a model-local function that says in standard operators what it means. A runtime without the
+library inlines it; with the library our kernel is taken instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import itertools
+import logging
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+import torch
+
+from hashcompile.calibrate import Batch
+from hashcompile.capture import Signature
+from hashcompile.core.errors import ExportError
+from hashcompile.core.flatten import reexport
+from hashcompile.core.graph import CompressedGraph
+from hashcompile.core.method import Compute
+from hashcompile.core.onnx_op import DOMAIN, OPSET, VERSION, OnnxOp
+from hashcompile.lower.fuse import OVERLOAD, fuse
+
+EXTERNAL = 1_500_000_000  # bytes from which weights go to a file beside the model: protobuf ends at 2 GiB
+ALIGNMENT = 4096  # of external tensors: ONNX Runtime maps them as they lie, and kernels read whole cache lines
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """The ONNX model in memory; `origin[value]` is the node of the compressed graph that an ONNX value computes."""
+
+    model: ir.Model
+    origin: dict[str, str]
+
+
+def lower(graph: CompressedGraph, signature: Signature, example: Batch, compute: Compute) -> Lowered:
+    """Lower `graph`. Raises ExportError naming the reason."""
+    flat, ops = fuse(graph, compute)
+    try:
+        with torch.no_grad(), quiet():
+            program = reexport(flat, example, signature.shapes)
+            exported = torch.onnx.export(program, (), dynamo=True, opset_version=OPSET, verbose=False)
+    except Exception as error:
+        raise ExportError(f"the compressed graph could not be lowered to ONNX: {first_line(error)}") from error
+    assert exported is not None
+    model = exported.model
+    name_inputs(model, signature)
+    attach_bodies(model, ops)
+    origin = origins(exported.exported_program, {node.name for node in graph.graph.nodes})
+    name_outputs(model, origin)
+    strip(model)
+    return Lowered(model, origin)
+
+
+def name_inputs(model: ir.Model, signature: Signature) -> None:
+    """Symbolic sizes under the names that the user knows. Raises ExportError if a size lost its symbol."""
+    renamed: dict[str, str] = {}
+    for value, name, shape in zip(model.graph.inputs, signature.names, signature.shapes, strict=True):
+        assert value.shape is not None
+        for dim, size in enumerate(shape):
+            if isinstance(size, str):
+                symbol = value.shape[dim]
+                if isinstance(symbol, int):
+                    raise ExportError(f"input {name!r}: dim {dim} should be symbolic ({size}), the export fixed it to {symbol}")
+                renamed[str(symbol.value)] = size
+        if value.name != name:
+            value.name = name
+    pattern = re.compile(r"\b(" + "|".join(map(re.escape, renamed)) + r")\b") if renamed else None
+    if pattern is None:
+        return
+    for value in every_value(model.graph):
+        if value.shape is not None:
+            value.shape = ir.Shape(
+                [
+                    size if isinstance(size, int) else pattern.sub(lambda found: renamed[found[0]], str(size.value))
+                    for size in value.shape
+                ]
+            )
+
+
+def every_value(graph: ir.Graph) -> Iterator[ir.Value]:
+    yield from graph.inputs
+    for node in graph:
+        yield from node.outputs
+
+
+def origins(program: torch.export.ExportedProgram, names: set[str]) -> dict[str, str]:
+    """ONNX value -> node of the compressed graph; of the values that one node became, the last."""
+    last: dict[str, str] = {}
+    for node in program.graph.nodes:
+        sources = node.meta.get("from_node") or []
+        while sources:
+            if sources[-1].name in names and not sources[-1].from_node:
+                last[sources[-1].name] = node.name
+            sources = sources[-1].from_node
+    return {value: node for node, value in last.items()}
+
+
+def name_outputs(model: ir.Model, origin: dict[str, str]) -> None:
+    """`output`, or `output_0`, `output_1`, ... An input that is returned as it is keeps its own name."""
+    outputs = model.graph.outputs
+    for position, value in enumerate(outputs):
+        name = "output" if len(outputs) == 1 else f"output_{position}"
+        if value.producer() is not None and not str(value.name).startswith("output"):
+            if value.name in origin:
+                origin[name] = origin.pop(value.name)
+            value.name = name
+
+
+def strip(model: ir.Model) -> None:
+    """Drop the exporter's notes: they hold stack traces with the user's paths, and bytes that no runtime reads."""
+    for holder in (model, model.graph, *model.graph, *every_value(model.graph), *model.graph.initializers.values()):
+        holder.metadata_props.clear()
+        holder.doc_string = None
+    model.metadata_props["hashcompile.version"] = metadata.version("hashcompile")
+
+
+def attach_bodies(model: ir.Model, ops: Iterable[OnnxOp]) -> None:
+    """One function for each (operator, overload) in use, and the overload on each node of ours."""
+    taken: set[str] = set()
+    for node in model.graph:
+        if node.domain == DOMAIN:
+            node.overload = str(node.attributes.pop(OVERLOAD).value)
+            codes = next(value.name for value in node.inputs if value is not None and is_codes(str(value.name)))
+            layer = re.sub(r"(\.weight)?\.codes_*$", "", codes)
+            names = (layer if i == 0 else f"{layer}.{i}" for i in itertools.count())
+            node.name = next(name for name in names if name not in taken)  # errors and profiles speak of layers
+            taken.add(node.name)
+    bodies = {(op.operator, op.overload): op.body for op in ops}
+    for (_, overload), text in sorted(bodies.items()):
+        header = f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>'
+        proto = onnx.parser.parse_function(header + text)
+        proto.overload = overload
+        function = ir.from_proto(proto)
+        model.functions[function.identifier()] = function
+    if bodies:
+        model.opset_imports[DOMAIN] = VERSION
+
+
+def is_codes(name: str) -> bool:
+    return name.rstrip("_").endswith(".codes")
+
+
+def write(model: ir.Model, path: Path) -> Path:
+    """Write `model` (weights in a file beside it where it is large) and check it. Raises ExportError."""
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
+    if size > EXTERNAL:
+        data = f"{path.stem}.{digest(model)}.data"  # named by content: a model that stays keeps its own data
+        ir.save(model, path, external_data=data, size_threshold_bytes=1024, alignment=ALIGNMENT, align_threshold=0)
+    else:
+        ir.save(model, path)
+    try:
+        onnx.checker.check_model(str(path))
+    except onnx.checker.ValidationError as error:
+        raise ExportError(f"the exported model is not valid ONNX: {first_line(error)}") from error
+    return path
+
+
+def digest(model: ir.Model) -> str:
+    """Eight hex digits of the weights' SHA-256."""
+    hasher = hashlib.sha256()
+    for name, value in model.graph.initializers.items():
+        if value.const_value is not None:
+            hasher.update(name.encode())
+            hasher.update(value.const_value.tobytes())
+    return hasher.hexdigest()[:8]
+
+
+def first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """The exporter narrates; its errors reach the user as exceptions."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

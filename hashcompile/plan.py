@@ -1,0 +1,162 @@
+"""model + method -> a frozen Plan: for every layer the decision, or the refusal and its reason."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+
+from hashcompile.core.errors import ConfigError, WeightError
+from hashcompile.core.graph import CompressedGraph
+from hashcompile.core.layers import Kind, Layer, layers
+from hashcompile.core.method import Method
+from hashcompile.core.rows import RowView
+from hashcompile.passes import method_named, method_of
+
+Rules = tuple[tuple[str, Any], ...]  # (glob over layer names, config or None); later entries win
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What happens to one layer: `config` says how it is encoded, or `reason` why it is left alone."""
+
+    layer: Layer
+    config: Any | None
+    reason: str | None
+
+    @property
+    def method(self) -> Method | None:
+        return method_of(self.config) if self.config is not None else None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One decision a layer, in execution order."""
+
+    decisions: tuple[Decision, ...]
+
+    def __iter__(self) -> Iterator[Decision]:
+        return iter(self.decisions)
+
+    def __len__(self) -> int:
+        return len(self.decisions)
+
+    def __getitem__(self, name: str) -> Decision:
+        for decision in self.decisions:
+            if name in (decision.layer.name, decision.layer.parameter):
+                return decision
+        raise KeyError(f"{name!r}; layers are {[decision.layer.name for decision in self]}")
+
+    @property
+    def encoded(self) -> tuple[Decision, ...]:
+        return tuple(decision for decision in self if decision.config is not None)
+
+    @property
+    def refused(self) -> tuple[Decision, ...]:
+        return tuple(decision for decision in self if decision.config is None)
+
+    def then(self, later: Plan) -> Plan:
+        """This plan followed by `later`, which no longer sees what this one encoded."""
+        done = {decision.layer.parameter: decision for decision in self.encoded}
+        news = {decision.layer.parameter: decision for decision in later}
+        merged = [done.get(d.layer.parameter) or news.get(d.layer.parameter, d) for d in self]
+        return Plan(tuple(merged))
+
+    def describe(self) -> list[dict[str, Any]]:
+        """The plan as JSON values."""
+        return [
+            {
+                "layer": {**asdict(d.layer), "dtype": str(d.layer.dtype).removeprefix("torch.")},
+                "method": d.method.name if d.method else None,
+                "config": asdict(d.config) if d.config is not None else None,
+                "reason": d.reason,
+            }
+            for d in self
+        ]
+
+    @classmethod
+    def restore(cls, description: Iterable[Mapping[str, Any]]) -> Plan:
+        """Inverse of `describe`."""
+        return cls(tuple(restore_decision(entry) for entry in description))
+
+    def __str__(self) -> str:
+        width = max((len(decision.layer.name) for decision in self), default=0)
+        return "\n".join(f"{d.layer.name:<{width}}  {d.config or 'left alone: ' + str(d.reason)}" for d in self)
+
+
+def restore_decision(entry: Mapping[str, Any]) -> Decision:
+    layer = Layer(
+        name=entry["layer"]["name"],
+        parameter=entry["layer"]["parameter"],
+        kinds=tuple(Kind(kind) for kind in entry["layer"]["kinds"]),
+        view=RowView(tuple(entry["layer"]["view"]["shape"]), entry["layer"]["view"]["transposed_groups"]),
+        dtype=getattr(torch, entry["layer"]["dtype"]),
+        consumers=tuple(entry["layer"]["consumers"]),
+        others=tuple(entry["layer"]["others"]),
+    )
+    config = method_named(entry["method"]).config(**entry["config"]) if entry["method"] else None
+    return Decision(layer, config, entry["reason"])
+
+
+def stages(method: Any) -> tuple[Rules, ...]:
+    """The user's `method` argument as a sequence of rule lists, one a stage. Raises ConfigError."""
+    if isinstance(method, (list, tuple)):
+        if not method:
+            raise ConfigError("method is an empty list: give at least one config, such as hc.Codebook(bits=4)")
+        return tuple(rules for entry in method for rules in stages(entry))
+    rules = tuple(method.items()) if isinstance(method, Mapping) else (("*", method),)
+    if not rules:
+        raise ConfigError('method is an empty dict: give {glob: config}, such as {"*": hc.Codebook(bits=4)}')
+    for glob, config in rules:
+        if not isinstance(glob, str):
+            raise ConfigError(f"method keys are globs over layer names, got {glob!r}")
+        if config is not None:
+            method_of(config)
+        elif len(rules) == 1:
+            raise ConfigError("method is None: give a config, such as hc.Codebook(bits=4)")
+    return (rules,)
+
+
+def make_plan(graph: CompressedGraph, rules: Rules) -> Plan:
+    """Decide every layer of `graph`. Raises ConfigError for a glob that matches nothing, WeightError for a dtype."""
+    found = tuple(layers(graph))
+    names = [layer.name for layer in found]
+    for glob, _ in rules:
+        if not any(matches(glob, layer) for layer in found) and glob != "*":
+            near = difflib.get_close_matches(glob, names, n=3, cutoff=0.3) or names[:3]
+            raise ConfigError(f"no layer matches {glob!r}; did you mean {' or '.join(map(repr, near))}?")
+    return Plan(tuple(decide(layer, rules) for layer in found))
+
+
+def decide(layer: Layer, rules: Rules) -> Decision:
+    config, glob = None, None
+    for glob_, config_ in rules:
+        if matches(glob_, layer):
+            config, glob = config_, glob_
+    if config is None:
+        return Decision(layer, None, f"excluded by {glob!r}" if glob else "no glob matches it")
+    if layer.dtype != torch.float32:
+        raise WeightError(
+            f"layer {layer.name}: its weight is {layer.dtype}, wanted torch.float32: call model.float() first"
+        )
+    reason = refuse(layer) or method_of(config).refuse(layer, config)
+    return Decision(layer, None, reason) if reason else Decision(layer, config, None)
+
+
+def refuse(layer: Layer) -> str | None:
+    """What makes a layer unfit for any method."""
+    if layer.others:
+        return f"its weight is also read by {', '.join(layer.others)}, which needs it dense"
+    if len(layer.kinds) > 1 and not set(layer.kinds) <= {Kind.LINEAR, Kind.EMBEDDING}:
+        return f"its weight is shared by {' and '.join(sorted(set(layer.kinds)))}"
+    if layer.view.numel == 0:
+        return "its weight is empty"
+    return None
+
+
+def matches(glob: str, layer: Layer) -> bool:
+    return fnmatchcase(layer.name, glob) or fnmatchcase(layer.parameter, glob)

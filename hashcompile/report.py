@@ -1,0 +1,93 @@
+"""What became of every layer, as a table that a person reads and records that a program reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+
+from hashcompile.core.console import format_bytes, render, table
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One layer. Fields that do not apply are None."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    method: str | None
+    bits_per_weight: float
+    nbytes: int  # as stored: codes with their padding, tables, scales; or the dense weight
+    dense_nbytes: int
+    error: float | None  # ||X (W - D)'|| / ||X W'|| on the calibration inputs; on the weights, without calibration
+    kernel: str | None  # the operator that computes on the codes; None: the weight is dense when the model runs
+    reason: str | None  # why the layer was left alone
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Compressed model against the original, over the outputs on the example inputs (and the first of calibration)."""
+
+    relative_error: float  # ||y' - y|| / ||y||
+    cosine: float  # of all outputs as one vector
+
+
+@dataclass(frozen=True)
+class Report:
+    """`print(compiled.report())` shows the table; `.layers` holds the records, `.as_dict()` is JSON."""
+
+    layers: tuple[LayerReport, ...]
+    other_nbytes: int  # biases, norms, and all that is no layer's weight
+    quality: Quality | None
+    notes: tuple[str, ...]
+
+    def __iter__(self) -> Iterator[LayerReport]:
+        return iter(self.layers)
+
+    def __getitem__(self, name: str) -> LayerReport:
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise KeyError(f"{name!r}; layers are {[layer.name for layer in self.layers]}")
+
+    @property
+    def nbytes(self) -> int:
+        return sum(layer.nbytes for layer in self.layers) + self.other_nbytes
+
+    @property
+    def dense_nbytes(self) -> int:
+        return sum(layer.dense_nbytes for layer in self.layers) + self.other_nbytes
+
+    def as_dict(self) -> Mapping[str, object]:
+        return {**asdict(self), "nbytes": self.nbytes, "dense_nbytes": self.dense_nbytes}
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Group(
+            table(("layer", "shape", "method", ">bits/weight", ">bytes", ">error", "runs as"), map(row, self.layers)),
+            *self.summary(),
+        )
+
+    def summary(self) -> Sequence[str]:
+        ratio = self.dense_nbytes / max(1, self.nbytes)
+        lines = [f"\nweights: {format_bytes(self.dense_nbytes)} -> {format_bytes(self.nbytes)}, {ratio:.2f}x smaller"]
+        if self.quality:
+            lines.append(
+                f"outputs against the original: relative error {self.quality.relative_error:.2g}, "
+                f"cosine {self.quality.cosine:.5f}"
+            )
+        return [*lines, *self.notes]
+
+    def __str__(self) -> str:
+        return render(self)
+
+
+def row(layer: LayerReport) -> tuple[str, ...]:
+    shape = " x ".join(map(str, layer.shape))
+    bits, size = f"{layer.bits_per_weight:.2f}", format_bytes(layer.nbytes)
+    if layer.method is None:
+        return layer.name, shape, "-", bits, size, "-", f"dense: {layer.reason}"
+    error = "-" if layer.error is None else f"{layer.error:.2%}"
+    runs = layer.kernel or "dense at load: no fused kernel, small on disk only"
+    return layer.name, shape, layer.method, bits, size, error, runs

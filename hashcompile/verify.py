@@ -1,0 +1,197 @@
+"""Artifact == compressed graph, or a typed error that names the first node that differs.
+
+The artifact runs in stock ONNX Runtime (function bodies, fp32) and with our library (our kernels). The measure is the
+relative error of an output, ||got - wanted|| / ||wanted||.
+
+- fp32 may differ by `EXACT`: another order of the same sums.
+- int8 arithmetic has its own tolerance, and it is derived: the compressed graph is run once more in PyTorch with the
+  activations of every encoded layer rounded as the kernels round them. The artifact may be off by at most
+  `INT8_MARGIN` times the error predicted so, plus `EXACT`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+import hashcompile_runtime as hcrt
+from hashcompile.calibrate import Batch, sweep
+from hashcompile.capture import Signature
+from hashcompile.core.encoded import EncodedWeight
+from hashcompile.core.errors import VerificationError
+from hashcompile.core.graph import CompressedGraph, source_line
+from hashcompile.core.layers import CONSUMERS, Kind, attribute
+
+EXACT = 1e-4  # fp32: sums of thousands of terms in another order, through tens of layers
+INT8_MARGIN = 2.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison of an artifact with the compressed graph: the worst over all inputs."""
+
+    runtime: str  # "stock", "hashcompile"
+    error: float
+    tolerance: float
+    runs: int
+
+    def __str__(self) -> str:
+        return f"{self.runtime}: relative error {self.error:.2g}, tolerance {self.tolerance:.2g}, {self.runs} runs"
+
+
+def verify(
+    path: Path,
+    graph: CompressedGraph,
+    signature: Signature,
+    batches: Sequence[Batch],
+    compute: str,
+    origin: dict[str, str],
+) -> tuple[Check, ...]:
+    """Run the artifact at `path` on `batches` at several batch sizes. Raises VerificationError."""
+    inputs = [variant for batch in batches for variant in batch_sizes(batch, signature)]
+    with torch.no_grad():
+        wanted = [leaves(outputs) for outputs in sweep(graph, inputs)]
+        predicted = 0.0
+        if compute == "int8":
+            rounded = [leaves(Int8Activations(graph).run(*batch)) for batch in inputs]
+            predicted = max(map(distance, rounded, wanted), default=0.0)
+    checks = []
+    for runtime, open_session, tolerance in (
+        ("stock", stock_session, EXACT),
+        ("hashcompile", hcrt.session, EXACT + INT8_MARGIN * predicted),
+    ):
+        session = open_session(path)
+        worst = 0.0
+        for batch, reference in zip(inputs, wanted, strict=True):
+            error = distance(run(session, signature, batch), reference)
+            if not error <= tolerance:
+                raise VerificationError(
+                    f"{path.name} in {runtime} ONNX Runtime differs from the compressed graph: relative error "
+                    f"{error:.3g}, tolerance {tolerance:.3g}; {first_difference(path, open_session, graph, signature, batch, origin, tolerance)}"
+                )
+            worst = max(worst, error)
+        checks.append(Check(runtime, worst, tolerance, len(inputs)))
+    return tuple(checks)
+
+
+def batch_sizes(batch: Batch, signature: Signature) -> Iterator[Batch]:
+    """The batch as it is, and where its size is symbolic, one sample and one sample more."""
+    yield batch
+    if signature.batch and batch[0].shape[0]:
+        yield tuple(value[:1] for value in batch)
+        yield tuple(torch.cat([value, value[:1]]) for value in batch)
+
+
+def leaves(outputs: Any) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
+
+
+def stock_session(path: Path | str) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def run(session: onnxruntime.InferenceSession, signature: Signature, batch: Batch) -> list[Tensor]:
+    feeds = {name: value.numpy() for name, value in zip(signature.names, batch, strict=True)}
+    used = {entry.name for entry in session.get_inputs()}
+    return [torch.from_numpy(np.asarray(y)) for y in session.run(None, {k: v for k, v in feeds.items() if k in used})]
+
+
+def distance(got: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
+    """The worst relative error over outputs; infinite where shapes or non-finite places differ."""
+    worst = 0.0
+    for a, b in zip(got, wanted, strict=True):
+        if a.shape != b.shape:
+            return float("inf")
+        if not b.is_floating_point():
+            worst = max(worst, 0.0 if torch.equal(a, b.to(a.dtype)) else float("inf"))
+            continue
+        a, b = a.double(), b.double()
+        if not torch.equal(a.isnan(), b.isnan()) or not torch.equal(a[a.isinf()], b[b.isinf()]):
+            return float("inf")
+        finite = b.isfinite()
+        norm = b[finite].norm()
+        error = (a[finite] - b[finite]).norm()
+        worst = max(worst, float(error / norm) if norm > 0 else float(error))
+    return worst
+
+
+class Int8Activations(fx.Interpreter):
+    """The compressed graph with the inputs of every encoded layer rounded as the int8 kernels round them."""
+
+    def __init__(self, graph: CompressedGraph) -> None:
+        super().__init__(graph)
+
+    def run_node(self, node: fx.Node) -> Any:
+        if node.op == "call_function" and node.target in CONSUMERS:
+            kind, position = CONSUMERS[node.target]
+            weight = node.args[position]
+            assert isinstance(weight, fx.Node)
+            encoded = weight.op == "call_module" and isinstance(attribute(self.module, str(weight.target)), EncodedWeight)
+            if encoded and kind in (Kind.LINEAR, Kind.CONV):
+                args, kwargs = self.fetch_args_kwargs_from_env(node)
+                x = round_int8(args[0], per_image=kind is Kind.CONV)
+                assert callable(node.target)
+                return node.target(x, *args[1:], **kwargs)
+        return super().run_node(node)
+
+
+def round_int8(x: Tensor, *, per_image: bool) -> Tensor:
+    """x to 255 levels, one symmetric scale a token (last dim) or an image (all dims but the first)."""
+    dims = tuple(range(1, x.ndim)) if per_image else (-1,)
+    scale = x.abs().amax(dims, keepdim=True) / 127 if x.numel() else x.sum(dims, keepdim=True)
+    return torch.where(scale > 0, torch.round(x / scale) * scale, x)
+
+
+def first_difference(
+    path: Path,
+    open_session: Callable[[Path], onnxruntime.InferenceSession],
+    graph: CompressedGraph,
+    signature: Signature,
+    batch: Batch,
+    origin: dict[str, str],
+    tolerance: float,
+) -> str:
+    """Run with every known intermediate value as an output, and name the first one that differs."""
+    model = onnx.load(str(path))
+    produced = [name for node in model.graph.node for name in node.output if name in origin]
+    outputs = {output.name for output in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in produced if name not in outputs)
+    with tempfile.TemporaryDirectory() as folder:
+        every = Path(folder) / path.name
+        onnx.save(model, str(every), save_as_external_data=model.ByteSize() > 1 << 30)
+        session = open_session(every)
+        feeds = {name: value.numpy() for name, value in zip(signature.names, batch, strict=True)}
+        got = dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
+    wanted: dict[str, Any] = {}
+
+    class Recorder(fx.Interpreter):
+        def run_node(self, node: fx.Node) -> Any:
+            wanted[node.name] = super().run_node(node)
+            return wanted[node.name]
+
+    with torch.no_grad():
+        Recorder(graph).run(*batch)
+    nodes = {node.name: node for node in graph.graph.nodes}
+    for value in produced:
+        reference = wanted.get(origin[value])
+        if isinstance(reference, Tensor):
+            error = distance([torch.from_numpy(np.asarray(got[value]))], [reference])
+            if not error <= tolerance:
+                node = nodes[origin[value]]
+                line = source_line(node)
+                return f"the first node that differs is {node.name} ({node.target}), relative error {error:.3g}" + (
+                    f", from {line}" if line else ""
+                )
+    return "no single node differs by more than the tolerance: the error builds up along the graph"

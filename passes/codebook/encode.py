@@ -1,0 +1,43 @@
+"""Weight -> CodebookWeight, or the reason why a layer is better left alone."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from hashcompile.core.layers import Layer
+from hashcompile.core.method import Compute, Statistics
+from hashcompile.core.packing import layout
+from hashcompile.passes.codebook.config import Codebook
+from hashcompile.passes.codebook.fit import fit_codebook
+from hashcompile.passes.codebook.weight import CodebookWeight
+
+
+def refuse(layer: Layer, config: Codebook) -> str | None:
+    """A layer too small to gain: its padded codes, tables and scales take as much as the dense weight."""
+    rows, columns = layer.view.size
+    codes = math.prod(layout(config.bits).shape(rows, columns))
+    encoded = codes + 4 * config.tables(rows) * 2**config.bits + 4 * rows
+    dense = 4 * layer.view.numel
+    if encoded >= dense:
+        return f"too small to gain: {encoded} bytes encoded, {dense} bytes dense"
+    return None
+
+
+def encode(
+    weight: Tensor, layer: Layer, config: Codebook, statistics: Statistics | None, compute: Compute
+) -> tuple[CodebookWeight, float]:
+    """Fit the code to `weight` under the statistics of its inputs; the code and its relative output error."""
+    rows = layer.view.rows(weight.detach()).contiguous()
+    fit = fit_codebook(
+        rows,
+        config.bits,
+        group_rows=config.group_rows,
+        gram=statistics.gram.mean(0) if statistics and statistics.gram is not None else None,
+        # a row that calibration never read still has to be right when it is
+        row_weights=statistics.row_counts + 1 if statistics and statistics.row_counts is not None else None,
+        int8_grid=compute == "int8",
+    )
+    code = CodebookWeight(layer.view, config.bits, config.group_rows, fit.indices, fit.codebook, fit.scale)
+    return code, fit.error

@@ -1,0 +1,81 @@
+"""The code itself: indices into a small table of allowed weights, and one scale for each output channel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from hashcompile.core.encoded import EncodedWeight
+from hashcompile.core.errors import ArtifactError
+from hashcompile.core.packing import layout, pack, unpack
+from hashcompile.core.rows import RowView
+
+
+class CodebookWeight(EncodedWeight):
+    """rows[n, k] = codebook[n // group_rows, indices[n, k]] * scale[n]
+
+    indices: (N, K) uint8, a buffer; codebook: (tables, 2**bits) float32 and scale: (N,) float32, parameters that
+    train. group_rows = 0 means one table. (Deep Compression, arXiv 1510.00149, calls this weight sharing.)
+    """
+
+    indices: Tensor
+
+    def __init__(self, view: RowView, bits: int, group_rows: int, indices: Tensor, codebook: Tensor, scale: Tensor):
+        super().__init__(view)
+        self.bits = bits
+        self.group_rows = group_rows
+        self.register_buffer("indices", indices)
+        self.codebook = nn.Parameter(codebook)
+        self.scale = nn.Parameter(scale)
+
+    def rows(self) -> Tensor:
+        if len(self.codebook) == 1:
+            values = self.codebook[0][self.indices.int()]
+        else:
+            group = torch.arange(len(self.indices)) // self.group_rows
+            values = self.codebook[group[:, None], self.indices.int()]
+        return values * self.scale[:, None]
+
+    def scaled(self, factor: Tensor) -> Self:
+        return type(self)(
+            self.view, self.bits, self.group_rows, self.indices, self.codebook.detach(), self.scale.detach() * factor
+        )
+
+    def packed(self) -> Tensor:
+        """The indices in the T16 layout (`hashcompile.core.packing`), uint8."""
+        return torch.from_numpy(pack(self.indices.numpy(), self.bits))
+
+    def storage(self) -> dict[str, Tensor]:
+        return {"codes": self.packed(), "codebook": self.codebook.detach(), "scale": self.scale.detach()}
+
+    @property
+    def nbytes(self) -> int:
+        codes = torch.Size(layout(self.bits).shape(*self.view.size)).numel()
+        return codes + self.codebook.nbytes + self.scale.nbytes
+
+    def describe(self) -> dict[str, Any]:
+        return {"bits": self.bits, "group_rows": self.group_rows}
+
+    @classmethod
+    def restore(cls, view: RowView, description: Mapping[str, Any], storage: Mapping[str, Tensor]) -> Self:
+        bits, group_rows = description.get("bits"), description.get("group_rows")
+        if bits not in range(1, 9) or not isinstance(group_rows, int) or group_rows < 0:
+            raise ArtifactError(f"a codebook weight of {bits!r} bits and groups of {group_rows!r} rows")
+        rows, columns = view.size
+        tables = -(-rows // group_rows) if group_rows else 1
+        wanted = {
+            "codes": (torch.uint8, layout(bits).shape(rows, columns)),
+            "codebook": (torch.float32, (tables, 2**bits)),
+            "scale": (torch.float32, (rows,)),
+        }
+        for name, (dtype, shape) in wanted.items():
+            if name not in storage:
+                raise ArtifactError(f"a codebook weight without its {name}")
+            got = storage[name]
+            if got.dtype != dtype or tuple(got.shape) != shape:
+                raise ArtifactError(f"{name} is {got.dtype} {tuple(got.shape)}, wanted {dtype} {shape}")
+        indices = torch.from_numpy(unpack(storage["codes"].numpy(), bits, rows, columns))
+        return cls(view, bits, group_rows, indices, storage["codebook"], storage["scale"])
