@@ -1,0 +1,16 @@
+"""Run models with codebook weights: ONNX Runtime with our kernels registered. Needs numpy and onnxruntime only."""
+
+from ._errors import ModelError, NativeError, RuntimeLibraryError
+from ._native import KernelInfo, cpu_features, kernels, library_path
+from ._session import session
+
+__all__ = [
+    "KernelInfo",
+    "ModelError",
+    "NativeError",
+    "RuntimeLibraryError",
+    "cpu_features",
+    "kernels",
+    "library_path",
+    "session",
+]

@@ -1,0 +1,273 @@
+"""The C ABI through ctypes, numpy in and out. Models run through `session`; this is for tests and benchmarks."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from ctypes import POINTER, byref, c_char, c_char_p, c_float, c_int32, c_int64, c_size_t, c_uint8, c_uint32, c_void_p
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ._errors import NativeError, RuntimeLibraryError
+
+_ABI_VERSION = 1
+_OUT_OF_RANGE = 2
+FLOAT, INT8 = 0, 1
+_SUFFIXES = ("so", "dylib", "dll")
+
+
+class KernelInfo(NamedTuple):
+    name: str  # operation, activation type, index width, ISA
+    isa: str  # instruction set, as HC_ISA spells it
+    bits: int  # of an index; 0 for a kernel that sees none
+    selected: bool  # taken for new weights here
+    runnable: bool  # this CPU has the instructions
+
+
+class _Error(ctypes.Structure):
+    _fields_ = [("text", c_char * 256)]
+
+
+_Task = ctypes.CFUNCTYPE(None, c_void_p, c_size_t)
+_ParallelFor = ctypes.CFUNCTYPE(None, c_void_p, _Task, c_void_p, c_size_t)
+
+
+class _Exec(ctypes.Structure):
+    _fields_ = [("host", c_void_p), ("parallel_for", _ParallelFor)]
+
+
+class _WeightDesc(ctypes.Structure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("bits", c_uint32),
+        ("compute", c_uint32),
+        ("isa", c_int32),
+        ("rows", c_int64),
+        ("columns", c_int64),
+        ("group_rows", c_int64),
+        ("codes", POINTER(c_uint8)),
+        ("codes_bytes", c_size_t),
+        ("codebook", POINTER(c_float)),
+        ("codebook_len", c_size_t),
+        ("scale", POINTER(c_float)),
+        ("scale_len", c_size_t),
+        ("bias", POINTER(c_float)),
+        ("bias_len", c_size_t),
+    ]
+
+
+class _ConvDesc(ctypes.Structure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("reserved", c_uint32),
+        ("batch", c_int64),
+        ("channels", c_int64),
+        ("height", c_int64),
+        ("width", c_int64),
+        ("kernel", c_int64 * 2),
+        ("strides", c_int64 * 2),
+        ("dilations", c_int64 * 2),
+        ("pads", c_int64 * 4),
+    ]
+
+
+class _Kernel(ctypes.Structure):
+    _fields_ = [
+        ("name", c_char * 64),
+        ("isa", c_char_p),
+        ("isa_id", c_int32),
+        ("bits", c_int32),
+        ("runnable", c_int32),
+        ("selected", c_int32),
+    ]
+
+
+_FLOATS, _IDS = POINTER(c_float), POINTER(c_int64)
+_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+    "hc_abi_version": (c_uint32, []),
+    "hc_cpu_feature": (c_char_p, [c_size_t, POINTER(c_int32)]),
+    "hc_isa_name": (c_char_p, [c_int32]),
+    "hc_kernel_get": (c_int32, [c_size_t, POINTER(_Kernel)]),
+    "hc_codes_bytes": (c_size_t, [c_uint32, c_int64, c_int64]),
+    "hc_weight_open": (c_int32, [POINTER(_WeightDesc), POINTER(c_void_p), POINTER(_Error)]),
+    "hc_weight_close": (None, [c_void_p]),
+    "hc_linear": (c_int32, [c_void_p, _FLOATS, c_size_t, _FLOATS, POINTER(_Exec), POINTER(_Error)]),
+    "hc_conv2d_output": (c_int32, [POINTER(_ConvDesc), POINTER(c_int64), POINTER(c_int64), POINTER(_Error)]),
+    "hc_conv2d": (c_int32, [c_void_p, POINTER(_ConvDesc), _FLOATS, _FLOATS, POINTER(_Exec), POINTER(_Error)]),
+    "hc_embedding": (c_int32, [c_void_p, _IDS, c_size_t, _FLOATS, POINTER(_Exec), POINTER(_Error)]),
+    "hc_decode": (c_int32, [c_void_p, _FLOATS, POINTER(_Error)]),
+}
+
+
+def library_path() -> Path:
+    """The native library: hand it to `SessionOptions.register_custom_ops_library`, or load its C ABI."""
+    for suffix in _SUFFIXES:
+        path = files(__package__) / f"libhashcompile_runtime.{suffix}"
+        if path.is_file():
+            return Path(str(path))
+    raise RuntimeLibraryError("libhashcompile_runtime is not beside this package: reinstall hashcompile-runtime")
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    library = ctypes.CDLL(str(library_path()))
+    for name, (result, arguments) in _SIGNATURES.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    if (version := library.hc_abi_version()) != _ABI_VERSION:
+        raise RuntimeLibraryError(f"the library speaks ABI {version}; this package, {_ABI_VERSION}: reinstall both")
+    return library
+
+
+def kernels() -> list[KernelInfo]:
+    """Every kernel of the library's table."""
+    found, kernel = [], _Kernel()
+    while _library().hc_kernel_get(len(found), byref(kernel)) != _OUT_OF_RANGE:
+        flags = bool(kernel.selected), bool(kernel.runnable)
+        found.append(KernelInfo(kernel.name.decode(), kernel.isa.decode(), kernel.bits, *flags))
+    return found
+
+
+def cpu_features() -> dict[str, bool]:
+    """The CPU features that dispatch looks at, and whether this CPU and system have them."""
+    found: dict[str, bool] = {}
+    present = c_int32()
+    while name := _library().hc_cpu_feature(len(found), byref(present)):
+        found[name.decode()] = bool(present.value)
+    return found
+
+
+def _isa_id(name: str) -> int:
+    isa = 0
+    while found := _library().hc_isa_name(isa):
+        if found.decode() == name:
+            return isa
+        isa += 1
+    raise NativeError(1, f"unknown instruction set {name!r}")
+
+
+def _check(code: int, error: _Error) -> None:
+    if code:
+        raise NativeError(code, error.text.decode())
+
+
+def _floats(array: npt.NDArray[np.float32] | None) -> Any:
+    return None if array is None else array.ctypes.data_as(_FLOATS)
+
+
+def _float32(values: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    return np.ascontiguousarray(values, np.float32)
+
+
+def _executor(threads: int) -> Any:
+    """An hc_exec on `threads` Python threads (ctypes releases the lock in a call), None for the caller's own."""
+    if threads == 1:
+        return None
+
+    def parallel_for(_host: int, task: Callable[[int | None, int], None], arg: int | None, count: int) -> None:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(lambda i: task(arg, i), range(count)))
+
+    return byref(_Exec(None, _ParallelFor(parallel_for)))
+
+
+class Weight:
+    """An open hc_weight.
+
+    codes: uint8 in the T16 layout. codebook: (G, 2^bits) float32. scale, bias: (N,) float32.
+    """
+
+    def __init__(
+        self,
+        codes: npt.NDArray[np.uint8],
+        codebook: npt.ArrayLike,
+        scale: npt.ArrayLike,
+        bias: npt.ArrayLike | None = None,
+        *,
+        bits: int,
+        columns: int,
+        group_rows: int = 0,
+        compute: int = FLOAT,
+        isa: str = "auto",
+    ) -> None:
+        self._handle = c_void_p()
+        self._codes = np.ascontiguousarray(codes, np.uint8)  # borrowed by the library
+        book, scales = _float32(codebook), _float32(scale)
+        biases = None if bias is None else _float32(bias)
+        self.shape = (scales.size, columns)
+        desc = _WeightDesc(
+            size=ctypes.sizeof(_WeightDesc),
+            bits=bits,
+            compute=compute,
+            isa=_isa_id(isa),
+            rows=scales.size,
+            columns=columns,
+            group_rows=group_rows,
+            codes=self._codes.ctypes.data_as(POINTER(c_uint8)),
+            codes_bytes=self._codes.size,
+            codebook=_floats(book),
+            codebook_len=book.size,
+            scale=_floats(scales),
+            scale_len=scales.size,
+            bias=_floats(biases),
+            bias_len=0 if biases is None else biases.size,
+        )
+        error = _Error()
+        _check(_library().hc_weight_open(byref(desc), byref(self._handle), byref(error)), error)
+
+    def __del__(self) -> None:
+        if self._handle:
+            _library().hc_weight_close(self._handle)
+
+    def linear(self, x: npt.ArrayLike, threads: int = 1) -> npt.NDArray[np.float32]:
+        """x: (..., K) -> (..., N)."""
+        rows = _float32(x)
+        if rows.shape[-1] != self.shape[1]:
+            raise NativeError(1, f"x has {rows.shape[-1]} columns; wanted {self.shape[1]}")
+        y = np.empty((*rows.shape[:-1], self.shape[0]), np.float32)
+        m, error = int(np.prod(rows.shape[:-1])), _Error()
+        execute = _executor(threads)
+        _check(_library().hc_linear(self._handle, _floats(rows), m, _floats(y), execute, byref(error)), error)
+        return y
+
+    def conv2d(
+        self,
+        x: npt.ArrayLike,
+        kernel: Sequence[int],
+        strides: Sequence[int] = (1, 1),
+        pads: Sequence[int] = (0, 0, 0, 0),
+        dilations: Sequence[int] = (1, 1),
+        threads: int = 1,
+    ) -> npt.NDArray[np.float32]:
+        """x: (B, C, H, W) -> (B, N, OH, OW); pads: top, left, bottom, right."""
+        image, error = _float32(x), _Error()
+        desc = _ConvDesc(ctypes.sizeof(_ConvDesc), 0, *image.shape)
+        desc.kernel[:], desc.strides[:], desc.pads[:], desc.dilations[:] = kernel, strides, pads, dilations
+        height, width = c_int64(), c_int64()
+        _check(_library().hc_conv2d_output(byref(desc), byref(height), byref(width), byref(error)), error)
+        y = np.empty((image.shape[0], self.shape[0], height.value, width.value), np.float32)
+        execute = _executor(threads)
+        code = _library().hc_conv2d(self._handle, byref(desc), _floats(image), _floats(y), execute, byref(error))
+        _check(code, error)
+        return y
+
+    def embedding(self, ids: npt.ArrayLike, threads: int = 1) -> npt.NDArray[np.float32]:
+        """ids: (...) int64 -> (..., K)."""
+        wanted = np.ascontiguousarray(ids, np.int64)
+        y = np.empty((*wanted.shape, self.shape[1]), np.float32)
+        pointer, error = wanted.ctypes.data_as(_IDS), _Error()
+        execute = _executor(threads)
+        _check(_library().hc_embedding(self._handle, pointer, wanted.size, _floats(y), execute, byref(error)), error)
+        return y
+
+    def decode(self) -> npt.NDArray[np.float32]:
+        """The dense weight (N, K)."""
+        dense, error = np.empty(self.shape, np.float32), _Error()
+        _check(_library().hc_decode(self._handle, _floats(dense), byref(error)), error)
+        return dense

@@ -1,0 +1,59 @@
+"""session(): an onnxruntime.InferenceSession with our kernels registered."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import onnxruntime as ort
+
+from ._errors import ModelError
+from ._native import library_path
+
+
+def session(
+    model: str | os.PathLike[str] | bytes,
+    threads: int | None = None,
+    providers: Sequence[Any] | None = None,
+    *,
+    options: ort.SessionOptions | None = None,
+    **kwargs: Any,
+) -> ort.InferenceSession:
+    """Load `model` (a path, or the bytes of one) with codebook ops on our kernels.
+
+    threads: intra-op threads; None leaves ONNX Runtime's choice.
+    providers: execution providers; None means the CPU.
+    options: further session options; the library and `threads` are added to it.
+    kwargs: passed to onnxruntime.InferenceSession.
+
+    Raises FileNotFoundError for a missing file, ModelError for one that does not load, ValueError for `threads` < 1.
+    """
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads is {threads}; wanted 1 or more, or None for ONNX Runtime's choice")
+    if isinstance(model, bytes | bytearray | memoryview):
+        name, source = f"{len(model)} bytes", bytes(model)
+    else:
+        name = source = os.fspath(model)
+        if not os.path.isfile(name):
+            raise FileNotFoundError(f"no model file at {name!r}")
+    options = options or ort.SessionOptions()
+    options.register_custom_ops_library(str(library_path()))
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        return ort.InferenceSession(source, options, providers=list(providers or ["CPUExecutionProvider"]), **kwargs)
+    except _NOT_A_MODEL as error:
+        raise ModelError(f"{name} is not an ONNX model: {_reason(error)}") from error
+    except _REFUSED as error:
+        raise ModelError(f"{name} does not load: {_reason(error)}") from error
+
+
+_STATES = ort.capi.onnxruntime_pybind11_state
+_NOT_A_MODEL = (_STATES.InvalidProtobuf,)
+_REFUSED = (_STATES.Fail, _STATES.InvalidArgument, _STATES.InvalidGraph, _STATES.NotImplemented, _STATES.RuntimeException)
+
+
+def _reason(error: Exception) -> str:
+    """ONNX Runtime's sentence without its code prefix."""
+    return str(error).removeprefix("[ONNXRuntimeError] : ")

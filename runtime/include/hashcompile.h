@@ -1,0 +1,149 @@
+/* The C ABI of the hashcompile runtime: linear, conv2d and embedding on codebook weights.
+ *
+ * A weight W (N, K) is stored as packed indices, a table of centroids and one scale per row:
+ *     W[n, k] = codebook[n / group_rows][index[n, k]] * scale[n]          (group_rows 0: one table)
+ * The indices stay packed in memory (the T16 layout, documented at hc_codes_bytes); the caller owns them and keeps
+ * them alive for the life of the weight. Everything else is copied, and small.
+ *
+ * Every function may be called from any thread. A weight is immutable once open. No function throws, aborts on
+ * data, or keeps a global that changes; a failing one returns a code and writes a sentence to `error`.
+ */
+#ifndef HASHCOMPILE_H
+#define HASHCOMPILE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define HC_API __declspec(dllexport)
+#else
+#define HC_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define HC_ABI_VERSION 1
+
+typedef int32_t hc_code;
+enum { HC_OK = 0, HC_INVALID_ARGUMENT = 1, HC_OUT_OF_RANGE = 2, HC_OUT_OF_MEMORY = 3, HC_INTERNAL = 4 };
+
+/* Where a failing call says why. The caller owns it; NULL is allowed everywhere. */
+typedef struct hc_error {
+    char text[256];
+} hc_error;
+
+/* A host's thread pool. `parallel_for` calls task(arg, i) once for each i in [0, count), in any order, on any
+ * thread, and returns when all are done. A NULL hc_exec runs everything on the calling thread. */
+typedef struct hc_exec {
+    void* host;
+    void (*parallel_for)(void* host, void (*task)(void* arg, size_t i), void* arg, size_t count);
+} hc_exec;
+
+/* What the arithmetic is.
+ * HC_FLOAT: fp32, in any order of summation.
+ * HC_INT8: centroids and activations rounded to 8 bits, exact int32 sums, the same bits on every ISA and for every
+ *   number of threads. Per row x of the activations (per image for a convolution), amax = max|x|:
+ *     q = round_half_even(x * (127 / amax)),  sx = amax / 127     (q = 0 where 127 / amax is not finite;
+ *                                                                  the row of Y is NaN where amax is not)
+ *   Per table: sc = max|c| / 127, t = round_half_even(c / sc).
+ *     Y = float(sum_k q * t) * (sx * sc) * scale[n] + bias[n]  */
+enum { HC_FLOAT = 0, HC_INT8 = 1 };
+
+/* Instruction sets, each including those before it. */
+typedef int32_t hc_isa;
+enum {
+    HC_ISA_AUTO = 0,
+    HC_ISA_SCALAR = 1,
+    HC_ISA_AVX2 = 2,       /* AVX2, FMA */
+    HC_ISA_AVX512 = 3,     /* AVX-512 F, BW, DQ, VL */
+    HC_ISA_AVX512VNNI = 4, /* AVX-512 VNNI, VBMI */
+    HC_ISA_END = 5
+};
+
+typedef struct hc_weight hc_weight;
+
+typedef struct hc_weight_desc {
+    uint32_t size;      /* sizeof(hc_weight_desc) */
+    uint32_t bits;      /* of an index, 1 to 8 */
+    uint32_t compute;   /* HC_FLOAT or HC_INT8 */
+    hc_isa isa;         /* the highest instruction set to use; HC_ISA_AUTO for the best of this CPU */
+    int64_t rows;       /* N */
+    int64_t columns;    /* K */
+    int64_t group_rows; /* rows that share a table: 0 (all of them) or a multiple of 16 */
+    const uint8_t* codes;
+    size_t codes_bytes; /* hc_codes_bytes(bits, rows, columns) */
+    const float* codebook;
+    size_t codebook_len; /* tables * 2^bits */
+    const float* scale;
+    size_t scale_len;  /* N */
+    const float* bias; /* NULL for none */
+    size_t bias_len;   /* N */
+} hc_weight_desc;
+
+/* Sizes of x (B, C, H, W) and of the window. A 1-D convolution has height, kernel[0] and strides[0] of 1. */
+typedef struct hc_conv_desc {
+    uint32_t size; /* sizeof(hc_conv_desc) */
+    uint32_t reserved;
+    int64_t batch, channels, height, width;
+    int64_t kernel[2], strides[2], dilations[2];
+    int64_t pads[4]; /* top, left, bottom, right */
+} hc_conv_desc;
+
+/* One row of the kernel table. */
+typedef struct hc_kernel {
+    char name[64];        /* operation, activation type, index width, ISA: codebook_i8_u4_avx2 */
+    const char* isa;      /* name of the instruction set */
+    hc_isa isa_id;
+    int32_t bits;         /* of an index; 0 for a kernel that sees no codes */
+    int32_t runnable;     /* this CPU has the instructions */
+    int32_t selected;     /* hc_weight_open takes it with HC_ISA_AUTO */
+} hc_kernel;
+
+HC_API uint32_t hc_abi_version(void);
+
+/* The i-th CPU feature that dispatch looks at, and whether CPU and system have it; NULL past the last. */
+HC_API const char* hc_cpu_feature(size_t i, int32_t* present);
+
+/* Name of an instruction set, as the environment variable HC_ISA spells it; NULL for an unknown one.
+ * HC_ISA caps what HC_ISA_AUTO may choose; it is read once. */
+HC_API const char* hc_isa_name(hc_isa isa);
+
+/* The i-th kernel; HC_OUT_OF_RANGE past the last. */
+HC_API hc_code hc_kernel_get(size_t i, hc_kernel* out);
+
+/* Bytes of the codes of an (N, K) matrix, 0 if there is no such matrix. The layout, T16: rows in pairs of tiles of
+ * 16; an index cut into planes of 8, 4, 2 or 1 bits, widest first, the widest holding the lowest bits:
+ *     codes: (row_pairs, k_blocks, lines, 2 tiles, 16 rows, 4) uint8
+ * Sub-field s of byte kk of line l of a plane of width w belongs to k = block * period + l * (32 / w) + 4 * s + kk,
+ * where period = 32 / (width of the narrowest plane). Padding rows and padding k hold index 0. */
+HC_API size_t hc_codes_bytes(uint32_t bits, int64_t rows, int64_t columns);
+
+/* Checks everything (sizes, finiteness), prepares the tables, picks the kernels. */
+HC_API hc_code hc_weight_open(const hc_weight_desc* desc, hc_weight** out, hc_error* error);
+HC_API void hc_weight_close(hc_weight* weight);
+
+/* y (m, N) = x (m, K) W' + bias, both dense and row-major. */
+HC_API hc_code hc_linear(const hc_weight* weight, const float* x, size_t m, float* y, const hc_exec* exec,
+                         hc_error* error);
+
+/* Output height and width; fails if the window does not fit the padded image or any size is not sane. */
+HC_API hc_code hc_conv2d_output(const hc_conv_desc* desc, int64_t* height, int64_t* width, hc_error* error);
+
+/* y (B, N, OH, OW) = conv(x (B, C, H, W), W (N, kh, kw, C)) + bias: K = kh * kw * C, channels innermost. */
+HC_API hc_code hc_conv2d(const hc_weight* weight, const hc_conv_desc* desc, const float* x, float* y,
+                         const hc_exec* exec, hc_error* error);
+
+/* y (count, K) = W[ids]. An id in [-N, 0) counts from the end; any other outside [0, N) is HC_OUT_OF_RANGE, and y
+ * is then untouched. */
+HC_API hc_code hc_embedding(const hc_weight* weight, const int64_t* ids, size_t count, float* y, const hc_exec* exec,
+                            hc_error* error);
+
+/* dense (N, K) = W. */
+HC_API hc_code hc_decode(const hc_weight* weight, float* dense, hc_error* error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

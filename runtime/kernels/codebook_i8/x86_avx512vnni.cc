@@ -1,0 +1,91 @@
+// vpermb looks up 64 centroids at once, vpdpbusd multiplies them: for 4 bits and 128 weights one shift, two lookups
+// and, for each row of activations, two multiplications.
+#include "codebook_i8/kernel.h"
+#include "x86_avx512.h"
+
+namespace hc {
+namespace {
+
+template <int Bits>
+struct Table {
+    __m512i part[Bits == 8 ? 4 : Bits == 7 ? 2 : 1];
+
+    HC_INLINE explicit Table(const uint8_t* table) {
+        unroll<sizeof(part) / 64>([&](auto i) HC_LAMBDA { part[i.value] = _mm512_loadu_si512(table + 64 * i.value); });
+    }
+
+    HC_INLINE __m512i operator[](__m512i index) const {
+        if constexpr (Bits == 8)
+            return _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), _mm512_permutex2var_epi8(part[0], index, part[1]),
+                                          _mm512_permutex2var_epi8(part[2], index, part[3]));
+        else if constexpr (Bits == 7)
+            return _mm512_permutex2var_epi8(part[0], index, part[1]);
+        else
+            return _mm512_permutexvar_epi8(index, part[0]);
+    }
+};
+
+// A multiplication waits about four cycles for the last one into the same sum: with few rows, each has two sums.
+template <int Bits, int Rows, int Tiles>
+constexpr int chains = Rows * Tiles <= 4 && Layout<Bits>::groups > 1 ? 2 : 1;
+
+// One or two rows of activations wait for the codes: ask for them early. Measured best at 4 KiB.
+constexpr int kPrefetch = 4096;
+
+template <int Bits, int Rows, int Tiles>
+void multiply(const CodebookI8Call& call) {
+    using L = Layout<Bits>;
+    constexpr int Chains = chains<Bits, Rows, Tiles>;
+    const Table<Bits> table[2] = {Table<Bits>(call.table[0]), Table<Bits>(call.table[1])};
+    __m512i sum[Chains][Rows][Tiles];
+    for (int m = 0; m < Rows; ++m)
+        for (int t = 0; t < Tiles; ++t) {
+            sum[0][m][t] = _mm512_set1_epi32(-128 * call.q_sum[m]);
+            for (int c = 1; c < Chains; ++c) sum[c][m][t] = _mm512_setzero_si512();
+        }
+    const uint8_t* codes = call.codes;
+    const size_t ldq = call.ldq;
+    for (size_t s = 0; s < call.segments; ++s) {
+        const int8_t* q = call.q + call.segment[s];
+        for (size_t b = call.blocks; b; --b, codes += L::block_bytes, q += L::period) {
+            if constexpr (Rows <= 2)
+                for (int line = 0; line < 2 * L::lines; ++line) _mm_prefetch(codes + kPrefetch + line * kLine, _MM_HINT_T0);
+            unroll<L::groups>([&](auto g) HC_LAMBDA {
+                __m512i w[Tiles];
+                unroll<Tiles>([&](auto t) HC_LAMBDA {
+                    w[t.value] = table[t.value][tile_indices<Bits, g.value>(codes + t.value * kLine)];
+                });
+                unroll<Rows>([&](auto m) HC_LAMBDA {
+                    const __m512i x = _mm512_set1_epi32(load_dword(q + m.value * ldq + 4 * g.value));
+                    unroll<Tiles>([&](auto t) HC_LAMBDA {
+                        __m512i& to = sum[g.value % Chains][m.value][t.value];
+                        to = _mm512_dpbusd_epi32(to, w[t.value], x);
+                    });
+                });
+            });
+        }
+    }
+    for (int m = 0; m < Rows; ++m)
+        for (int t = 0; t < Tiles; ++t) {
+            __m512i total = sum[0][m][t];
+            if constexpr (Chains == 2) total = _mm512_add_epi32(total, sum[1][m][t]);
+            _mm512_storeu_si512(call.sum + m * kPair + t * kTile, total);
+        }
+}
+
+template <int Bits>
+void codebook_i8(const CodebookI8Call& call) {
+    static constexpr CodebookI8 by_rows[2][kRowBlock] = {
+        {multiply<Bits, 1, 1>, multiply<Bits, 2, 1>, multiply<Bits, 3, 1>, multiply<Bits, 4, 1>, multiply<Bits, 5, 1>,
+         multiply<Bits, 6, 1>, multiply<Bits, 7, 1>, multiply<Bits, 8, 1>},
+        {multiply<Bits, 1, 2>, multiply<Bits, 2, 2>, multiply<Bits, 3, 2>, multiply<Bits, 4, 2>, multiply<Bits, 5, 2>,
+         multiply<Bits, 6, 2>, multiply<Bits, 7, 2>, multiply<Bits, 8, 2>}};
+    by_rows[call.tiles - 1][call.rows - 1](call);
+}
+
+}  // namespace
+
+extern const CodebookI8 codebook_i8_avx512vnni[8] = {codebook_i8<1>, codebook_i8<2>, codebook_i8<3>, codebook_i8<4>,
+                                                     codebook_i8<5>, codebook_i8<6>, codebook_i8<7>, codebook_i8<8>};
+
+}  // namespace hc

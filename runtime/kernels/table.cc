@@ -1,0 +1,107 @@
+#include "table.h"
+
+#include <stdio.h>
+
+#include "isa.h"
+
+namespace hc {
+
+// Every row declares its kernel: an array over bits, or one.
+#define HC_KERNEL(room, isa, ...) extern const CodebookF32 room##_##isa[8];
+#define HC_PANEL(room, isa, id) extern const PanelF32 room##_##isa;
+#include "codebook_f32/kernels.inc"
+#undef HC_KERNEL
+#undef HC_PANEL
+#define HC_KERNEL(room, isa, ...) extern const CodebookI8 room##_##isa[8];
+#include "codebook_i8/kernels.inc"
+#undef HC_KERNEL
+#define HC_KERNEL(room, isa, id) extern const Rowwise room##_##isa;
+#include "rowwise/kernels.inc"
+#undef HC_KERNEL
+
+namespace {
+
+template <class Kernel>
+struct Row {
+    const char* room;
+    hc_isa isa;
+    const Kernel* kernel; // by bits - 1 in the codebook rooms
+    double few, many;
+};
+
+#define HC_KERNEL(room, isa, id, few, many) {#room, id, room##_##isa, few, many},
+#define HC_PANEL(room, isa, id)
+constexpr Row<CodebookF32> kCodebookF32[] = {
+#include "codebook_f32/kernels.inc"
+};
+#undef HC_PANEL
+constexpr Row<CodebookI8> kCodebookI8[] = {
+#include "codebook_i8/kernels.inc"
+};
+#undef HC_KERNEL
+
+#define HC_KERNEL(room, isa, ...)
+#define HC_PANEL(room, isa, id) {#room, id, &room##_##isa, 0, 0},
+constexpr Row<PanelF32> kPanelF32[] = {
+#include "codebook_f32/kernels.inc"
+};
+#undef HC_KERNEL
+#undef HC_PANEL
+
+#define HC_KERNEL(room, isa, id) {#room, id, &room##_##isa, 0, 0},
+constexpr Row<Rowwise> kRowwise[] = {
+#include "rowwise/kernels.inc"
+};
+#undef HC_KERNEL
+
+// Rows of a room stand in rising order; the first is scalar and always runs.
+template <class Kernel, size_t N>
+const Row<Kernel>& best(const Row<Kernel> (&rows)[N], hc_isa cap) {
+    size_t chosen = 0;
+    for (size_t i = 1; i < N; ++i)
+        if (rows[i].isa <= cap && runnable(rows[i].isa)) chosen = i;
+    return rows[chosen];
+}
+
+// Numbers the rows of a room from `first`, once for each index width; true if `i` was among them.
+template <class Kernel, size_t N>
+bool describe(const Row<Kernel> (&rows)[N], int widths, size_t i, size_t& first, hc_kernel& out) {
+    const size_t at = i - first;
+    first += N * widths;
+    if (at >= N * widths) return false;
+    const Row<Kernel>& row = rows[at / widths];
+    out.isa = hc_isa_name(row.isa);
+    out.isa_id = row.isa;
+    out.bits = widths == 1 ? 0 : static_cast<int32_t>(at % widths) + 1;
+    out.runnable = runnable(row.isa);
+    out.selected = &best(rows, automatic_isa()) == &row;
+    if (out.bits)
+        snprintf(out.name, sizeof out.name, "%s_u%d_%s", row.room, out.bits, out.isa);
+    else
+        snprintf(out.name, sizeof out.name, "%s_%s", row.room, out.isa);
+    return true;
+}
+
+}  // namespace
+
+Kernels select(int bits, hc_isa cap) {
+    const Row<CodebookF32>& f32 = best(kCodebookF32, cap);
+    const Row<CodebookI8>& i8 = best(kCodebookI8, cap);
+    return {f32.kernel[bits - 1],
+            i8.kernel[bits - 1],
+            *best(kPanelF32, cap).kernel,
+            *best(kRowwise, cap).kernel,
+            {f32.few, i8.few},
+            {f32.many, i8.many}};
+}
+
+}  // namespace hc
+
+extern "C" hc_code hc_kernel_get(size_t i, hc_kernel* out) {
+    if (!out) return HC_INVALID_ARGUMENT;
+    size_t first = 0;
+    const bool found = hc::describe(hc::kCodebookF32, 8, i, first, *out) ||
+                       hc::describe(hc::kCodebookI8, 8, i, first, *out) ||
+                       hc::describe(hc::kPanelF32, 1, i, first, *out) || hc::describe(hc::kRowwise, 1, i, first, *out);
+    return found ? HC_OK : HC_OUT_OF_RANGE;
+}

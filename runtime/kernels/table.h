@@ -1,0 +1,23 @@
+// The kernel table: every row of every room's kernels.inc, and the choice among them.
+#pragma once
+
+#include "codebook_f32/kernel.h"
+#include "codebook_i8/kernel.h"
+#include "hashcompile.h"
+#include "rowwise/kernel.h"
+
+namespace hc {
+
+// What one weight runs on.
+struct Kernels {
+    CodebookF32 codebook_f32;
+    CodebookI8 codebook_i8;
+    PanelF32 panel_f32;
+    Rowwise rowwise;
+    double rate_few[2], rate_many[2]; // multiply-adds per nanosecond, by HC_FLOAT and HC_INT8
+};
+
+// The best rows for `bits`-bit indices, none above `cap`, all runnable.
+Kernels select(int bits, hc_isa cap);
+
+}  // namespace hc

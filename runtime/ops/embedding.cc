@@ -1,0 +1,71 @@
+// hc_embedding and hc_decode: rows of the weight, as the codes say.
+#include "layout.h"
+#include "ops/parallel.h"
+#include "ops/weight.h"
+#include "scalar_index.h"
+
+namespace hc {
+namespace {
+
+constexpr double kDecodeNs = 1; // for one value
+
+template <int Bits>
+void decode_row(const hc_weight& weight, size_t n, float* out) {
+    using L = Layout<Bits>;
+    const uint8_t* row = weight.pair_codes(n / kPair) + n % kPair / kTile * kLine + n % kTile * 4;
+    const float scale = weight.scale[n];
+    const float* centroids = &weight.f32_tables[weight.table_of(n) * weight.f32_stride];
+    float table[1 << Bits];
+    for (int i = 0; i < 1 << Bits; ++i) table[i] = centroids[i] * scale;
+    size_t left = weight.columns;
+    for (; left >= L::period; left -= L::period, row += L::block_bytes)
+        for (int g = 0; g < L::groups; ++g) {
+            const uint32_t indices = four_indices<Bits>(row, g);
+            for (int kk = 0; kk < 4; ++kk) *out++ = table[indices >> 8 * kk & 255];
+        }
+    for (int g = 0; left; ++g) {
+        const uint32_t indices = four_indices<Bits>(row, g);
+        for (int kk = 0; kk < 4 && left; ++kk, --left) *out++ = table[indices >> 8 * kk & 255];
+    }
+}
+
+constexpr void (*kDecodeRow[8])(const hc_weight&, size_t, float*) = {decode_row<1>, decode_row<2>, decode_row<3>,
+                                                                     decode_row<4>, decode_row<5>, decode_row<6>,
+                                                                     decode_row<7>, decode_row<8>};
+
+void embedding(const hc_weight& weight, const int64_t* ids, size_t count, float* y, const hc_exec* exec) {
+    const int64_t rows = static_cast<int64_t>(weight.rows);
+    for (size_t i = 0; i < count; ++i)
+        if (ids[i] < -rows || ids[i] >= rows)
+            fail(HC_OUT_OF_RANGE, "id %lld at position %zu; the table has %lld rows: ids are in [-%lld, %lld)",
+                 static_cast<long long>(ids[i]), i, static_cast<long long>(rows), static_cast<long long>(rows),
+                 static_cast<long long>(rows));
+    const auto decode = kDecodeRow[weight.bits - 1];
+    parallel(exec, count, static_cast<double>(weight.columns) * kDecodeNs, [&](size_t begin, size_t end) {
+        for (size_t i = begin; i < end; ++i)
+            decode(weight, static_cast<size_t>(ids[i] < 0 ? ids[i] + rows : ids[i]), y + i * weight.columns);
+    });
+}
+
+}  // namespace
+}  // namespace hc
+
+extern "C" hc_code hc_embedding(const hc_weight* weight, const int64_t* ids, size_t count, float* y,
+                                const hc_exec* exec, hc_error* error) {
+    return hc::guarded(error, [&] {
+        if (!weight) hc::fail(HC_INVALID_ARGUMENT, "weight is null");
+        const size_t out = hc::product(count, weight->columns, sizeof(float));
+        if ((count && !ids) || (out && !y)) hc::fail(HC_INVALID_ARGUMENT, "ids or y is null");
+        hc::embedding(*weight, ids, count, y, exec);
+    });
+}
+
+extern "C" hc_code hc_decode(const hc_weight* weight, float* dense, hc_error* error) {
+    return hc::guarded(error, [&] {
+        if (!weight) hc::fail(HC_INVALID_ARGUMENT, "weight is null");
+        if (hc::product(weight->rows, weight->columns, sizeof(float)) && !dense)
+            hc::fail(HC_INVALID_ARGUMENT, "dense is null");
+        for (size_t n = 0; n < weight->rows; ++n)
+            hc::kDecodeRow[weight->bits - 1](*weight, n, dense + n * weight->columns);
+    });
+}

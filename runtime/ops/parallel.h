@@ -1,0 +1,43 @@
+// Work cut into tasks for the host's pool.
+#pragma once
+
+#include <atomic>
+
+#include "ops/error.h"
+#include "ops/sizes.h"
+
+namespace hc {
+
+constexpr double kTaskNs = 4000; // a task shorter than this is not worth its start
+constexpr size_t kMostTasks = 32; // some more than threads, so that a late thread costs little
+
+// body(begin, end) over [0, units), `unit_ns` each. Memory that runs out in a task is reported by the caller's thread.
+template <class Body>
+void parallel(const hc_exec* exec, size_t units, double unit_ns, const Body& body) {
+    const double wanted = static_cast<double>(units) * unit_ns / kTaskNs;
+    const size_t most = units < kMostTasks ? units : kMostTasks;
+    const size_t tasks = wanted < static_cast<double>(most) ? static_cast<size_t>(wanted) : most;
+    if (tasks <= 1 || !exec || !exec->parallel_for) {
+        if (units) body(size_t{0}, units);
+        return;
+    }
+    struct Job {
+        const Body& body;
+        size_t units, tasks;
+        std::atomic<hc_code> code{HC_OK};
+    } job{body, units, tasks};
+    exec->parallel_for(
+        exec->host,
+        [](void* arg, size_t i) {
+            Job& job = *static_cast<Job*>(arg);
+            const auto start = [&](size_t task) {
+                return job.units / job.tasks * task + (task < job.units % job.tasks ? task : job.units % job.tasks);
+            };
+            const hc_code code = guarded(nullptr, [&] { job.body(start(i), start(i + 1)); });
+            if (code != HC_OK) job.code = code;
+        },
+        &job, tasks);
+    if (job.code != HC_OK) fail(job.code, "a parallel task failed: %s", job.code == HC_OUT_OF_MEMORY ? "out of memory" : "internal error");
+}
+
+}  // namespace hc

@@ -1,0 +1,162 @@
+#include "ops/weight.h"
+
+#include <math.h>
+
+#include <memory>
+
+#include "isa.h"
+#include "layout.h"
+#include "ops/error.h"
+#include "ops/sizes.h"
+
+namespace hc {
+namespace {
+
+struct Form {
+    size_t period, block_bytes;
+};
+
+Form form_of(uint32_t bits) {
+    if (bits < 1 || bits > 8) fail(HC_INVALID_ARGUMENT, "bits is %u; an index has 1 to 8", bits);
+    const size_t period = 32 / (bits & -bits);
+    return {period, period * bits / 32 * kPairLine};
+}
+
+size_t codes_bytes(const Form& form, size_t rows, size_t columns) {
+    return product(ceil_div(rows, kPair), ceil_div(columns, form.period), form.block_bytes);
+}
+
+void check_length(const char* what, size_t got, size_t wanted) {
+    if (got != wanted) fail(HC_INVALID_ARGUMENT, "%s has %zu values; wanted %zu", what, got, wanted);
+}
+
+void check_values(const char* what, const float* values, size_t count) {
+    if (count && !values) fail(HC_INVALID_ARGUMENT, "%s is null", what);
+    for (size_t i = 0; i < count; ++i)
+        if (!isfinite(values[i])) fail(HC_INVALID_ARGUMENT, "%s[%zu] is not finite", what, i);
+}
+
+hc_isa cap_of(hc_isa wanted) {
+    if (wanted < HC_ISA_AUTO || wanted >= HC_ISA_END) fail(HC_INVALID_ARGUMENT, "isa is %d: unknown", wanted);
+    const hc_isa automatic = automatic_isa();
+    if (automatic == HC_ISA_END)
+        fail(HC_INVALID_ARGUMENT, "environment variable HC_ISA: unknown; wanted scalar, avx2, avx512 or avx512vnni");
+    return wanted == HC_ISA_AUTO ? automatic : wanted;
+}
+
+// One table in 8 bits; returns its scale.
+float quantize_table(const float* centroids, size_t count, uint8_t* table) {
+    float largest = 0;
+    for (size_t i = 0; i < count; ++i) largest = fmaxf(largest, fabsf(centroids[i]));
+    const float scale = largest / 127.0f;
+    for (size_t i = 0; i < count; ++i) {
+        const float t = scale > 0 ? nearbyintf(centroids[i] / scale) : 0.0f;
+        table[i] = static_cast<uint8_t>(fminf(fmaxf(t, -127.0f), 127.0f) + 128.0f);
+    }
+    return scale;
+}
+
+template <class T>
+void repeat(T* table, size_t count, size_t stride) {
+    for (size_t i = count; i < stride; ++i) table[i] = table[i - count];
+}
+
+}  // namespace
+}  // namespace hc
+
+using namespace hc;
+
+hc_weight::hc_weight(const hc_weight_desc& desc) {
+    const Form form = form_of(desc.bits);
+    if (desc.compute != HC_FLOAT && desc.compute != HC_INT8)
+        fail(HC_INVALID_ARGUMENT, "compute is %u; 0 is float, 1 is int8", desc.compute);
+    if (desc.rows < 0 || desc.columns < 0) fail(HC_INVALID_ARGUMENT, "a weight of negative size");
+    if (desc.group_rows < 0 || desc.group_rows % kTile)
+        fail(HC_INVALID_ARGUMENT, "group_rows is %lld; wanted 0 or a multiple of 16",
+             static_cast<long long>(desc.group_rows));
+    bits = static_cast<int>(desc.bits);
+    int8 = desc.compute == HC_INT8;
+    rows = static_cast<size_t>(desc.rows);
+    columns = static_cast<size_t>(desc.columns);
+    group_rows = static_cast<size_t>(desc.group_rows);
+    period = form.period;
+    block_bytes = form.block_bytes;
+    blocks = ceil_div(columns, period);
+    pairs = ceil_div(rows, kPair);
+    codes = desc.codes;
+    kernels = select(bits, cap_of(desc.isa));
+
+    const size_t wanted = codes_bytes(form, rows, columns);
+    if (desc.codes_bytes != wanted)
+        fail(HC_INVALID_ARGUMENT, "codes have %zu bytes; %d bits, %zu x %zu need %zu", desc.codes_bytes, bits, rows,
+             columns, wanted);
+    if (wanted && !codes) fail(HC_INVALID_ARGUMENT, "codes is null");
+    const size_t count = size_t{1} << bits;
+    const size_t tables = group_rows ? ceil_div(rows, group_rows) : 1;
+    check_length("codebook", desc.codebook_len, product(tables, count));
+    check_length("scale", desc.scale_len, rows);
+    if (desc.bias) check_length("bias", desc.bias_len, rows);
+    check_values("codebook", desc.codebook, desc.codebook_len);
+    check_values("scale", desc.scale, desc.scale_len);
+
+    scale.assign(pairs * kPair, 0.0f);
+    bias.assign(pairs * kPair, 0.0f);
+    for (size_t n = 0; n < rows; ++n) scale[n] = desc.scale[n];
+    for (size_t n = 0; desc.bias && n < rows; ++n) bias[n] = desc.bias[n];
+
+    f32_stride = count > kTableF32 ? count : kTableF32;
+    i8_stride = int8 ? (count > kTableI8 ? count : kTableI8) : 0;
+    f32_tables.resize(product(tables, f32_stride));
+    i8_tables.resize(product(tables, i8_stride));
+    i8_scale.resize(tables, 0.0f);
+    for (size_t g = 0; g < tables; ++g) {
+        float* table = &f32_tables[g * f32_stride];
+        for (size_t i = 0; i < count; ++i) table[i] = desc.codebook[g * count + i];
+        repeat(table, count, f32_stride);
+        if (!int8) continue;
+        i8_scale[g] = quantize_table(table, count, &i8_tables[g * i8_stride]);
+        repeat(&i8_tables[g * i8_stride], count, i8_stride);
+    }
+}
+
+size_t hc_weight::table_of_tile(size_t pair, int tile) const {
+    const size_t row = pair * kPair + tile * kTile;
+    return table_of(row < rows ? row : rows - 1); // a tile of padding borrows the last table
+}
+
+Output hc_weight::output_of(size_t pair) const {
+    const size_t left = rows - pair * kPair;
+    Output out{};
+    for (int tile = 0; tile < 2; ++tile) out.table_scale[tile] = int8 ? i8_scale[table_of_tile(pair, tile)] : 1.0f;
+    out.scale = &scale[pair * kPair];
+    out.bias = &bias[pair * kPair];
+    out.columns = left < kPair ? static_cast<int>(left) : kPair;
+    return out;
+}
+
+double hc_weight::pair_ns(size_t m) const {
+    const double weights = static_cast<double>(kPair * columns);
+    return weights / kernels.rate_few[int8] + weights * static_cast<double>(m) / kernels.rate_many[int8] + 20;
+}
+
+extern "C" size_t hc_codes_bytes(uint32_t bits, int64_t rows, int64_t columns) {
+    size_t bytes = 0;
+    guarded(nullptr, [&] {
+        if (rows < 0 || columns < 0) return;
+        bytes = codes_bytes(form_of(bits), static_cast<size_t>(rows), static_cast<size_t>(columns));
+    });
+    return bytes;
+}
+
+extern "C" hc_code hc_weight_open(const hc_weight_desc* desc, hc_weight** out, hc_error* error) {
+    return guarded(error, [&] {
+        if (!out) fail(HC_INVALID_ARGUMENT, "out is null");
+        *out = nullptr;
+        if (!desc || desc->size != sizeof(hc_weight_desc)) fail(HC_INVALID_ARGUMENT, "desc is null or of another version");
+        *out = std::make_unique<hc_weight>(*desc).release();
+    });
+}
+
+extern "C" void hc_weight_close(hc_weight* weight) { delete weight; }
+
+extern "C" uint32_t hc_abi_version(void) { return HC_ABI_VERSION; }

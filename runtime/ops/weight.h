@@ -1,0 +1,42 @@
+// A weight: borrowed codes, and the tables prepared for the kernels.
+#pragma once
+
+#include <vector>
+
+#include "hashcompile.h"
+#include "table.h"
+
+namespace hc {
+
+constexpr size_t kSumColumns = 65536; // 127 * 255 * 65536 < 2^31: an int32 sum of that many products is exact
+
+}  // namespace hc
+
+struct hc_weight {
+    explicit hc_weight(const hc_weight_desc& desc);
+
+    int bits;
+    bool int8;
+    size_t rows, columns;
+    size_t period, block_bytes, blocks, pairs; // of the codes
+    size_t group_rows, f32_stride, i8_stride;  // entries from table to table
+    const uint8_t* codes;
+    std::vector<float> f32_tables;   // centroids, repeated up to kTableF32
+    std::vector<uint8_t> i8_tables;  // centroids / i8_scale + 128, repeated up to kTableI8; empty unless int8
+    std::vector<float> i8_scale;     // of each table
+    std::vector<float> scale, bias;  // padded with zeros to whole pairs
+    hc::Kernels kernels;
+
+    size_t pair_bytes() const { return blocks * block_bytes; }
+    const uint8_t* pair_codes(size_t pair) const { return codes + pair * pair_bytes(); }
+    size_t table_of(size_t row) const { return group_rows ? row / group_rows : 0; }
+    size_t table_of_tile(size_t pair, int tile) const;
+    const float* f32_table(size_t pair, int tile) const { return &f32_tables[table_of_tile(pair, tile) * f32_stride]; }
+    const uint8_t* i8_table(size_t pair, int tile) const { return &i8_tables[table_of_tile(pair, tile) * i8_stride]; }
+
+    // How the sums of a pair become outputs: all but row_scale and where they go.
+    hc::Output output_of(size_t pair) const;
+
+    // Estimated time of `m` rows times one pair.
+    double pair_ns(size_t m) const;
+};

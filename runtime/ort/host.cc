@@ -1,0 +1,111 @@
+#include "ort/host.h"
+
+#include "ops/sizes.h"
+
+namespace hc::ort {
+namespace {
+
+Tensor tensor_of(const OrtApi* api, const OrtValue* value, int* type) {
+    Tensor tensor;
+    OrtTensorTypeAndShapeInfo* info = nullptr;
+    check(api, kGetTypeAndShape(api, value, &info));
+    struct Release {
+        const OrtApi* api;
+        OrtTensorTypeAndShapeInfo* info;
+        ~Release() { kReleaseTypeAndShape(api, info); }
+    } release{api, info};
+    size_t rank = 0;
+    check(api, kGetDimensionsCount(api, info, &rank));
+    tensor.dims.resize(rank);
+    check(api, kGetDimensions(api, info, tensor.dims.data(), rank));
+    if (type) check(api, kGetElementType(api, info, type));
+    void* data = nullptr;
+    check(api, kGetTensorData(api, const_cast<OrtValue*>(value), &data));
+    static const char nothing = 0; // an empty tensor may have no memory, and is not absent
+    tensor.data = data ? data : &nothing;
+    return tensor;
+}
+
+}  // namespace
+
+void check(const OrtApi* api, OrtStatus* status) {
+    if (!status) return;
+    Failure failure{HC_INTERNAL, {}};
+    snprintf(failure.text, sizeof failure.text, "%s", kGetErrorMessage(api, status));
+    kReleaseStatus(api, status);
+    throw failure;
+}
+
+size_t Tensor::count() const {
+    size_t count = 1;
+    for (const int64_t dim : dims) count = product(count, static_cast<size_t>(dim));
+    return count;
+}
+
+std::string Node::name() const {
+    size_t size = 0;
+    check(api_, kGetNodeName(api_, info_, nullptr, &size));
+    std::string name(size, '\0');
+    check(api_, kGetNodeName(api_, info_, name.data(), &size));
+    name.resize(size ? size - 1 : 0); // the terminator
+    return name;
+}
+
+int64_t Node::attribute(const char* name) const {
+    int64_t value = 0;
+    check(api_, kGetAttribute(api_, info_, name, &value));
+    return value;
+}
+
+std::vector<int64_t> Node::attributes(const char* name) const {
+    size_t count = 0;
+    check(api_, kGetAttributeArray(api_, info_, name, nullptr, &count));
+    std::vector<int64_t> values(count);
+    check(api_, kGetAttributeArray(api_, info_, name, values.data(), &count));
+    return values;
+}
+
+Tensor Node::constant(size_t index, const char* name, ElementType type, Characteristic kind) const {
+    size_t count = 0;
+    check(api_, kGetInputCount(api_, info_, &count));
+    size_t name_size = 1; // of the terminator alone: an input left out before others
+    if (index < count) check(api_, kGetInputName(api_, info_, index, nullptr, &name_size));
+    if (kind == kOptional && name_size <= 1) return {};
+    int constant = 0;
+    const OrtValue* value = nullptr;
+    check(api_, kGetConstantInput(api_, info_, index, &constant, &value));
+    if (!constant || !value) fail(HC_INVALID_ARGUMENT, "input %zu (%s) must be a constant initializer", index, name);
+    int got = 0;
+    const Tensor tensor = tensor_of(api_, value, &got);
+    if (got != type)
+        fail(HC_INVALID_ARGUMENT, "input %zu (%s) has element type %d; wanted %d", index, name, got, type);
+    return tensor;
+}
+
+Tensor Call::input(size_t index) const {
+    const OrtValue* value = nullptr;
+    check(api_, kGetInput(api_, context_, index, &value));
+    if (!value) fail(HC_INVALID_ARGUMENT, "input %zu is missing", index);
+    return tensor_of(api_, value, nullptr);
+}
+
+void* Call::output(const std::vector<int64_t>& dims) const {
+    OrtValue* value = nullptr;
+    check(api_, kGetOutput(api_, context_, 0, dims.data(), dims.size(), &value));
+    void* data = nullptr;
+    check(api_, kGetTensorData(api_, value, &data));
+    return data;
+}
+
+hc_exec Call::exec() {
+    return {this, [](void* host, void (*task)(void*, size_t), void* arg, size_t count) {
+                const Call& call = *static_cast<Call*>(host);
+                // 0 batches: tasks are claimed one by one, so a late thread costs one task.
+                OrtStatus* status = kParallelFor(call.api_, call.context_, task, count, 0, arg);
+                if (!status) return;
+                kReleaseStatus(call.api_, status); // tasks may be run twice: each writes the same values
+                for (size_t i = 0; i < count; ++i) task(arg, i);
+            }};
+}
+
+}  // namespace hc::ort

@@ -1,0 +1,56 @@
+// ONNX Runtime in C++ words: tensors, attributes, its thread pool; its errors become Failures.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "ops/error.h"
+#include "ort/api.h"
+
+namespace hc::ort {
+
+// Throws what a failed call says.
+void check(const OrtApi* api, OrtStatus* status);
+
+struct Tensor {
+    const void* data = nullptr; // null: the input is absent
+    std::vector<int64_t> dims;
+
+    const float* floats() const { return static_cast<const float*>(data); }
+    size_t count() const; // product of dims
+};
+
+// The node that a kernel is made for.
+class Node {
+   public:
+    Node(const OrtApi* api, const OrtKernelInfo* info) : api_(api), info_(info) {}
+
+    std::string name() const;
+    int64_t attribute(const char* name) const;
+    std::vector<int64_t> attributes(const char* name) const;
+
+    // A constant input; fails unless it is an initializer of that element type. Absent: optional and not given.
+    Tensor constant(size_t index, const char* name, ElementType type, Characteristic kind) const;
+
+   private:
+    const OrtApi* api_;
+    const OrtKernelInfo* info_;
+};
+
+// One run of a kernel.
+class Call {
+   public:
+    Call(const OrtApi* api, OrtKernelContext* context) : api_(api), context_(context) {}
+
+    Tensor input(size_t index) const;
+    void* output(const std::vector<int64_t>& dims) const;
+
+    // The session's own threads.
+    hc_exec exec();
+
+   private:
+    const OrtApi* api_;
+    OrtKernelContext* context_;
+};
+
+}  // namespace hc::ort

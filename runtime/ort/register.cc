@@ -1,0 +1,85 @@
+// RegisterCustomOps: the entry point that SessionOptions.register_custom_ops_library calls.
+#include "ort/kernels.h"
+
+namespace hc::ort {
+namespace {
+
+constexpr const char* kDomain = "com.hashcompile";
+
+// Runs `body`; a failure becomes a status that begins with the node's name.
+template <class Body>
+OrtStatus* status_of(const OrtApi* api, const std::string& node, Body&& body) noexcept {
+    hc_error error{};
+    const hc_code code = guarded(&error, body);
+    if (code == HC_OK) return nullptr;
+    char text[2 * sizeof error.text];
+    snprintf(text, sizeof text, "%s: %s", node.c_str(), error.text);
+    return kCreateStatus(api, code == HC_INVALID_ARGUMENT || code == HC_OUT_OF_RANGE ? kInvalidArgument : kFail, text);
+}
+
+template <class Kernel>
+struct Instance {
+    const OrtApi* api;
+    std::string label; // op and node, for messages
+    Kernel kernel;
+};
+
+template <class Kernel>
+OrtStatus* create(const OrtCustomOp*, const OrtApi* api, const OrtKernelInfo* info, void** out) {
+    std::string label = Kernel::op;
+    return status_of(api, label, [&] {
+        const Node node(api, info);
+        const std::string name = node.name();
+        hc_error error{};
+        const hc_code code = guarded(&error, [&] { *out = new Instance<Kernel>{api, label + " '" + name + "'", Kernel(node)}; });
+        if (code != HC_OK) fail(code, "node '%s': %s", name.c_str(), error.text);
+    });
+}
+
+template <class Kernel>
+OrtStatus* compute(void* kernel, OrtKernelContext* context) {
+    const auto& instance = *static_cast<const Instance<Kernel>*>(kernel);
+    return status_of(instance.api, instance.label, [&] {
+        Call call(instance.api, context);
+        instance.kernel.run(call);
+    });
+}
+
+// X or ids, codes, codebook, scale, and where the op has one an optional bias.
+template <class Kernel>
+OrtCustomOp custom_op() {
+    OrtCustomOp op{};
+    op.version = kApiVersion;
+    op.GetName = [](const OrtCustomOp*) { return Kernel::op; };
+    op.GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return nullptr; };
+    op.GetInputType = [](const OrtCustomOp*, size_t i) -> int { return i == 0 ? Kernel::input : i == 1 ? kUint8 : kFloat; };
+    op.GetInputTypeCount = [](const OrtCustomOp*) -> size_t { return Kernel::has_bias ? 5 : 4; };
+    op.GetOutputType = [](const OrtCustomOp*, size_t) -> int { return kFloat; };
+    op.GetOutputTypeCount = [](const OrtCustomOp*) -> size_t { return 1; };
+    op.KernelDestroy = [](void* kernel) { delete static_cast<Instance<Kernel>*>(kernel); };
+    op.GetInputCharacteristic = [](const OrtCustomOp*, size_t i) -> int { return i == 4 ? kOptional : kRequired; };
+    op.GetOutputCharacteristic = [](const OrtCustomOp*, size_t) -> int { return kRequired; };
+    op.GetInputMemoryType = [](const OrtCustomOp*, size_t) -> int { return 0; };
+    op.CreateKernelV2 = create<Kernel>;
+    op.KernelComputeV2 = compute<Kernel>;
+    op.GetStartVersion = [](const OrtCustomOp*) { return 1; };
+    op.GetEndVersion = [](const OrtCustomOp*) { return INT32_MAX; };
+    return op;
+}
+
+}  // namespace
+}  // namespace hc::ort
+
+extern "C" HC_API OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
+    using namespace hc::ort;
+    // Sessions keep pointers to the ops and the domain: they live as long as the process.
+    static const OrtCustomOp ops[] = {custom_op<LinearKernel>(), custom_op<ConvKernel>(), custom_op<EmbeddingKernel>()};
+    const OrtApi* api = base->GetApi(kApiVersion);
+    if (!api) return nullptr; // older than 1.17: it has said so, and will miss the ops
+    return status_of(api, kDomain, [&] {
+        OrtCustomOpDomain* domain = nullptr;
+        check(api, kCreateCustomOpDomain(api, kDomain, &domain));
+        for (const OrtCustomOp& op : ops) check(api, kDomainAdd(api, domain, &op));
+        check(api, kAddDomain(api, options, domain));
+    });
+}
