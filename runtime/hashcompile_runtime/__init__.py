@@ -1,4 +1,4 @@
-"""Run models with codebook weights: ONNX Runtime with our kernels registered. Needs numpy and onnxruntime only."""
+"""Run models with codebook weights: ONNX Runtime with our kernels registered. No torch."""
 
 from ._errors import ModelError, NativeError, RuntimeLibraryError
 from ._native import KernelInfo, cpu_features, kernels, library_path

@@ -1,11 +1,23 @@
-"""The C ABI through ctypes, numpy in and out. Models run through `session`; this is for tests and benchmarks."""
+"""The C ABI through ctypes, numpy in and out: for tests and benchmarks. Models run through `session`."""
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from ctypes import POINTER, byref, c_char, c_char_p, c_float, c_int32, c_int64, c_size_t, c_uint8, c_uint32, c_void_p
+from ctypes import (
+    POINTER,
+    byref,
+    c_char,
+    c_char_p,
+    c_float,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint8,
+    c_uint32,
+    c_void_p,
+)
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -111,7 +123,7 @@ def library_path() -> Path:
         path = files(__package__) / f"libhashcompile_runtime.{suffix}"
         if path.is_file():
             return Path(str(path))
-    raise RuntimeLibraryError("libhashcompile_runtime is not beside this package: reinstall hashcompile-runtime")
+    raise RuntimeLibraryError("the native library is missing: reinstall hashcompile-runtime")
 
 
 @cache
@@ -121,7 +133,7 @@ def _library() -> ctypes.CDLL:
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
     if (version := library.hc_abi_version()) != _ABI_VERSION:
-        raise RuntimeLibraryError(f"the library speaks ABI {version}; this package, {_ABI_VERSION}: reinstall both")
+        raise RuntimeLibraryError(f"the library speaks ABI {version}, this package {_ABI_VERSION}: reinstall")
     return library
 
 
@@ -166,11 +178,11 @@ def _float32(values: npt.ArrayLike) -> npt.NDArray[np.float32]:
 
 
 def _executor(threads: int) -> Any:
-    """An hc_exec on `threads` Python threads (ctypes releases the lock in a call), None for the caller's own."""
+    """An hc_exec on `threads` Python threads , None for the caller's own."""
     if threads == 1:
         return None
 
-    def parallel_for(_host: int, task: Callable[[int | None, int], None], arg: int | None, count: int) -> None:
+    def parallel_for(_host: int, task: Callable[[Any, int], None], arg: Any, count: int) -> None:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(lambda i: task(arg, i), range(count)))
 
@@ -253,17 +265,17 @@ class Weight:
         _check(_library().hc_conv2d_output(byref(desc), byref(height), byref(width), byref(error)), error)
         y = np.empty((image.shape[0], self.shape[0], height.value, width.value), np.float32)
         execute = _executor(threads)
-        code = _library().hc_conv2d(self._handle, byref(desc), _floats(image), _floats(y), execute, byref(error))
-        _check(code, error)
+        into = _floats(y), execute, byref(error)
+        _check(_library().hc_conv2d(self._handle, byref(desc), _floats(image), *into), error)
         return y
 
     def embedding(self, ids: npt.ArrayLike, threads: int = 1) -> npt.NDArray[np.float32]:
         """ids: (...) int64 -> (..., K)."""
         wanted = np.ascontiguousarray(ids, np.int64)
         y = np.empty((*wanted.shape, self.shape[1]), np.float32)
-        pointer, error = wanted.ctypes.data_as(_IDS), _Error()
-        execute = _executor(threads)
-        _check(_library().hc_embedding(self._handle, pointer, wanted.size, _floats(y), execute, byref(error)), error)
+        pointer, execute, error = wanted.ctypes.data_as(_IDS), _executor(threads), _Error()
+        into = _floats(y), execute, byref(error)
+        _check(_library().hc_embedding(self._handle, pointer, wanted.size, *into), error)
         return y
 
     def decode(self) -> npt.NDArray[np.float32]:

@@ -27,7 +27,8 @@ def session(
     options: further session options; the library and `threads` are added to it.
     kwargs: passed to onnxruntime.InferenceSession.
 
-    Raises FileNotFoundError for a missing file, ModelError for one that does not load, ValueError for `threads` < 1.
+    Raises FileNotFoundError for a missing file, ModelError for one that does not load, ValueError for
+    `threads` below 1.
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads is {threads}; wanted 1 or more, or None for ONNX Runtime's choice")
@@ -42,16 +43,20 @@ def session(
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        return ort.InferenceSession(source, options, providers=list(providers or ["CPUExecutionProvider"]), **kwargs)
+        return ort.InferenceSession(source, options, providers=list(providers or _CPU), **kwargs)
     except _NOT_A_MODEL as error:
         raise ModelError(f"{name} is not an ONNX model: {_reason(error)}") from error
     except _REFUSED as error:
         raise ModelError(f"{name} does not load: {_reason(error)}") from error
 
 
+_CPU = ["CPUExecutionProvider"]
 _STATES = ort.capi.onnxruntime_pybind11_state
 _NOT_A_MODEL = (_STATES.InvalidProtobuf,)
-_REFUSED = (_STATES.Fail, _STATES.InvalidArgument, _STATES.InvalidGraph, _STATES.NotImplemented, _STATES.RuntimeException)
+_REFUSED = tuple(
+    getattr(_STATES, name)
+    for name in ("Fail", "InvalidArgument", "InvalidGraph", "NotImplemented", "RuntimeException")
+)
 
 
 def _reason(error: Exception) -> str:

@@ -1,0 +1,127 @@
+"""Convolutions against torch in float64, and against the integer arithmetic bit for bit."""
+
+import numpy as np
+import pytest
+import torch
+
+from hashcompile_runtime import NativeError
+from tests.runtime.oracle import (
+    EPS,
+    FLOAT,
+    INT8,
+    ISAS,
+    activations,
+    finish,
+    layer,
+    quantize,
+    quantized_tables,
+)
+
+# channels, filters, (H, W), kernel, strides, pads (top, left, bottom, right), dilations
+SHAPES = [
+    (16, 16, (8, 8), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1)),
+    (3, 20, (17, 13), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1)),
+    (3, 33, (19, 23), (7, 7), (2, 2), (3, 3, 3, 3), (1, 1)),
+    (8, 64, (9, 11), (3, 5), (2, 1), (0, 2, 1, 3), (1, 1)),
+    (32, 40, (10, 9), (3, 3), (1, 2), (2, 2, 2, 2), (2, 2)),
+    (5, 17, (12, 12), (2, 3), (3, 2), (1, 0, 0, 2), (1, 3)),
+    (64, 32, (7, 7), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1)),
+    (24, 48, (8, 6), (1, 1), (2, 2), (0, 0, 0, 0), (1, 1)),
+    (12, 31, (1, 70), (1, 5), (1, 2), (0, 2, 0, 2), (1, 2)),
+    (1, 1, (1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1)),
+    (2, 130, (3, 150), (2, 2), (1, 1), (0, 0, 0, 0), (1, 1)),
+]
+
+
+def reference(weight, x, strides, pads, dilations):
+    """conv of (B, C, H, W) with (N, kh, kw, C), in float64."""
+    top, left, bottom, right = pads
+    padded = torch.nn.functional.pad(torch.from_numpy(x).double(), (left, right, top, bottom))
+    filters = torch.from_numpy(weight).double().permute(0, 3, 1, 2)
+    return torch.nn.functional.conv2d(padded, filters, stride=strides, dilation=dilations).numpy()
+
+
+def build(shape, bits, group_rows=0, bias=True):
+    C, N, (H, W), (kh, kw), *_ = shape
+    return layer(bits, N, kh * kw * C, group_rows=group_rows, bias=bias), activations(2, C, H, W)
+
+
+def int8_reference(of, x, shape):
+    C, N, _, (kh, kw), strides, pads, dilations = shape
+    t, table_scale = quantized_tables(of)
+    images = [quantize(image) for image in x]
+    total = reference(t.reshape(N, kh, kw, C), np.array([q for q, _ in images]), strides, pads, dilations)
+    scale = np.array([s for _, s in images]).reshape(-1, 1, 1)
+    return finish(of, total.transpose(0, 2, 3, 1), scale, table_scale).transpose(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("bits", [2, 4, 5, 8])
+def test_conv(shape, bits, isa):
+    C, N, _, kernel, strides, pads, dilations = shape
+    of, x = build(shape, bits, group_rows=16 if bits == 4 else 0, bias=bits != 2)
+
+    y = of.weight(FLOAT, isa).conv2d(x, kernel, strides, pads, dilations)
+    window = (strides, pads, dilations)
+    wanted = reference(of.dense.reshape(N, *kernel, C), x, *window)
+    size = reference(np.abs(of.dense).reshape(N, *kernel, C), np.abs(x), *window)
+    if of.bias is not None:
+        wanted += of.bias[:, None, None]
+        size += np.abs(of.bias)[:, None, None]
+    K = of.dense.shape[1]
+    assert y.shape == wanted.shape
+    assert np.all(np.abs(y - wanted) <= EPS * (K + 4) * size)
+
+    y = of.weight(INT8, isa).conv2d(x, kernel, strides, pads, dilations)
+    np.testing.assert_array_equal(y, int8_reference(of, x, shape))
+
+
+@pytest.mark.parametrize("compute", [FLOAT, INT8])
+@pytest.mark.parametrize("shape", SHAPES[:5], ids=str)
+def test_threads_do_not_change_a_bit(shape, compute):
+    of, x = build(shape, 4)
+    weight = of.weight(compute)
+    np.testing.assert_array_equal(weight.conv2d(x, *shape[3:]), weight.conv2d(x, *shape[3:], threads=2))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_a_window_longer_than_int32_sums(isa):
+    shape = (65600, 17, (1, 3), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1))
+    of, x = build(shape, 4)
+    np.testing.assert_array_equal(of.weight(INT8, isa).conv2d(x, *shape[3:]), int8_reference(of, x, shape))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_only_the_image_that_is_not_finite_is_nan(isa):
+    of, x = build(SHAPES[0], 4)
+    x[0, 3, 2, 2] = np.inf
+    y = of.weight(INT8, isa).conv2d(x, *SHAPES[0][3:])
+    assert np.isnan(y[0]).all()
+    np.testing.assert_array_equal(y[1], int8_reference(of, x, SHAPES[0])[1])
+
+
+def test_no_images():
+    of, x = build(SHAPES[0], 4)
+    assert of.weight().conv2d(x[:0], *SHAPES[0][3:]).shape == (0, 16, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("window", "message"),
+    [
+        ({"kernel": (3, 3), "strides": (0, 1)}, "vertical stride is 0"),
+        ({"kernel": (3, 3), "pads": (0, -1, 0, 0)}, "left padding is -1"),
+        (
+            {"kernel": (3, 3), "dilations": (1, 5)},
+            "a window that spans 11 does not fit the padded width of 8",
+        ),
+        ({"kernel": (3, 3), "dilations": (2**31, 1)}, "vertical dilation is 2147483648"),
+        ({"kernel": (9, 1)}, "a window that spans 9 does not fit the padded height of 8"),
+        ({"kernel": (1, 1)}, "a window of 1 x 1 x 16 channels; the weight has K = 144"),
+        ({"kernel": (3, 3), "pads": (2**31 - 1,) * 4}, "overflows"),
+    ],
+)
+def test_bad_windows_are_refused(window, message):
+    of, x = build(SHAPES[0], 4)
+    with pytest.raises(NativeError, match=message):
+        of.weight().conv2d(x, **window)

@@ -1,0 +1,134 @@
+"""Every linear kernel against float64, and against the integer arithmetic bit for bit."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hashcompile_runtime import NativeError, kernels
+from hashcompile_runtime._native import Weight
+from tests.runtime.oracle import EDGES, FLOAT, INT8, ISAS, activations, exact, float_bound, int8_linear, layer
+
+LINEAR = [kernel for kernel in kernels() if kernel.runnable and kernel.bits]
+sizes = st.sampled_from(EDGES)
+
+
+def check(kernel, N, K, M, group_rows=0, bias=True):
+    of, x = layer(kernel.bits, N, K, group_rows=group_rows, bias=bias), activations(M, K)
+    if kernel.name.startswith("codebook_i8"):
+        np.testing.assert_array_equal(of.weight(INT8, kernel.isa).linear(x), int8_linear(of, x))
+    else:
+        error = np.abs(of.weight(FLOAT, kernel.isa).linear(x) - exact(of, x))
+        assert np.all(error <= float_bound(of, x)), f"M={M} K={K} N={N}: off by {error.max()}"
+
+
+@pytest.mark.parametrize("kernel", LINEAR, ids=lambda kernel: kernel.name)
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(N=sizes, K=sizes, M=sizes, group_rows=st.sampled_from((0, 16, 48)), bias=st.booleans())
+def test_every_size(kernel, N, K, M, group_rows, bias):
+    check(kernel, N, K, M, group_rows, bias)
+
+
+@pytest.mark.parametrize("kernel", LINEAR, ids=lambda kernel: kernel.name)
+def test_every_number_of_rows(kernel):
+    for M in range(1, 18):
+        check(kernel, 40, 97, M)
+
+
+@pytest.mark.parametrize("bits", [1, 4, 7])
+def test_int8_is_the_same_everywhere(bits):
+    of, x = layer(bits, 100, 333, group_rows=32), activations(77, 333)
+    results = [of.weight(INT8, isa).linear(x, threads=threads) for isa in ISAS for threads in (1, 2)]
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("compute", [FLOAT, INT8])
+def test_threads_do_not_change_a_bit(isa, compute):
+    of, x = layer(4, 1000, 500), activations(70, 500)
+    weight = of.weight(compute, isa)
+    np.testing.assert_array_equal(weight.linear(x, threads=1), weight.linear(x, threads=2))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_a_row_longer_than_int32_sums(isa):
+    """65,536 columns at a time are exact in int32, even where largest meets largest."""
+    of = layer(2, 20, 65536 + 40)
+    of.codebook[:] = 3
+    of.centroids[:] = 3
+    x = np.ones((3, 65576), np.float32)
+    x[1] = -1
+    x[2] = activations(65576)
+    np.testing.assert_array_equal(of.weight(INT8, isa).linear(x), int8_linear(of, x))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_rows_that_are_not_finite(isa):
+    of, x = layer(4, 33, 50), activations(6, 50)
+    clean = of.weight(INT8, isa).linear(x)
+    x[1, 3], x[2, 49], x[4, 0] = np.nan, np.inf, -np.inf
+    y = of.weight(INT8, isa).linear(x)
+    assert np.isnan(y[[1, 2, 4]]).all()
+    np.testing.assert_array_equal(y[[0, 3, 5]], clean[[0, 3, 5]])
+    y = of.weight(FLOAT, isa).linear(x)
+    assert not np.isfinite(y[[1, 2, 4]]).any() and np.isfinite(y[[0, 3, 5]]).all()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("factor", [0, 1e-45, 1e-38, 1e-30, 1e30])
+def test_activations_of_any_size(isa, factor):
+    of = layer(4, 33, 50)
+    x = (activations(4, 50) * factor).astype(np.float32)
+    np.testing.assert_array_equal(of.weight(INT8, isa).linear(x), int8_linear(of, x))
+
+
+@pytest.mark.parametrize("factor", [0, 1e-44, 1e-38, 1e30])
+def test_tables_of_any_size(factor):
+    of = layer(3, 33, 50)
+    of.codebook[:] *= np.float32(factor)
+    of.centroids[:] *= np.float32(factor)
+    x = activations(4, 50)
+    np.testing.assert_array_equal(of.weight(INT8).linear(x), int8_linear(of, x))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_halves_round_to_even(isa):
+    of = layer(4, 16, 8)
+    x = np.array([[127, 0.5, 1.5, 2.5, -0.5, -1.5, -2.5, 3.5]], np.float32)
+    np.testing.assert_array_equal(of.weight(INT8, isa).linear(x), int8_linear(of, x))
+
+
+def test_extra_batch_dimensions():
+    of, x = layer(4, 40, 24), activations(2, 3, 5, 24)
+    for compute in (FLOAT, INT8):
+        weight = of.weight(compute)
+        np.testing.assert_array_equal(weight.linear(x), weight.linear(x.reshape(30, 24)).reshape(2, 3, 5, 40))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bits": 0}, "bits is 0"),
+        ({"bits": 9}, "bits is 9"),
+        ({"columns": 999}, "codes have 768 bytes; 4 bits, 40 x 999 need"),
+        ({"columns": -1}, "negative size"),
+        ({"columns": 2**62}, "overflows"),
+        ({"group_rows": 17}, "group_rows is 17; wanted 0 or a multiple of 16"),
+        ({"group_rows": -16}, "group_rows is -16"),
+        ({"group_rows": 32}, "codebook has 16 values; wanted 32"),
+        ({"compute": 2}, "compute is 2"),
+        ({"codebook": np.zeros((1, 15))}, "codebook has 15 values; wanted 16"),
+        ({"codebook": np.full((1, 16), np.inf)}, r"codebook\[0\] is not finite"),
+        ({"scale": np.full(40, np.nan)}, r"scale\[0\] is not finite"),
+        ({"bias": np.zeros(39)}, "bias has 39 values; wanted 40"),
+        ({"codes": np.zeros(7, np.uint8)}, "codes have 7 bytes"),
+        ({"isa": "sse"}, "unknown instruction set 'sse'"),
+    ],
+)
+def test_bad_weights_are_refused(change, message):
+    of = layer(4, 40, 20)
+    arguments = {"codes": of.codes, "codebook": of.codebook, "scale": of.scale, "bias": of.bias, "bits": 4}
+    arguments |= {"columns": 20} | change
+    with pytest.raises(NativeError, match=message):
+        Weight(**arguments)
