@@ -1,7 +1,7 @@
 """Parallel work whose result does not depend on the number of threads.
 
-A BLAS that splits one product over threads rounds differently for each thread count. So work is cut into items whose
-number depends on shapes alone, each item runs on one thread, and the items run side by side.
+A BLAS that splits one product over threads rounds differently for each thread count. So work is cut into
+items whose number depends on shapes alone, each item runs on one thread, and the items run side by side.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def one_thread() -> Iterator[int]:
 
 
 def deterministic_map(fn: Callable[[T], R], items: Iterable[T], threads: int | None = None) -> list[R]:
-    """`[fn(item) for item in items]`, side by side on `threads` threads (by default, as many as torch has here).
+    """`[fn(item) for item in items]`, side by side on `threads` threads; by default, as many as torch has.
 
     Bit-identical for every thread count: inside an item torch has one thread, so a nested map runs in line.
     """

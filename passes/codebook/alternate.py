@@ -1,0 +1,92 @@
+"""Indices, scales and tables take turns in lowering the output error E; no turn raises it.
+
+The chunks of rows are worked on side by side; only the tables (G, L) are common to them, and whatever is
+summed over chunks is summed in their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from hashcompile.core.parallel import deterministic_map
+
+from .chunk import Chunk
+
+R = TypeVar("R")
+
+CONJUGATE = 3  # steps of conjugate gradients in one refit of the tables
+ENOUGH = 1e-3  # a turn that gains less than this share of E is the last
+
+
+class Alternation:
+    """Chunks of rows and the tables they share."""
+
+    def __init__(self, chunks: list[Chunk], tables: Tensor, threads: int) -> None:
+        self.chunks = chunks
+        self.tables = tables  # (G, L)
+        self.threads = threads
+
+    def each(self, step: Callable[[Chunk], R]) -> list[R]:
+        """`step` of every chunk, side by side."""
+        return deterministic_map(step, self.chunks, self.threads)
+
+    def total(self, step: Callable[[Chunk], Tensor]) -> Tensor:
+        """The sum of `step` over the chunks."""
+        return torch.stack(self.each(step)).sum(0)
+
+    def error(self) -> float:
+        """E, by the form of the last `run`."""
+        return float(self.total(lambda chunk: chunk.error(self.tables)))
+
+    def run(self, form: Tensor, turns: int, tables: bool = True) -> None:
+        """Take turns until E, with H = `form`, gains little."""
+        self.each(lambda chunk: chunk.measure(form, self.tables))
+        before = float("inf")
+        for _ in range(turns):
+            self.each(lambda chunk: chunk.choose(self.tables))
+            self.each(lambda chunk: chunk.rescale(self.tables))
+            if tables:
+                self.refit_tables(1 if form.ndim == 1 else CONJUGATE)  # one step is exact for a diagonal H
+            now = self.error()
+            if now >= (1 - ENOUGH) * before:
+                break
+            before = now
+
+    def refit_tables(self, steps: int) -> None:
+        """Entries that lower E, indices and scales given: least squares by conjugate gradients.
+
+        The diagonal of H preconditions. A step costs one product with H, whatever the number of entries, and
+        cannot raise E.
+        """
+        groups = len(self.tables)
+        steepness = self.total(lambda chunk: chunk.steepness(groups))
+        inverse = torch.where(steepness > 0, 1 / steepness, 0.0)  # an entry that nothing uses stays
+        slope = self.total(lambda chunk: chunk.slope(groups))
+        direction = inverse * slope
+        fall = (slope * direction).sum(1)
+        for _ in range(steps):
+            bend = self.total(lambda chunk, d=direction: chunk.bend(d))
+            curvature = (direction * bend).sum(1)
+            length = torch.where(curvature > 0, fall / curvature, 0.0)
+            self.each(lambda chunk, t=length: chunk.move(t))
+            self.tables = self.tables + length[:, None] * direction
+            slope = slope - length[:, None] * bend
+            steepest = inverse * slope
+            ahead = (slope * steepest).sum(1)
+            direction = steepest + torch.where(fall > 0, ahead / fall, 0.0)[:, None] * direction
+            fall = ahead
+        self.tables, order = self.tables.sort(1)
+        rank = order.argsort(1)
+        self.each(lambda chunk: chunk.relabel(rank))
+
+    def scale_tables(self, peak: float) -> None:
+        """The largest magnitude of each table becomes `peak`; scales take up the difference."""
+        factor = self.tables.abs().amax(1) / peak
+        factor = torch.where(factor > 0, factor, 1.0)
+        self.tables = self.tables / factor[:, None]
+        for chunk in self.chunks:
+            chunk.scale = chunk.scale * factor[chunk.group]
