@@ -24,9 +24,9 @@ from rich.table import Table
 
 from hashcompile.core.console import Tracker, format_bytes, progress, table
 from hashcompile.core.errors import ArtifactError, ConfigError
+from hashcompile.core.onnx_op import DOMAIN
 
 WORKER = Path(__file__).with_name("bench_worker.py")
-DOMAIN = "com.hashcompile"
 LOADS = 3  # fresh processes a file, for a load time that is not one accident
 TURN = 10  # runs before the next file has its turn
 WARMUP = 2  # runs of a turn that fill the caches again, and are not counted
@@ -84,6 +84,10 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     """The structure of an ONNX file, without its external data. Raises ArtifactError for anything else."""
     if not path.is_file():
         raise ArtifactError(f"{path}: no such file")
+    if is_archive(path):
+        raise ArtifactError(
+            f'{path}: an archive, not an ONNX file: hc.load("{path}").export_onnx(...) makes one'
+        )
     try:
         model = onnx.load(path, load_external_data=False)
     except DecodeError as error:
@@ -91,6 +95,12 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     if not model.ir_version or not model.HasField("graph"):
         raise ArtifactError(f"{path}: not an ONNX file: it holds no graph")
     return model
+
+
+def is_archive(path: Path) -> bool:
+    """Does it begin as a zip, and so perhaps as an `.hc` artifact?"""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
 
 
 def files_of(path: Path, model: onnx.ModelProto) -> list[Path]:

@@ -1,8 +1,8 @@
 """One ONNX file in a fresh process: load it, then run it when told to.
 
 Run as a file, not imported: a process that holds PyTorch cannot measure how little a device needs. It speaks
-JSON lines: a request `{files, library, threads, dims, batch, shapes, inputs}` is answered by what loading took,
-then `{runs, warmup}` by that many latencies in nanoseconds, until stdin closes.
+JSON lines. `{files, library, threads, dims, batch, shapes, inputs}` is answered by what loading took, and each
+later `{runs, warmup}` by that many latencies in nanoseconds, until stdin closes.
 """
 
 import json
@@ -87,7 +87,7 @@ def make_feeds(session: ort.InferenceSession, request: dict[str, Any]) -> Feeds:
 
 def load(request: dict[str, Any]) -> tuple[ort.InferenceSession, Feeds, dict[str, Any]]:
     if request["library"]:
-        import hashcompile_runtime  # noqa: F401  its Python face is not the model's cost; its native library is
+        import hashcompile_runtime  # noqa: F401 - its Python face is not the cost of the model
     for path in request["files"]:
         forget(path)
     before = resident_bytes()

@@ -1,9 +1,13 @@
 """What every test may ask for."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +18,25 @@ def data_dir() -> Path:
     path = Path(folder)
     assert path.is_dir(), f"HASHCOMPILE_DATA={folder} is not a folder"
     return path
+
+
+@pytest.fixture(scope="session")
+def write_mlp() -> Callable[..., Path]:
+    """Writes an ONNX file as any other tool would: x (batch, 128) -> `layers` matrix products -> y."""
+    size = 128
+
+    def write(path: Path, layers: int = 2, kind: int = TensorProto.FLOAT, external: bool = False) -> Path:
+        weight = np.eye(size, dtype=helper.tensor_dtype_to_np_dtype(kind))
+        names = ["x", *(f"h{i}" for i in range(1, layers)), "y"]
+        graph = helper.make_graph(
+            [helper.make_node("MatMul", [names[i], "w"], [names[i + 1]]) for i in range(layers)],
+            "mlp",
+            [helper.make_tensor_value_info("x", kind, ["batch", size])],
+            [helper.make_tensor_value_info("y", kind, ["batch", size])],
+            [numpy_helper.from_array(weight, "w")],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+        onnx.save(model, path, save_as_external_data=external, location="weights.bin", size_threshold=0)
+        return path
+
+    return write

@@ -3,44 +3,29 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
 from hashcompile import bench as benching
 from hashcompile.bench import Contender, Settings, bench, contenders, read_onnx
 from hashcompile.core.console import render
 from hashcompile.core.errors import ArtifactError, ConfigError
 
-SIZE = 128
+SIZE = 128  # of the square matrices in the `write_mlp` fixture
+WriteMlp = Callable[..., Path]
 QUICK = {"runs": 20, "threads": 1}
 
 
-def write_mlp(path: Path, layers: int = 2, kind: int = TensorProto.FLOAT, external: bool = False) -> Path:
-    """x (batch, SIZE) -> `layers` matrix products -> y, as any other tool would write it."""
-    weight = np.eye(SIZE, dtype=helper.tensor_dtype_to_np_dtype(kind))
-    names = ["x", *(f"h{i}" for i in range(1, layers)), "y"]
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", [names[i], "w"], [names[i + 1]]) for i in range(layers)],
-        "mlp",
-        [helper.make_tensor_value_info("x", kind, ["batch", SIZE])],
-        [helper.make_tensor_value_info("y", kind, ["batch", SIZE])],
-        [numpy_helper.from_array(weight, "w")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    onnx.save(model, path, save_as_external_data=external, location="weights.bin", size_threshold=0)
-    return path
-
-
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small(tmp_path_factory: pytest.TempPathFactory, write_mlp: WriteMlp) -> Path:
     return write_mlp(tmp_path_factory.mktemp("bench") / "small.onnx")
 
 
-def test_every_number_is_measured(small: Path, tmp_path: Path) -> None:
+def test_every_number_is_measured(small: Path, tmp_path: Path, write_mlp: WriteMlp) -> None:
     deep = write_mlp(tmp_path / "deep.onnx", layers=200)
     first, second = bench(contenders([small, deep]), Settings(batch=3, **QUICK))
     assert [first.file, second.file] == [str(small), str(deep)]
@@ -60,7 +45,7 @@ def test_every_number_is_measured(small: Path, tmp_path: Path) -> None:
     assert "1.00" in text
 
 
-def test_external_data_counts(tmp_path: Path) -> None:
+def test_external_data_counts(tmp_path: Path, write_mlp: WriteMlp) -> None:
     path = write_mlp(tmp_path / "thin.onnx", external=True)
     (row,) = bench(contenders([path]), Settings(**QUICK))
     assert row.file_bytes == path.stat().st_size + (tmp_path / "weights.bin").stat().st_size
@@ -70,7 +55,7 @@ def test_external_data_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [TensorProto.DOUBLE, TensorProto.INT32], ids=["double", "int32"])
-def test_inputs_are_made_up_for_any_type(tmp_path: Path, kind: int) -> None:
+def test_inputs_are_made_up_for_any_type(tmp_path: Path, kind: int, write_mlp: WriteMlp) -> None:
     (row,) = bench(contenders([write_mlp(tmp_path / "typed.onnx", kind=kind)]), Settings(**QUICK))
     assert row.p50_ms > 0
 
@@ -105,7 +90,7 @@ def test_what_onnxruntime_says_reaches_the_user(small: Path) -> None:
         bench(contenders([small]), Settings(shapes={"x": (1, SIZE + 1)}, **QUICK))
 
 
-def test_not_an_onnx_file(tmp_path: Path) -> None:
+def test_not_an_onnx_file(tmp_path: Path, write_mlp: WriteMlp) -> None:
     with pytest.raises(ArtifactError, match="no such file"):
         read_onnx(tmp_path / "absent.onnx")
     for name, content in (("empty", b""), ("text", b"hello, world"), ("noise", bytes(range(256)))):

@@ -1,0 +1,228 @@
+"""The command line: compile, inspect, bench, demo. What each does is told by `--help`, with an example."""
+
+import importlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+import hashcompile as hc
+from hashcompile import bench as benching
+from hashcompile import inspector
+from hashcompile.core.console import show
+from hashcompile.core.method import Compute
+
+
+class Commands(TyperGroup):
+    """Our own errors are advice to the user: one message, exit code 1, no traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except hc.HashcompileError as error:
+            if ctx.params["debug"]:
+                raise
+            Console(stderr=True, highlight=False).print(
+                f"[bold red]{type(error).__name__}:[/] ", end="", soft_wrap=True
+            )
+            Console(stderr=True, highlight=False, markup=False).print(str(error), soft_wrap=True)
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    cls=Commands, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False
+)
+
+
+@app.callback()
+def main(
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+) -> None:
+    """Compile a trained PyTorch model to one small ONNX file: portable everywhere, fast with our kernels.
+
+    Start with `hashcompile demo`, then `hashcompile compile --help`.
+    """
+
+
+@app.command()
+def compile(
+    factory: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:FACTORY",
+            help="FACTORY() returns (model, example_inputs), (model, example_inputs, calibration), or an "
+            "object with these attributes. The current directory can be imported from.",
+        ),
+    ],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the ONNX file here.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Write the .hc artifact here, for hc.load().")] = None,
+    bits: Annotated[int, typer.Option(help="Width of an index, 1 to 8: a table has 2^bits values.")] = 4,
+    group_size: Annotated[
+        int | None, typer.Option(help="One table for so many output channels, not one a layer.")
+    ] = None,
+    skip: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Leave layers of this name alone; repeatable.")
+    ] = None,
+    compute: Annotated[
+        Compute, typer.Option(help="Arithmetic of our kernels: int8 is fast, float is exact.")
+    ] = "int8",
+    calibration: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:FN", help="FN() returns batches of inputs: better codes at equal size."),
+    ] = None,
+    verify: Annotated[bool, typer.Option(help="Run the file and compare it with the model.")] = True,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+) -> None:
+    """Compress a model and write it to a file.
+
+    Example, with a `zoo.py` here that has a function `resnet()`:
+
+        hashcompile compile zoo:resnet --bits 4 --skip fc -o resnet.onnx
+
+    The report says, for each layer, what was done and what it cost, and why a layer was left alone.
+    """
+    if output is None and save is None:
+        raise hc.ConfigError("nothing to write: give -o model.onnx, --save model.hc, or both")
+    model, example_inputs, batches = unpack(resolve(factory)())
+    if calibration:
+        batches = resolve(calibration)()
+    config = hc.Codebook(bits, "per_group" if group_size is not None else "per_tensor", group_size)
+    compiled = hc.compile(
+        model,
+        example_inputs,
+        method={"*": config, **dict.fromkeys(skip or ())},
+        calibration=batches,
+        compute=compute,
+        seed=seed,
+        verify=verify,
+    )
+    if output is not None:
+        compiled.export_onnx(output)
+    if save is not None:
+        compiled.save(save)
+    show(compiled.report())
+    for path in filter(None, (output, save)):
+        show(f"wrote {path}")
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="An .onnx file or an .hc artifact.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For a program, not a person.")] = False,
+) -> None:
+    """Show the compressed layers of a file: operator, bits, shape, bytes, arithmetic. Nothing is run.
+
+    Example:
+
+        hashcompile inspect resnet.onnx
+    """
+    contents = inspector.inspect(file)
+    if as_json:
+        print(json.dumps(asdict(contents), indent=2))
+    else:
+        show(inspector.as_table(contents))
+
+
+@app.command()
+def bench(
+    files: Annotated[list[Path], typer.Argument(help="The first is what the others are compared with.")],
+    threads: Annotated[int, typer.Option(help="Threads of each runtime.")] = 2,
+    runs: Annotated[int, typer.Option(help="Timed runs of each file, in turns of ten.")] = 200,
+    batch: Annotated[int, typer.Option(help="Size of a symbolic first dimension.")] = 1,
+    dim: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=SIZE", help="Size of a symbolic dimension; repeatable.")
+    ] = None,
+    shape: Annotated[
+        list[str] | None, typer.Option(metavar="INPUT=A,B,..", help="Whole shape of an input; repeatable.")
+    ] = None,
+    inputs: Annotated[
+        Path | None, typer.Option(help="An .npz of real inputs by name; else noise, and 1 for integers.")
+    ] = None,
+    stock: Annotated[bool, typer.Option(help="Run our files without our library too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For a program, not a person.")] = False,
+) -> None:
+    """Measure ONNX files side by side: latency, cold load time, resident memory, bytes on disk.
+
+    Ours run with our library, any other file runs in ONNX Runtime as it comes. Example:
+
+        hashcompile bench resnet.onnx resnet_fp32.onnx --batch 8 --threads 2
+
+    Every file has a process of its own; latencies are taken in turns, so that all see the same machine.
+    """
+    settings = benching.Settings(
+        threads=threads,
+        runs=runs,
+        batch=batch,
+        dims={name: int(sizes) for name, sizes in pairs(dim, "--dim")},
+        shapes={name: [int(size) for size in sizes.split(",")] for name, sizes in pairs(shape, "--shape")},
+        inputs=inputs,
+    )
+    results = benching.bench(benching.contenders(files, stock), settings)
+    if as_json:
+        print(json.dumps([asdict(row) for row in results], indent=2))
+    else:
+        show(benching.as_table(results))
+
+
+@app.command()
+def demo(
+    directory: Annotated[
+        Path | None, typer.Option("--keep", metavar="DIR", help="Keep the files here to look at.")
+    ] = None,
+) -> None:
+    """Train a small CNN on scikit-learn's digits, compile it to 4 bits, print what changed. Takes a minute.
+
+    Example:
+
+        hashcompile demo
+    """
+    from hashcompile.demo import run  # scikit-learn is an extra; the other commands do without it
+
+    run(directory)
+
+
+def resolve(spec: str) -> Callable[[], Any]:
+    """`package.module:function` -> the function, looked for in the current directory too."""
+    module_name, _, attribute = spec.partition(":")
+    if not (module_name and attribute):
+        raise hc.ConfigError(f"{spec!r}: wanted MODULE:FUNCTION, such as zoo:resnet")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module_name.startswith(error.name):
+            raise  # the user's module was found, and what it imports is missing: the traceback says where
+        raise hc.ConfigError(f"{spec!r}: no module {error.name!r} here, nor an installed one") from error
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        raise hc.ConfigError(f"{spec!r}: {module_name} has no function {attribute!r}")
+    found: Callable[[], Any] = function
+    return found
+
+
+def unpack(made: Any) -> tuple[Any, Any, Any]:
+    """What a factory may return -> (model, example_inputs, calibration or None)."""
+    if isinstance(made, tuple) and len(made) in (2, 3):
+        return (*made, None)[:3]
+    if hasattr(made, "model") and hasattr(made, "example_inputs"):
+        return made.model, made.example_inputs, getattr(made, "calibration", None)
+    raise hc.ConfigError(
+        f"the factory returned a {type(made).__name__}, wanted (model, example_inputs), "
+        "(model, example_inputs, calibration) or an object with these attributes"
+    )
+
+
+def pairs(given: Sequence[str] | None, option: str) -> list[tuple[str, str]]:
+    """["batch=8"] -> [("batch", "8")]."""
+    found = [text.rpartition("=")[::2] for text in given or ()]
+    for text, (name, sizes) in zip(given or (), found, strict=True):
+        if not name or not all(size.isdecimal() for size in sizes.split(",")):
+            raise hc.ConfigError(f"{option} {text}: wanted NAME=NUMBER")
+    return found

@@ -1,0 +1,153 @@
+"""What is in a file: the layers of a compiled ONNX file or `.hc` artifact, read without running anything."""
+
+import json
+import math
+import zipfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+from rich.console import Group, RenderableType
+
+from hashcompile.bench import files_of, is_archive, read_onnx
+from hashcompile.container import TENSORS, read_manifest
+from hashcompile.core.console import format_bytes, table
+from hashcompile.core.errors import ArtifactError
+from hashcompile.core.onnx_op import DOMAIN
+from hashcompile.core.rows import RowView
+
+COMPUTE = {0: "float", 1: "int8"}  # the attribute `compute` of our nodes
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """One compressed layer; a field that the file does not tell is None."""
+
+    name: str
+    op: str
+    bits: int | None
+    shape: tuple[int, ...] | None  # of the weight, seen as rows: (N, K)
+    bytes: int  # everything stored for it: codes, tables, scales, and in ONNX the bias
+    compute: str | None
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A file and its compressed layers; `ours` is false for an ONNX file made by someone else."""
+
+    file: str
+    ours: bool
+    file_bytes: int
+    compressed_bytes: int  # what compressed layers store; what two of them share counts once
+    other_bytes: int  # tensors that were left as they are
+    layers: tuple[LayerInfo, ...]
+    operators: Mapping[str, int]  # nodes of each kind in an ONNX graph, most frequent first
+
+
+def inspect(path: Path) -> Contents:
+    """Read `path`, .onnx or .hc by what it holds, not by its name. Raises ArtifactError if it is neither."""
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no such file")
+    return inspect_artifact(path) if is_archive(path) else inspect_onnx(path)
+
+
+def inspect_onnx(path: Path) -> Contents:
+    model = read_onnx(path)
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    ours = [node for node in model.graph.node if node.domain == DOMAIN]
+    compressed = {name for node in ours for name in node.input}
+    sizes = {name: stored_bytes(tensor) for name, tensor in tensors.items()}
+    return Contents(
+        file=str(path),
+        ours=bool(ours),
+        file_bytes=sum(file.stat().st_size for file in files_of(path, model)),
+        compressed_bytes=sum(size for name, size in sizes.items() if name in compressed),
+        other_bytes=sum(size for name, size in sizes.items() if name not in compressed),
+        layers=tuple(layer_info(node, tensors) for node in ours),
+        operators=dict(Counter(node.op_type for node in model.graph.node).most_common()),
+    )
+
+
+def layer_info(node: onnx.NodeProto, tensors: Mapping[str, onnx.TensorProto]) -> LayerInfo:
+    """What one node of ours says of itself."""
+    attributes = {item.name: item.i for item in node.attribute}
+    constants = [tensors[name] for name in node.input if name in tensors]  # codes, codebook, scale, bias
+    columns = attributes.get("in_features")
+    known = columns is not None and len(constants) >= 3
+    return LayerInfo(
+        name=node.name,
+        op=node.op_type,
+        bits=attributes.get("bits"),
+        shape=(math.prod(constants[2].dims), columns) if known and columns else None,
+        bytes=sum(stored_bytes(tensor) for tensor in constants),
+        compute=COMPUTE.get(attributes["compute"]) if "compute" in attributes else None,
+    )
+
+
+def stored_bytes(tensor: onnx.TensorProto) -> int:
+    """Bytes of a tensor's values, in the file or beside it."""
+    if uses_external_data(tensor):
+        return ExternalDataInfo(tensor).length or 0
+    values = math.prod(tensor.dims)
+    return len(tensor.raw_data) or values * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+
+
+def inspect_artifact(path: Path) -> Contents:
+    manifest = read_manifest(path)
+    sizes = tensor_sizes(path)
+    layers = []
+    for name, code in manifest["codes"].items():
+        view = RowView(tuple(code["view"]["shape"]), code["view"]["transposed_groups"])
+        layers.append(
+            LayerInfo(
+                name=name.removesuffix(".weight"),
+                op=code["method"],
+                bits=code.get("bits"),
+                shape=view.size,
+                bytes=sum(size for key, size in sizes.items() if key.startswith(f"code.{name}.")),
+                compute=manifest["extra"]["compute"],
+            )
+        )
+    compressed = sum(layer.bytes for layer in layers)
+    return Contents(
+        file=str(path),
+        ours=True,
+        file_bytes=path.stat().st_size,
+        compressed_bytes=compressed,
+        other_bytes=sum(sizes.values()) - compressed,
+        layers=tuple(layers),
+        operators={},
+    )
+
+
+def tensor_sizes(path: Path) -> dict[str, int]:
+    """Bytes of every tensor of a `.hc` file, from the safetensors header: a length, then JSON."""
+    with zipfile.ZipFile(path) as archive, archive.open(TENSORS) as member:
+        header = json.loads(member.read(int.from_bytes(member.read(8), "little")))
+    offsets = {name: entry["data_offsets"] for name, entry in header.items() if name != "__metadata__"}
+    return {name: end - begin for name, (begin, end) in offsets.items()}
+
+
+def as_table(contents: Contents) -> RenderableType:
+    """For a person. A file that is not ours says so, and what it is instead."""
+    size = format_bytes(contents.file_bytes)
+    if not contents.ours:
+        most = ", ".join(f"{count} {name}" for name, count in list(contents.operators.items())[:5])
+        return f"{contents.file}: an ONNX file, but not one of ours: no compressed layers. {size}; {most}."
+    rows = [
+        (
+            layer.name,
+            layer.op,
+            "-" if layer.bits is None else str(layer.bits),
+            " x ".join(map(str, layer.shape or ())) or "-",
+            f"{layer.bytes:,}",
+            layer.compute or "-",
+        )
+        for layer in contents.layers
+    ]
+    compressed, other = f"{contents.compressed_bytes:,}", f"{contents.other_bytes:,}"
+    footer = f"\n{size} on disk: {compressed} bytes in compressed layers, {other} in other tensors"
+    return Group(table(("layer", "op", ">bits", ">weight", ">bytes", "compute"), rows), footer)

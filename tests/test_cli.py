@@ -1,0 +1,178 @@
+"""The command line: help that teaches, one message an error, and files that the other commands can read."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from typer.testing import CliRunner, Result
+
+import hashcompile as hc
+from hashcompile import cli
+
+ZOO = """
+from types import SimpleNamespace
+import torch
+from torch import nn
+
+def pair():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 10)).eval()
+    return model, (torch.randn(2, 64),)
+
+def triple():
+    return (*pair(), batches())
+
+def record():
+    model, example_inputs = pair()
+    return SimpleNamespace(model=model, example_inputs=example_inputs)
+
+def batches():
+    torch.manual_seed(1)
+    return [(torch.randn(32, 64),) for _ in range(4)]
+
+def nonsense():
+    return 42
+
+constant = 7
+"""
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a user's module, and the process standing in it."""
+    (tmp_path / "zoo.py").write_text(ZOO)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "zoo", raising=False)
+    return tmp_path
+
+
+def test_help_teaches() -> None:
+    overview = run("--help").output
+    for command in ("compile", "inspect", "bench", "demo"):
+        assert command in overview
+        page = run(command, "--help")
+        assert page.exit_code == 0
+        assert f"hashcompile {command}" in page.output.split("Example", 1)[1], "an example to copy"
+    assert "Commands" in run().output, "without a command: what there is"
+
+
+@pytest.mark.parametrize("factory", ["pair", "triple", "record"])
+def test_compile_inspect_bench(zoo: Path, factory: str) -> None:
+    made = run("compile", f"zoo:{factory}", "--bits", 3, "--skip", "2", "-o", "m.onnx", "--save", "m.hc")
+    assert made.exit_code == 0, made.output
+    assert "wrote m.onnx" in made.output
+    assert "wrote m.hc" in made.output
+    assert isinstance(hc.load("m.hc"), object)
+
+    for file in ("m.onnx", "m.hc"):
+        contents = json.loads(run("inspect", file, "--json").output)
+        assert contents["ours"]
+        assert contents["file_bytes"] == Path(file).stat().st_size
+        (layer,) = contents["layers"]
+        assert layer["bits"] == 3
+        assert layer["shape"] == [48, 64]
+        assert 48 * 64 * 3 / 8 <= layer["bytes"] < contents["file_bytes"]
+        assert contents["other_bytes"] >= 10 * 48 * 4, "the layer that was skipped"
+        text = run("inspect", file).output
+        assert "48 x 64" in text
+
+    measured = run("bench", "m.onnx", "--stock", "--runs", 10, "--threads", 1, "--json")
+    assert measured.exit_code == 0, measured.output
+    assert [row["runtime"] for row in json.loads(measured.output)] == ["hashcompile", "onnxruntime"]
+
+
+def test_options_reach_the_compiler(zoo: Path) -> None:
+    files = {}
+    for name, options in {
+        "plain": (),
+        "again": (),
+        "float": ("--compute", "float"),
+        "grouped": ("--group-size", 16),
+        "calibrated": ("--calibration", "zoo:batches"),
+        "unverified": ("--no-verify",),
+    }.items():
+        made = run("compile", "zoo:pair", "-o", f"{name}.onnx", *options)
+        assert made.exit_code == 0, made.output
+        files[name] = Path(f"{name}.onnx").read_bytes()
+    assert files["plain"] == files["again"] == files["unverified"]
+    assert len({files[name] for name in ("plain", "float", "grouped", "calibrated")}) == 4
+    computes = [
+        layer["compute"] for layer in json.loads(run("inspect", "float.onnx", "--json").output)["layers"]
+    ]
+    assert set(computes) == {"float"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("compile", "zoo:pair"), "nothing to write"),
+        (("compile", "zoo", "-o", "m.onnx"), "wanted MODULE:FUNCTION"),
+        (("compile", "zoo:absent", "-o", "m.onnx"), "zoo has no function 'absent'"),
+        (("compile", "zoo:constant", "-o", "m.onnx"), "zoo has no function 'constant'"),
+        (("compile", "no_zoo:pair", "-o", "m.onnx"), "no module 'no_zoo' here"),
+        (("compile", "zoo:nonsense", "-o", "m.onnx"), "the factory returned a int"),
+        (("compile", "zoo:pair", "--bits", "9", "-o", "m.onnx"), "bits"),
+        (("compile", "zoo:pair", "--skip", "fc9", "-o", "m.onnx"), "fc9"),
+        (("compile", "zoo:pair", "--group-size", "7", "-o", "m.onnx"), "group_size"),
+        (("compile", "zoo:pair", "-o", "no/such/folder/m.onnx"), "no/such/folder"),
+        (("inspect", "absent.onnx"), "no such file"),
+        (("inspect", "zoo.py"), "not an ONNX file"),
+        (("bench", "zoo.py"), "not an ONNX file"),
+        (("bench", "zoo.py", "--dim", "batch"), "--dim batch: wanted NAME=NUMBER"),
+        (("bench", "zoo.py", "--shape", "x=1,b"), "--shape x=1,b: wanted NAME=NUMBER"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_our_errors_are_one_message(zoo: Path, arguments: tuple[str, ...], message: str) -> None:
+    done = run(*arguments)
+    assert done.exit_code == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.output
+    assert not list(zoo.glob("**/m.onnx*")), "nothing half-written"
+    with pytest.raises(hc.HashcompileError):
+        CliRunner().invoke(cli.app, ["--debug", *arguments], catch_exceptions=False)
+
+
+def test_their_errors_keep_the_traceback(zoo: Path) -> None:
+    (zoo / "broken.py").write_text("import not_there_at_all\n")
+    assert isinstance(run("compile", "broken:make", "-o", "m.onnx").exception, ModuleNotFoundError)
+
+
+def test_inspect_says_what_is_not_ours(tmp_path: Path, write_mlp: Callable[..., Path]) -> None:
+    path = write_mlp(tmp_path / "foreign.onnx", layers=3)
+    assert "not one of ours" in run("inspect", path).output
+    assert "3 MatMul" in run("inspect", path).output
+    contents = json.loads(run("inspect", path, "--json").output)
+    assert contents == {
+        "file": str(path),
+        "ours": False,
+        "file_bytes": path.stat().st_size,
+        "compressed_bytes": 0,
+        "other_bytes": 128 * 128 * 4,
+        "layers": [],
+        "operators": {"MatMul": 3},
+    }
+
+
+def test_bench_compares_with_any_other_file(zoo: Path, write_mlp: Callable[..., Path]) -> None:
+    assert run("compile", "zoo:pair", "-o", "m.onnx").exit_code == 0
+    foreign = write_mlp(zoo / "foreign.onnx")
+    done = run("bench", "m.onnx", foreign, "--runs", 10, "--batch", 4)
+    assert done.exit_code == 0, done.output
+    assert {"m.onnx", "foreign.onnx", "hashcompile", "onnxruntime"} <= set(done.output.split())
+
+
+def test_exported_file_runs_where_nobody_knows_us(zoo: Path) -> None:
+    assert run("compile", "zoo:pair", "-o", "m.onnx").exit_code == 0
+    session = ort.InferenceSession("m.onnx")
+    (name,) = (node.name for node in session.get_inputs())
+    assert session.run(None, {name: np.zeros((5, 64), np.float32)})[0].shape == (5, 10)
