@@ -18,7 +18,8 @@ struct Index {
     static constexpr int value = I;
 };
 
-// body(Index<0>{}), ..., body(Index<N - 1>{}): a loop whose counter is a constant.
+// body(Index<0>{}), ..., body(Index<N - 1>{}): a loop whose counter is a constant. An array of sums that is indexed by
+// constants alone lives in registers; one variable index, and GCC keeps it in memory.
 template <int N, int I = 0, class Body>
 HC_INLINE void unroll(Body&& body) {
     if constexpr (I < N) {

@@ -6,114 +6,137 @@
 #include "ops/frame.h"
 #include "ops/multiply.h"
 #include "ops/parallel.h"
+#include "ops/quantize.h"
 #include "ops/scratch.h"
 
 namespace hc {
 namespace {
 
-constexpr size_t kGroupBytes = 256 << 10; // codes that stay in the L2 cache while the outputs' rows pass by
-constexpr size_t kWantedUnits = 16;       // below this, groups are made smaller for the sake of parallel work
+constexpr size_t kGroupBytes = 256 << 10; // codes that stay in the L2 cache while rows of the output pass by
+constexpr size_t kRunPixels = 256;        // a longer row of the output is cut into runs
+constexpr size_t kWantedUnits = 16;       // with fewer, pairs are spread over more units for the sake of parallel work
 
-// The runs of one window: whole window rows, or single taps where a dilation parts them.
+// The runs of values of one window: whole window rows, or single taps where a dilation parts them.
 class Window {
    public:
-    Window(const Geometry& g)
+    explicit Window(const Geometry& g)
         : length(g.dilation_x == 1 ? g.taps_x * g.channels : g.channels),
           count_(g.dilation_x == 1 ? g.taps_y : g.taps_y * g.taps_x),
+          pitch_(g.stride_x * g.channels),
           offsets_(count_) {
         const size_t per_row = count_ / g.taps_y;
         for (size_t i = 0; i < count_; ++i)
             offsets_[i] = (i / per_row * g.dilation_y * g.frame_width + i % per_row * g.dilation_x) * g.channels;
     }
 
+    // The windows of consecutive pixels, from the first value of the first.
     template <class T>
-    Rows<T> rows(const T* first, const Geometry& g) {
-        return {first, g.stride_x * g.channels, offsets_.data(), count_, length};
+    Rows<T> rows(const T* first) const {
+        return {first, pitch_, offsets_.data(), count_, length};
     }
 
     const size_t length;
 
    private:
-    size_t count_;
+    size_t count_, pitch_;
     Scratch<size_t> offsets_;
 };
 
-// body(image, output row, first pair, last pair) for every unit of work, units of one group of pairs side by side.
-template <class Body>
-void each_unit(const hc_weight& weight, const Geometry& g, const hc_exec* exec, const Body& body) {
-    const size_t per_group = weight.pair_bytes() < kGroupBytes ? kGroupBytes / (weight.pair_bytes() + 1) + 1 : 1;
-    const size_t lines = product(g.batch, g.out_height);
-    size_t groups = ceil_div(weight.pairs, per_group);
-    if (lines * groups < kWantedUnits) groups = weight.pairs < kWantedUnits ? weight.pairs : kWantedUnits;
-    const double ns = weight.pair_ns(g.out_width) * static_cast<double>(weight.pairs) / static_cast<double>(groups);
-    parallel(exec, product(lines, groups), ns, [&](size_t begin, size_t end) {
-        for (size_t unit = begin; unit < end; ++unit) {
-            const size_t row = unit % g.out_height, group = unit / g.out_height % groups;
-            body(unit / g.out_height / groups, row, weight.pairs * group / groups, weight.pairs * (group + 1) / groups);
-        }
-    });
-}
+// Pixels [left, left + count) of one row of the output, for some of the pairs.
+struct Unit {
+    size_t image, row, left, count;
+    size_t first_pair, last_pair;
+};
 
-Target target(const Geometry& g, float* y, size_t rows, size_t image, size_t row, size_t pair) {
+// The work cut into units: those of one group of pairs are neighbours.
+class Units {
+   public:
+    Units(const hc_weight& weight, const Geometry& g)
+        : pairs_(weight.pairs), rows_(g.out_height), width_(g.out_width), runs_(ceil_div(g.out_width, kRunPixels)) {
+        const size_t fit = kGroupBytes / (weight.pair_bytes() + 1) + 1;
+        const size_t lines = product(g.batch, rows_, runs_);
+        groups_ = ceil_div(pairs_, fit);
+        if (lines * groups_ < kWantedUnits) groups_ = pairs_ < kWantedUnits ? pairs_ : kWantedUnits;
+        count = product(lines, groups_);
+        const size_t pixels = width_ < kRunPixels ? width_ : kRunPixels;
+        ns = weight.pair_ns(pixels) * static_cast<double>(pairs_) / static_cast<double>(groups_);
+    }
+
+    Unit operator[](size_t i) const {
+        const size_t run = i % runs_, row = i / runs_ % rows_, group = i / runs_ / rows_ % groups_;
+        const size_t left = run * kRunPixels;
+        return {i / runs_ / rows_ / groups_,
+                row,
+                left,
+                width_ - left < kRunPixels ? width_ - left : kRunPixels,
+                pairs_ * group / groups_,
+                pairs_ * (group + 1) / groups_};
+    }
+
+    size_t count;
+    double ns; // of one
+
+   private:
+    size_t pairs_, rows_, width_, runs_, groups_;
+};
+
+Target target(const Geometry& g, const hc_weight& weight, float* y, const Unit& unit, size_t pair) {
     const size_t plane = g.out_height * g.out_width;
-    return {y + (image * rows + pair * kPair) * plane + row * g.out_width, plane, true};
+    return {y + (unit.image * weight.rows + pair * kPair) * plane + unit.row * g.out_width + unit.left, plane, true};
 }
 
 void conv_f32(const hc_weight& weight, const Geometry& g, const float* x, float* y, const hc_exec* exec) {
     Scratch<float> frames(product(g.batch, g.frame_size()));
     fill_frames(g, x, frames.data(), exec);
-    Window window(g);
-    each_unit(weight, g, exec, [&](size_t image, size_t row, size_t first, size_t last) {
-        const Rows<float> rows = window.rows(&frames[image * g.frame_size() + g.window(row)], g);
-        for (size_t pair = first; pair < last; ++pair)
-            multiply_f32(weight, pair, rows, g.out_width, target(g, y, weight.rows, image, row, pair));
+    const Window window(g);
+    const Units units(weight, g);
+    parallel(exec, units.count, units.ns, [&](size_t begin, size_t end) {
+        for (size_t i = begin; i < end; ++i) {
+            const Unit unit = units[i];
+            const Rows<float> rows = window.rows(&frames[g.first_value(unit.image, unit.row, unit.left)]);
+            for (size_t pair = unit.first_pair; pair < unit.last_pair; ++pair)
+                multiply_f32(weight, pair, rows, unit.count, target(g, weight, y, unit, pair));
+        }
     });
 }
 
-// Windows whose runs do not fit whole blocks of codes are copied, a few at a time, to rows that do.
+// Windows whose runs do not fit whole blocks of codes, copied to rows that do: `pitch` values each, zeros at the end.
+// Copies in steps of 16: reads and writes go up to kFrameSlack beyond the end.
 void gather(const Rows<int8_t>& windows, size_t count, size_t pitch, int8_t* to) {
     for (size_t m = 0; m < count; ++m, to += pitch) {
         int8_t* end = to;
-        for (size_t s = 0; s < windows.segments; ++s, end += windows.length)
-            memcpy(end, windows.from(m).data + windows.segment[s], windows.length);
-        memset(end, 0, static_cast<size_t>(to + pitch - end));
+        for (size_t s = 0; s < windows.segments; ++s, end += windows.length) {
+            const int8_t* from = windows.data + m * windows.pitch + windows.segment[s];
+            for (size_t i = 0; i < windows.length; i += 16) memcpy(end + i, from + i, 16);
+        }
+        for (; end < to + pitch; end += 16) memset(end, 0, 16);
     }
 }
 
 void conv_i8(const hc_weight& weight, const Geometry& g, const float* x, float* y, const hc_exec* exec) {
-    Scratch<int8_t> frames(product(g.batch, g.frame_size()));
-    Scratch<int32_t> pixel_sums(product(g.batch, g.frame_height, g.frame_width));
-    Scratch<float> scale(g.batch);
-    fill_frames(g, weight, x, frames.data(), pixel_sums.data(), scale.data(), exec);
-    Window window(g);
+    const Frames frames(g, weight, x, exec);
+    const Window window(g);
+    const Units units(weight, g);
     const size_t chunks = chunks_of(weight), padded = weight.blocks * weight.period;
     const bool in_place = chunks == 1 && window.length % weight.period == 0;
-    each_unit(weight, g, exec, [&](size_t image, size_t row, size_t first, size_t last) {
-        const size_t at_once = in_place ? g.out_width : kRowsAtOnce;
-        Scratch<int8_t> gathered(in_place ? 0 : kRowsAtOnce * padded);
-        Scratch<int32_t> sums(product(at_once, chunks));
-        Scratch<float> scales(at_once);
-        for (size_t i = 0; i < at_once; ++i) scales[i] = scale[image];
-        for (size_t left = 0; left < g.out_width; left += at_once) {
-            const size_t count = g.out_width - left < at_once ? g.out_width - left : at_once;
-            Rows<int8_t> rows = window.rows(&frames[image * g.frame_size() + g.window(row)], g).from(left);
-            if (in_place) {
-                window_sums(g, &pixel_sums[image * g.frame_height * g.frame_width], row, sums.data());
-            } else {
-                gather(rows, count, padded, gathered.data());
+    parallel(exec, units.count, units.ns, [&](size_t begin, size_t end) {
+        Scratch<int8_t> gathered(in_place ? 0 : product(kRunPixels, padded) + kFrameSlack);
+        Scratch<int32_t> sums(product(kRunPixels, chunks));
+        float scale[kRunPixels];
+        for (size_t i = begin; i < end; ++i) {
+            const Unit unit = units[i];
+            Rows<int8_t> rows = window.rows(&frames.values[g.first_value(unit.image, unit.row, unit.left)]);
+            if (!in_place) {
+                gather(rows, unit.count, padded, gathered.data());
                 rows = {gathered.data(), padded, kNoOffset, 1, padded};
-                for (size_t i = 0; i < count * chunks; ++i) {
-                    const size_t begin = i % chunks * kSumColumns;
-                    sums[i] = 0;
-                    for (size_t k = begin; k < padded && k < begin + kSumColumns; ++k)
-                        sums[i] += gathered[i / chunks * padded + k];
-                }
             }
-            for (size_t pair = first; pair < last; ++pair) {
-                Target to = target(g, y, weight.rows, image, row, pair);
-                to.y += left;
-                multiply_i8(weight, pair, {rows, sums.data(), scales.data()}, count, to);
-            }
+            if (chunks == 1)
+                frames.window_sums(unit.image, unit.row, unit.left, unit.count, sums.data());
+            else
+                chunk_sums(rows, unit.count, chunks, sums.data());
+            for (float& s : scale) s = frames.scale[unit.image];
+            for (size_t pair = unit.first_pair; pair < unit.last_pair; ++pair)
+                multiply_i8(weight, pair, {rows, sums.data(), scale}, unit.count, target(g, weight, y, unit, pair));
         }
     });
 }

@@ -5,12 +5,12 @@
 
 #include "ops/parallel.h"
 #include "ops/quantize.h"
-#include "ops/scratch.h"
 
 namespace hc {
 namespace {
 
-constexpr double kCopyNs = 0.5; // for one value, transposed
+constexpr double kMaximumNs = 0.05; // for one value
+constexpr double kCopyNs = 0.5;     // for one value, transposed
 
 size_t size_in(const char* what, int64_t value, int64_t least) {
     if (value < least || value > INT32_MAX)
@@ -84,12 +84,15 @@ void fill_frames(const Geometry& g, const float* x, float* frames, const hc_exec
     });
 }
 
-void fill_frames(const Geometry& g, const hc_weight& weight, const float* x, int8_t* frames, int32_t* sums,
-                 float* scale, const hc_exec* exec) {
+Frames::Frames(const Geometry& g, const hc_weight& weight, const float* x, const hc_exec* exec)
+    : geometry(g),
+      values(product(g.batch, g.frame_size()) + kFrameSlack),
+      pixel_sums(product(g.batch, g.frame_pixels())),
+      scale(g.batch) {
     const Rowwise& rowwise = weight.kernels.rowwise;
     const size_t plane = g.height * g.width;
     Scratch<uint32_t> largest(product(g.batch, g.channels));
-    parallel(exec, g.batch * g.channels, static_cast<double>(plane) * 0.1, [&](size_t begin, size_t end) {
+    parallel(exec, g.batch * g.channels, static_cast<double>(plane) * kMaximumNs, [&](size_t begin, size_t end) {
         for (size_t i = begin; i < end; ++i) largest[i] = rowwise.largest(x + i * plane, plane);
     });
     Scratch<float> to_int8(g.batch);
@@ -103,21 +106,23 @@ void fill_frames(const Geometry& g, const hc_weight& weight, const float* x, int
     }
     each_frame_row(g, exec, [&](size_t image, size_t row, ptrdiff_t from) {
         const size_t pixel = (image * g.frame_height + row) * g.frame_width;
-        memset(frames + pixel * g.channels, 0, g.frame_width * g.channels);
-        memset(sums + pixel, 0, g.frame_width * sizeof *sums);
+        memset(&values[pixel * g.channels], 0, g.frame_width * g.channels);
+        memset(&pixel_sums[pixel], 0, g.frame_width * sizeof(int32_t));
         if (from < 0 || isnan(scale[image])) return;
-        rowwise.quantize_channels(x + image * g.channels * plane + static_cast<size_t>(from) * g.width, plane,
-                                  g.channels, g.width, to_int8[image], frames + (pixel + g.left) * g.channels,
-                                  g.channels, sums + pixel + g.left);
+        const float* line = x + image * g.channels * plane + static_cast<size_t>(from) * g.width;
+        rowwise.quantize_channels(line, plane, g.channels, g.width, to_int8[image],
+                                  &values[(pixel + g.left) * g.channels], g.channels, &pixel_sums[pixel + g.left]);
     });
 }
 
-void window_sums(const Geometry& g, const int32_t* pixel_sums, size_t row, int32_t* windows) {
-    memset(windows, 0, g.out_width * sizeof *windows);
+void Frames::window_sums(size_t image, size_t row, size_t column, size_t count, int32_t* windows) const {
+    const Geometry& g = geometry;
+    const int32_t* first = &pixel_sums[g.first_pixel(image, row, column)];
+    memset(windows, 0, count * sizeof *windows);
     for (size_t i = 0; i < g.taps_y; ++i)
         for (size_t j = 0; j < g.taps_x; ++j) {
-            const int32_t* from = pixel_sums + (row * g.stride_y + i * g.dilation_y) * g.frame_width + j * g.dilation_x;
-            for (size_t w = 0; w < g.out_width; ++w) windows[w] += from[w * g.stride_x];
+            const int32_t* from = first + i * g.dilation_y * g.frame_width + j * g.dilation_x;
+            for (size_t w = 0; w < count; ++w) windows[w] += from[w * g.stride_x];
         }
 }
 

@@ -1,6 +1,7 @@
 // The shape of a convolution, and the padded NHWC copy of its images.
 #pragma once
 
+#include "ops/scratch.h"
 #include "ops/weight.h"
 
 namespace hc {
@@ -18,19 +19,34 @@ struct Geometry {
     size_t frame_height, frame_width; // with padding
     size_t out_height, out_width;
 
-    // Values of one frame, and the first value of the windows of an output row.
-    size_t frame_size() const { return frame_height * frame_width * channels; }
-    size_t window(size_t row) const { return row * stride_y * frame_width * channels; }
+    size_t frame_pixels() const { return frame_height * frame_width; }
+    size_t frame_size() const { return frame_pixels() * channels; }
+
+    // Where the window of an output pixel begins, in the frames of all images.
+    size_t first_pixel(size_t image, size_t row, size_t column) const {
+        return image * frame_pixels() + row * stride_y * frame_width + column * stride_x;
+    }
+    size_t first_value(size_t image, size_t row, size_t column) const {
+        return first_pixel(image, row, column) * channels;
+    }
 };
+
+constexpr size_t kFrameSlack = 64; // values after the last frame that may be read, and mean nothing
 
 // frames (B, frame_height, frame_width, C) from x (B, C, H, W), zeros around.
 void fill_frames(const Geometry& g, const float* x, float* frames, const hc_exec* exec);
 
-// The same in 8 bits, one scale an image (NaN: the image is not finite); sums (B, frame_height, frame_width) over C.
-void fill_frames(const Geometry& g, const hc_weight& weight, const float* x, int8_t* frames, int32_t* sums,
-                 float* scale, const hc_exec* exec);
+// The frames in 8 bits, one scale an image.
+struct Frames {
+    Frames(const Geometry& g, const hc_weight& weight, const float* x, const hc_exec* exec);
 
-// windows[i] = the sum of one image's `pixel_sums` over window i of an output row.
-void window_sums(const Geometry& g, const int32_t* pixel_sums, size_t row, int32_t* windows);
+    // windows[i] = the sum of `values` over window `column + i` of an output row.
+    void window_sums(size_t image, size_t row, size_t column, size_t count, int32_t* windows) const;
+
+    const Geometry& geometry;
+    Scratch<int8_t> values;       // (B, frame_height, frame_width, C)
+    Scratch<int32_t> pixel_sums;  // (B, frame_height, frame_width): over C
+    Scratch<float> scale;         // (B); NaN: the image is not finite
+};
 
 }  // namespace hc

@@ -115,7 +115,7 @@ void multiply_f32(const hc_weight& weight, size_t pair, const Rows<float>& x, si
 }
 
 void multiply_i8(const hc_weight& weight, size_t pair, const QuantizedRows& x, size_t m, const Target& to) {
-    alignas(64) int32_t sum[kRowsAtOnce * kPair] = {};
+    alignas(64) int32_t sum[kRowsAtOnce * kPair];
     const size_t chunks = chunks_of(weight);
     Output out = weight.output_of(pair);
     CodebookI8Call call{};
@@ -127,6 +127,7 @@ void multiply_i8(const hc_weight& weight, size_t pair, const QuantizedRows& x, s
     call.segments = x.rows.segments;
     call.blocks = x.rows.length / weight.period;
     call.tiles = out.columns > kTile ? 2 : 1;
+    if (call.tiles == 1) memset(sum, 0, sizeof sum); // the second tile's, which are stored nowhere
     for (size_t first = 0; first < m; first += kRowsAtOnce) {
         const size_t rows = smaller(m - first, kRowsAtOnce);
         row_blocks(rows, [&](size_t row, int block) {

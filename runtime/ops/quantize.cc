@@ -3,8 +3,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "ops/multiply.h"
-
 namespace hc {
 
 QuantScale quant_scale(uint32_t largest_bits) {
@@ -35,6 +33,15 @@ float quantize_row(const hc_weight& weight, const float* x, int8_t* q, size_t pi
         sum[c] = rowwise.quantize(x + first, left < kSumColumns ? left : kSumColumns, scale.to, q + first);
     }
     return scale.from;
+}
+
+void chunk_sums(const Rows<int8_t>& rows, size_t m, size_t chunks, int32_t* sums) {
+    for (size_t i = 0; i < m * chunks; ++i) {
+        const int8_t* row = rows.from(i / chunks).data;
+        const size_t first = i % chunks * kSumColumns, left = rows.length - first;
+        sums[i] = 0;
+        for (size_t k = first; k < first + (left < kSumColumns ? left : kSumColumns); ++k) sums[i] += row[k];
+    }
 }
 
 }  // namespace hc

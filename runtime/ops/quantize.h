@@ -1,7 +1,7 @@
 // Activations to 8 bits.
 #pragma once
 
-#include "ops/weight.h"
+#include "ops/multiply.h"
 
 namespace hc {
 
@@ -19,5 +19,8 @@ size_t quantized_pitch(const hc_weight& weight);
 
 // One row to q, zeros up to `pitch`, its sums by chunk to `sum`. Returns the scale.
 float quantize_row(const hc_weight& weight, const float* x, int8_t* q, size_t pitch, int32_t* sum);
+
+// sums[m * chunks + c] over kSumColumns values each of rows in one segment.
+void chunk_sums(const Rows<int8_t>& rows, size_t m, size_t chunks, int32_t* sums);
 
 }  // namespace hc

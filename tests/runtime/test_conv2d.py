@@ -5,17 +5,8 @@ import pytest
 import torch
 
 from hashcompile_runtime import NativeError
-from tests.runtime.oracle import (
-    EPS,
-    FLOAT,
-    INT8,
-    ISAS,
-    activations,
-    finish,
-    layer,
-    quantize,
-    quantized_tables,
-)
+from hashcompile_runtime._native import FLOAT, INT8
+from tests.runtime.oracle import EPS, ISAS, activations, finish, layer, quantize, quantized_tables
 
 # channels, filters, (H, W), kernel, strides, pads (top, left, bottom, right), dilations
 SHAPES = [

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hashcompile_runtime import NativeError, kernels
-from hashcompile_runtime._native import Weight
-from tests.runtime.oracle import EDGES, FLOAT, INT8, ISAS, activations, exact, float_bound, int8_linear, layer
+from hashcompile_runtime._native import FLOAT, INT8, Weight
+from tests.runtime.oracle import EDGES, ISAS, activations, exact, float_bound, int8_linear, layer
 
 LINEAR = [kernel for kernel in kernels() if kernel.runnable and kernel.bits]
 sizes = st.sampled_from(EDGES)

@@ -9,7 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from hashcompile_runtime import ModelError, session
-from tests.runtime.oracle import FLOAT, INT8, activations, layer
+from hashcompile_runtime._native import FLOAT, INT8
+from tests.runtime.oracle import activations, layer
 
 
 def model(of, op="CodebookLinear", rank=2, compute=FLOAT, drop=(), computed=(), **attributes):

@@ -35,7 +35,7 @@ void decode(const uint8_t* codes, size_t blocks, const float* const table[2], fl
 template <int Rows>
 void multiply_tile(const float* panel, size_t k, const float* x, size_t ldx, float* sum) {
     __m256 part[Rows][2];
-    for (int m = 0; m < Rows; ++m) part[m][0] = part[m][1] = _mm256_setzero_ps();
+    unroll<Rows>([&](auto m) HC_LAMBDA { part[m.value][0] = part[m.value][1] = _mm256_setzero_ps(); });
     for (; k; --k, panel += kPair, ++x) {
         const __m256 w0 = _mm256_loadu_ps(panel), w1 = _mm256_loadu_ps(panel + 8);
         unroll<Rows>([&](auto m) HC_LAMBDA {
@@ -44,11 +44,11 @@ void multiply_tile(const float* panel, size_t k, const float* x, size_t ldx, flo
             part[m.value][1] = _mm256_fmadd_ps(w1, xk, part[m.value][1]);
         });
     }
-    for (int m = 0; m < Rows; ++m)
-        for (int half = 0; half < 2; ++half) {
-            float* to = sum + m * kPair + 8 * half;
-            _mm256_storeu_ps(to, _mm256_add_ps(_mm256_loadu_ps(to), part[m][half]));
-        }
+    unroll<2 * Rows>([&](auto i) HC_LAMBDA {
+        constexpr int m = i.value / 2, half = i.value % 2;
+        float* to = sum + m * kPair + 8 * half;
+        _mm256_storeu_ps(to, _mm256_add_ps(_mm256_loadu_ps(to), part[m][half]));
+    });
 }
 
 void panel_f32(const float* panel, size_t k, const float* x, size_t ldx, int rows, float* sum) {

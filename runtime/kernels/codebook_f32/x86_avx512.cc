@@ -46,14 +46,22 @@ void decode(const uint8_t* codes, size_t blocks, const float* const tables[2], f
 }
 
 template <int Rows, int Chains>
+HC_INLINE void clear(__m512 (&part)[Chains][Rows][2]) {
+    unroll<Chains * Rows>([&](auto i) HC_LAMBDA {
+        constexpr int c = i.value / Rows, m = i.value % Rows;
+        part[c][m][0] = part[c][m][1] = _mm512_setzero_ps();
+    });
+}
+
+template <int Rows, int Chains>
 HC_INLINE void add_to(float* sum, const __m512 (&part)[Chains][Rows][2]) {
-    for (int m = 0; m < Rows; ++m)
-        for (int t = 0; t < 2; ++t) {
-            __m512 total = part[0][m][t];
-            for (int c = 1; c < Chains; ++c) total = _mm512_add_ps(total, part[c][m][t]);
-            float* to = sum + m * kPair + t * kTile;
-            _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), total));
-        }
+    unroll<2 * Rows>([&](auto i) HC_LAMBDA {
+        constexpr int m = i.value / 2, t = i.value % 2;
+        float* to = sum + m * kPair + t * kTile;
+        __m512 total = _mm512_loadu_ps(to);
+        unroll<Chains>([&](auto c) HC_LAMBDA { total = _mm512_add_ps(total, part[c.value][m][t]); });
+        _mm512_storeu_ps(to, total);
+    });
 }
 
 // A multiplication waits about four cycles for the last one into the same sum: few rows take more sums each.
@@ -66,9 +74,7 @@ void multiply(const uint8_t* codes, size_t blocks, const float* const tables[2],
     constexpr int Chains = chains<Rows>;
     const float* const table[2] = {tables[0], tables[1]};
     __m512 part[Chains][Rows][2];
-    unroll<Chains * Rows>([&](auto i) HC_LAMBDA {
-        part[i.value / Rows][i.value % Rows][0] = part[i.value / Rows][i.value % Rows][1] = _mm512_setzero_ps();
-    });
+    clear(part);
     for (; blocks; --blocks, codes += L::block_bytes, x += L::period)
         each_k<Bits>(codes, table, [&](auto k, const __m512* w) HC_LAMBDA {
             unroll<Rows>([&](auto m) HC_LAMBDA {
@@ -94,7 +100,7 @@ void multiply_rows(const uint8_t* codes, size_t blocks, const float* const table
 template <int Rows>
 void multiply_panel(const float* panel, size_t k, const float* x, size_t ldx, float* sum) {
     __m512 part[1][Rows][2];
-    for (int m = 0; m < Rows; ++m) part[0][m][0] = part[0][m][1] = _mm512_setzero_ps();
+    clear(part);
     for (; k; --k, panel += kPair, ++x) {
         const __m512 w0 = _mm512_loadu_ps(panel), w1 = _mm512_loadu_ps(panel + kTile);
         unroll<Rows>([&](auto m) HC_LAMBDA {

@@ -32,29 +32,33 @@ void multiply_tile(const CodebookI8Call& call, int first_row, int tile) {
     const uint8_t* table = call.table[tile];
     const __m256i ones = _mm256_set1_epi16(1);
     __m256i sum[Rows][2];
-    for (int m = 0; m < Rows; ++m) sum[m][0] = sum[m][1] = _mm256_setzero_si256();
+    unroll<Rows>([&](auto m) HC_LAMBDA { sum[m.value][0] = sum[m.value][1] = _mm256_setzero_si256(); });
     for (size_t s = 0; s < call.segments; ++s) {
         const int8_t* q = call.q + first_row * call.ldq + call.segment[s];
         for (size_t b = call.blocks; b; --b, codes += L::block_bytes, q += L::period)
             unroll<L::groups>([&](auto g) HC_LAMBDA {
                 __m256i w[2], size[2];
-                for (int half = 0; half < 2; ++half) {
-                    w[half] = lookup<Bits>(table, half_tile_indices<Bits, g.value>(codes + half * (kLine / 2)));
-                    size[half] = _mm256_abs_epi8(w[half]);
-                }
+                unroll<2>([&](auto half) HC_LAMBDA {
+                    const __m256i index = half_tile_indices<Bits, g.value>(codes + half.value * (kLine / 2));
+                    w[half.value] = lookup<Bits>(table, index);
+                    size[half.value] = _mm256_abs_epi8(w[half.value]);
+                });
                 unroll<Rows>([&](auto m) HC_LAMBDA {
                     const __m256i x = _mm256_set1_epi32(load_dword(q + m.value * call.ldq + 4 * g.value));
-                    for (int half = 0; half < 2; ++half) {
-                        const __m256i pairs = _mm256_maddubs_epi16(size[half], _mm256_sign_epi8(x, w[half]));
-                        sum[m.value][half] = _mm256_add_epi32(sum[m.value][half], _mm256_madd_epi16(pairs, ones));
-                    }
+                    unroll<2>([&](auto half) HC_LAMBDA {
+                        __m256i& to = sum[m.value][half.value];
+                        const __m256i signed_x = _mm256_sign_epi8(x, w[half.value]);
+                        const __m256i pairs = _mm256_maddubs_epi16(size[half.value], signed_x);
+                        to = _mm256_add_epi32(to, _mm256_madd_epi16(pairs, ones));
+                    });
                 });
             });
     }
-    for (int m = 0; m < Rows; ++m)
-        for (int half = 0; half < 2; ++half)
-            _mm256_storeu_si256(
-                reinterpret_cast<__m256i*>(call.sum + (first_row + m) * kPair + tile * kTile + half * 8), sum[m][half]);
+    int32_t* out = call.sum + first_row * kPair + tile * kTile;
+    unroll<2 * Rows>([&](auto i) HC_LAMBDA {
+        constexpr int m = i.value / 2, half = i.value % 2;
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + m * kPair + half * 8), sum[m][half]);
+    });
 }
 
 template <int Bits>

@@ -38,11 +38,11 @@ void multiply(const CodebookI8Call& call) {
     constexpr int Chains = chains<Bits, Rows, Tiles>;
     const Table<Bits> table[2] = {Table<Bits>(call.table[0]), Table<Bits>(call.table[1])};
     __m512i sum[Chains][Rows][Tiles];
-    for (int m = 0; m < Rows; ++m)
-        for (int t = 0; t < Tiles; ++t) {
-            sum[0][m][t] = _mm512_set1_epi32(-128 * call.q_sum[m]);
-            for (int c = 1; c < Chains; ++c) sum[c][m][t] = _mm512_setzero_si512();
-        }
+    unroll<Rows * Tiles>([&](auto i) HC_LAMBDA {
+        constexpr int m = i.value / Tiles, t = i.value % Tiles;
+        sum[0][m][t] = _mm512_set1_epi32(-128 * call.q_sum[m]);
+        if constexpr (Chains == 2) sum[1][m][t] = _mm512_setzero_si512();
+    });
     const uint8_t* codes = call.codes;
     const size_t ldq = call.ldq;
     for (size_t s = 0; s < call.segments; ++s) {
@@ -65,12 +65,12 @@ void multiply(const CodebookI8Call& call) {
             });
         }
     }
-    for (int m = 0; m < Rows; ++m)
-        for (int t = 0; t < Tiles; ++t) {
-            __m512i total = sum[0][m][t];
-            if constexpr (Chains == 2) total = _mm512_add_epi32(total, sum[1][m][t]);
-            _mm512_storeu_si512(call.sum + m * kPair + t * kTile, total);
-        }
+    unroll<Rows * Tiles>([&](auto i) HC_LAMBDA {
+        constexpr int m = i.value / Tiles, t = i.value % Tiles;
+        __m512i total = sum[0][m][t];
+        if constexpr (Chains == 2) total = _mm512_add_epi32(total, sum[1][m][t]);
+        _mm512_storeu_si512(call.sum + m * kPair + t * kTile, total);
+    });
 }
 
 template <int Bits>

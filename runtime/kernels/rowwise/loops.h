@@ -77,7 +77,7 @@ HC_INLINE void finish_row(const Sum* sum, size_t m, const Output& out, float* y)
 }
 
 template <class Sum>
-HC_INLINE void store_rows(const Sum* sum, size_t rows, const Output& out) {
+void store_rows(const Sum* sum, size_t rows, const Output& out) {
     for (size_t m = 0; m < rows; ++m) {
         float row[kPair];
         finish_row(sum, m, out, row);
@@ -88,21 +88,30 @@ HC_INLINE void store_rows(const Sum* sum, size_t rows, const Output& out) {
     }
 }
 
-template <class Sum>
-HC_INLINE void store_columns(const Sum* sum, size_t rows, const Output& out) {
-    float block[kColumnBlock][kPair];
+// y[n * ldy + m] = block[m][n] for n < columns.
+struct PlainTranspose {
+    static void store(const float (&block)[kColumnBlock][kPair], size_t rows, int columns, float* y, size_t ldy) {
+        for (int n = 0; n < columns; ++n)
+            for (size_t m = 0; m < rows; ++m) y[n * ldy + m] = block[m][n];
+    }
+};
+
+template <class Transpose, class Sum>
+void store_columns(const Sum* sum, size_t rows, const Output& out) {
+    alignas(64) float block[kColumnBlock][kPair];
     for (size_t m = 0; m < rows; ++m) finish_row(sum, m, out, block[m]);
-    for (int n = 0; n < out.columns; ++n)
-        for (size_t m = 0; m < rows; ++m) out.y[n * out.ldy + m] = block[m][n];
+    Transpose::store(block, rows, out.columns, out.y, out.ldy);
 }
 
-constexpr Rowwise plain_loops = {largest,
-                                 quantize,
-                                 quantize_channels,
-                                 store_rows<int32_t>,
-                                 store_rows<float>,
-                                 store_columns<int32_t>,
-                                 store_columns<float>};
+template <class Transpose>
+constexpr Rowwise loops = {largest,
+                           quantize,
+                           quantize_channels,
+                           store_rows<int32_t>,
+                           store_rows<float>,
+                           store_columns<Transpose, int32_t>,
+                           store_columns<Transpose, float>};
+
 
 }  // namespace
 }  // namespace hc

@@ -2,6 +2,6 @@
 
 namespace hc {
 
-extern const Rowwise rowwise_scalar = plain_loops;
+extern const Rowwise rowwise_scalar = loops<PlainTranspose>;
 
 }  // namespace hc

@@ -2,6 +2,6 @@
 
 namespace hc {
 
-extern const Rowwise rowwise_avx2 = plain_loops;
+extern const Rowwise rowwise_avx2 = loops<PlainTranspose>;
 
 }  // namespace hc
