@@ -127,7 +127,6 @@ void multiply_i8(const hc_weight& weight, size_t pair, const QuantizedRows& x, s
     call.segments = x.rows.segments;
     call.blocks = x.rows.length / weight.period;
     call.tiles = out.columns > kTile ? 2 : 1;
-    if (call.tiles == 1) memset(sum, 0, sizeof sum); // the second tile's, which are stored nowhere
     for (size_t first = 0; first < m; first += kRowsAtOnce) {
         const size_t rows = smaller(m - first, kRowsAtOnce);
         row_blocks(rows, [&](size_t row, int block) {

@@ -65,11 +65,11 @@ void quantize_channels(const float* __restrict x, size_t plane, size_t channels,
         }
 }
 
-// The 32 outputs of one row of sums.
+// The outputs of one row of sums, in whole tiles: a tile beyond `columns` may have no sums.
 template <class Sum>
 HC_INLINE void finish_row(const Sum* sum, size_t m, const Output& out, float* y) {
     const float row = out.row_scale ? out.row_scale[m] : 1.0f;
-    for (int tile = 0; tile < 2; ++tile) {
+    for (int tile = 0; tile * kTile < out.columns; ++tile) {
         const float both = row * out.table_scale[tile];
         for (int n = tile * kTile; n < (tile + 1) * kTile; ++n)
             y[n] = static_cast<float>(sum[m * kPair + n]) * both * out.scale[n] + out.bias[n];
