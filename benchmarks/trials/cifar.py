@@ -12,13 +12,12 @@ import hashcompile as hc
 from hashcompile.core.console import progress
 
 from .artifacts import export_fp32, forward, stock
-from .claims import Claim, accuracy, size
+from .claims import Claim, accuracy, agreement, size
 from .setting import Setting, speed
 
 MAY_LOSE = {4: 0.5, 3: 1.5, 2: 5.0}  # points of top-1, by bits
 
 
-@torch.inference_mode()
 def trial(setting: Setting) -> Iterator[Claim]:
     calibration = [(images,) for images in cifar.images("train", count=1_024).inputs.split(128)]
     test = cifar.images("test", count=1_000 if setting.quick else None)
@@ -31,9 +30,10 @@ def trial(setting: Setting) -> Iterator[Claim]:
             method = hc.Codebook(bits=bits)
             compiled = hc.compile(model, example, method=method, calibration=calibration, compute="int8")
             ours = setting.folder / f"resnet{depth}_{bits}bit.onnx"
-            compiled.export_onnx(ours)
-
             name = f"ResNet-{depth}, {bits} bits"
+            for check in compiled.export_onnx(ours):
+                yield agreement(name, check)
+
             after = top1(forward(hcrt.session(ours, threads=setting.threads)), test)
             yield accuracy(name, f"top-1 of {len(test.labels)} test images", before, after, may_lose)
             yield size(name, "file", fp32.stat().st_size, ours.stat().st_size)

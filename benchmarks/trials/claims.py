@@ -13,12 +13,13 @@ from pathlib import Path
 from rich.table import Table
 
 from hashcompile.core.console import format_bytes, table
+from hashcompile.verify import Check
 
 FORMATS: dict[str, Callable[[float], str]] = {
     "%": "{:.2f} %".format,
     "ms": "{:.3f} ms".format,
     "bytes": lambda count: format_bytes(round(count)),
-    "": "{:.4f}".format,
+    "": "{:.4g}".format,
 }
 VERDICTS = {True: "pass", False: "MISS", None: ""}
 
@@ -61,6 +62,12 @@ def size(model: str, what: str, fp32: int, ours: int, at_most: float | None = No
     if at_most is not None:
         return Claim(model, what, "bytes", fp32, ours, ours / 1e6, "{:.2f} MB", at_most=at_most / 1e6)
     return Claim(model, what, "bytes", fp32, ours, fp32 / max(ours, 1), "{:.1f} x smaller")
+
+
+def agreement(model: str, check: Check) -> Claim:
+    """An export against the compressed graph, in ONNX Runtime as it comes or with our library."""
+    what = f"relative error of the file, {check.runtime} runtime"
+    return Claim(model, what, "", None, check.error, check.error, "{:.1e}", at_most=check.tolerance)
 
 
 def as_table(claims: Sequence[Claim]) -> Table:

@@ -36,7 +36,7 @@ def speed(model: str, what: str, results: list[Result], at_least: float | None =
     """Median latencies of a race; the figure is the median over its rounds."""
     fp32, ours = results
     return Claim(
-        model, what, "ms", fp32.p50_ms, ours.p50_ms, 1 / ours.ratio, "{:.2f} x faster", at_least=at_least
+        model, what, "ms", fp32.p50_ms, ours.p50_ms, 1 / ours.ratio, "{:.2f} x as fast", at_least=at_least
     )
 
 
