@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import hashcompile_runtime as hcrt
 import torch
 from zoo import cifar
 
 import hashcompile as hc
+import hashcompile_runtime as hcrt
 from hashcompile.core.console import progress
 
 from .artifacts import export_fp32, forward, stock

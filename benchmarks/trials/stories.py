@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-import hashcompile_runtime as hcrt
 import torch
 from zoo import stories, text
 
 import hashcompile as hc
+import hashcompile_runtime as hcrt
 from hashcompile.core.console import show
 
 from .artifacts import export_fp32, forward, stock
