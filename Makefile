@@ -24,8 +24,10 @@ test: $(VENV)/installed ## the tests that take seconds each
 test-all: $(VENV)/installed ## the slow ones too
 	$(BIN)/pytest
 
-bench: $(VENV)/benchmarks ## real models against other runtimes; tables and JSON under out/
-	$(BIN)/python benchmarks/models.py
+bench: $(VENV)/benchmarks ## kernels and real models against what they replace; JSON under out/
+	mkdir -p out
+	$(BIN)/python benchmarks/kernels.py --json out/kernels.json
+	$(BIN)/python benchmarks/models.py --json out/models.json
 
 lint: $(VENV)/installed ## ruff, and mypy on the package as it is installed
 	$(BIN)/ruff check .
