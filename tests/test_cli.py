@@ -85,6 +85,10 @@ def test_compile_inspect_bench(zoo: Path, factory: str) -> None:
         text = run("inspect", file).output
         assert "48 x 64" in text
 
+    advice = run("bench", "m.hc")
+    assert advice.exit_code == 1
+    assert "export_onnx" in advice.stderr
+
     measured = run("bench", "m.onnx", "--stock", "--runs", 10, "--threads", 1, "--json")
     assert measured.exit_code == 0, measured.output
     assert [row["runtime"] for row in json.loads(measured.output)] == ["hashcompile", "onnxruntime"]
