@@ -93,12 +93,12 @@ typedef struct hc_conv_desc {
 
 /* One row of the kernel table. */
 typedef struct hc_kernel {
-    char name[64];        /* operation, activation type, index width, ISA: codebook_i8_u4_avx2 */
-    const char* isa;      /* name of the instruction set */
+    char name[64];   /* operation, activation type, index width, ISA: codebook_i8_u4_avx2 */
+    const char* isa; /* name of the instruction set */
     hc_isa isa_id;
-    int32_t bits;         /* of an index; 0 for a kernel that sees no codes */
-    int32_t runnable;     /* this CPU has the instructions */
-    int32_t selected;     /* hc_weight_open takes it with HC_ISA_AUTO */
+    int32_t bits;     /* of an index; 0 for a kernel that sees no codes */
+    int32_t runnable; /* this CPU has the instructions */
+    int32_t selected; /* hc_weight_open takes it with HC_ISA_AUTO */
 } hc_kernel;
 
 HC_API uint32_t hc_abi_version(void);

@@ -36,5 +36,5 @@ HC_INLINE int32_t load_dword(const void* from) {
 
 constexpr size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
-}  // namespace
-}  // namespace hc
+} // namespace
+} // namespace hc

@@ -23,10 +23,14 @@ struct Features {
 #if defined(__x86_64__)
     static constexpr size_t count = 8;
     const Feature list[count] = {
-        HC_FEATURE("avx2", HC_ISA_AVX2),           HC_FEATURE("fma", HC_ISA_AVX2),
-        HC_FEATURE("avx512f", HC_ISA_AVX512),      HC_FEATURE("avx512bw", HC_ISA_AVX512),
-        HC_FEATURE("avx512dq", HC_ISA_AVX512),     HC_FEATURE("avx512vl", HC_ISA_AVX512),
-        HC_FEATURE("avx512vnni", HC_ISA_AVX512VNNI), HC_FEATURE("avx512vbmi", HC_ISA_AVX512VNNI),
+        HC_FEATURE("avx2", HC_ISA_AVX2),
+        HC_FEATURE("fma", HC_ISA_AVX2),
+        HC_FEATURE("avx512f", HC_ISA_AVX512),
+        HC_FEATURE("avx512bw", HC_ISA_AVX512),
+        HC_FEATURE("avx512dq", HC_ISA_AVX512),
+        HC_FEATURE("avx512vl", HC_ISA_AVX512),
+        HC_FEATURE("avx512vnni", HC_ISA_AVX512VNNI),
+        HC_FEATURE("avx512vbmi", HC_ISA_AVX512VNNI),
     };
 #else
     static constexpr size_t count = 0;
@@ -47,7 +51,7 @@ hc_isa cap_from_environment() {
     return HC_ISA_END;
 }
 
-}  // namespace
+} // namespace
 
 bool runnable(hc_isa isa) {
     const Features& found = features();
@@ -62,7 +66,7 @@ hc_isa automatic_isa() {
     return cap;
 }
 
-}  // namespace hc
+} // namespace hc
 
 extern "C" const char* hc_cpu_feature(size_t i, int32_t* present) {
     const hc::Features& found = hc::features();

@@ -33,11 +33,9 @@ struct Plane {
     static constexpr int mask = present ? ((1 << Width) - 1) << shift : 0;
 
     // Where group `g` lies: the byte offset of its line in the tile's block, and the position in the byte.
-    static constexpr int offset(int g) {
-        return (Layout<Bits>::period * shift / 32 + g * Width / 8) * kPairLine;
-    }
+    static constexpr int offset(int g) { return (Layout<Bits>::period * shift / 32 + g * Width / 8) * kPairLine; }
     static constexpr int position(int g) { return g * Width % 8; }
 };
 
-}  // namespace
-}  // namespace hc
+} // namespace
+} // namespace hc

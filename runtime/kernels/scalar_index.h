@@ -22,5 +22,5 @@ HC_INLINE uint32_t four_indices(const uint8_t* row, int g) {
            plane_of_four<Bits, 1>(row, g);
 }
 
-}  // namespace
-}  // namespace hc
+} // namespace
+} // namespace hc

@@ -82,20 +82,16 @@ bool describe(const Row<Kernel> (&rows)[N], int widths, size_t i, size_t& first,
     return true;
 }
 
-}  // namespace
+} // namespace
 
 Kernels select(int bits, hc_isa cap) {
     const Row<CodebookF32>& f32 = best(kCodebookF32, cap);
     const Row<CodebookI8>& i8 = best(kCodebookI8, cap);
-    return {f32.kernel[bits - 1],
-            i8.kernel[bits - 1],
-            *best(kPanelF32, cap).kernel,
-            *best(kRowwise, cap).kernel,
-            {f32.few, i8.few},
-            {f32.many, i8.many}};
+    return {f32.kernel[bits - 1],        i8.kernel[bits - 1], *best(kPanelF32, cap).kernel,
+            *best(kRowwise, cap).kernel, {f32.few, i8.few},   {f32.many, i8.many}};
 }
 
-}  // namespace hc
+} // namespace hc
 
 extern "C" hc_code hc_kernel_get(size_t i, hc_kernel* out) {
     if (!out) return HC_INVALID_ARGUMENT;

@@ -20,4 +20,4 @@ struct Kernels {
 // The best rows for `bits`-bit indices, none above `cap`, all runnable.
 Kernels select(int bits, hc_isa cap);
 
-}  // namespace hc
+} // namespace hc

@@ -30,5 +30,5 @@ HC_INLINE __m256i half_tile_indices(const uint8_t* lines) {
         _mm256_or_si256(half_tile_plane<Bits, 2, Group>(lines), half_tile_plane<Bits, 1, Group>(lines)));
 }
 
-}  // namespace
-}  // namespace hc
+} // namespace
+} // namespace hc

@@ -41,5 +41,5 @@ HC_INLINE __m512i tile_indices(const uint8_t* lines) {
     return merge_plane<Bits, 1, Group>(lines, index);
 }
 
-}  // namespace
-}  // namespace hc
+} // namespace
+} // namespace hc

@@ -141,8 +141,8 @@ void conv_i8(const hc_weight& weight, const Geometry& g, const float* x, float* 
     });
 }
 
-}  // namespace
-}  // namespace hc
+} // namespace
+} // namespace hc
 
 extern "C" hc_code hc_conv2d(const hc_weight* weight, const hc_conv_desc* desc, const float* x, float* y,
                              const hc_exec* exec, hc_error* error) {

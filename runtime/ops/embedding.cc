@@ -47,8 +47,8 @@ void embedding(const hc_weight& weight, const int64_t* ids, size_t count, float*
     });
 }
 
-}  // namespace
-}  // namespace hc
+} // namespace
+} // namespace hc
 
 extern "C" hc_code hc_embedding(const hc_weight* weight, const int64_t* ids, size_t count, float* y,
                                 const hc_exec* exec, hc_error* error) {

@@ -45,4 +45,4 @@ hc_code guarded(hc_error* error, Body&& body) noexcept {
     }
 }
 
-}  // namespace hc
+} // namespace hc

@@ -39,7 +39,7 @@ void each_frame_row(const Geometry& g, const hc_exec* exec, const Body& body) {
     });
 }
 
-}  // namespace
+} // namespace
 
 Geometry::Geometry(const hc_conv_desc* desc) {
     if (!desc || desc->size != sizeof(hc_conv_desc)) fail(HC_INVALID_ARGUMENT, "desc is null or of another version");
@@ -126,7 +126,7 @@ void Frames::window_sums(size_t image, size_t row, size_t column, size_t count, 
         }
 }
 
-}  // namespace hc
+} // namespace hc
 
 extern "C" hc_code hc_conv2d_output(const hc_conv_desc* desc, int64_t* height, int64_t* width, hc_error* error) {
     return hc::guarded(error, [&] {

@@ -44,9 +44,9 @@ struct Frames {
     void window_sums(size_t image, size_t row, size_t column, size_t count, int32_t* windows) const;
 
     const Geometry& geometry;
-    Scratch<int8_t> values;       // (B, frame_height, frame_width, C)
-    Scratch<int32_t> pixel_sums;  // (B, frame_height, frame_width): over C
-    Scratch<float> scale;         // (B); NaN: the image is not finite
+    Scratch<int8_t> values;      // (B, frame_height, frame_width, C)
+    Scratch<int32_t> pixel_sums; // (B, frame_height, frame_width): over C
+    Scratch<float> scale;        // (B); NaN: the image is not finite
 };
 
-}  // namespace hc
+} // namespace hc

@@ -46,8 +46,8 @@ void linear_i8(const hc_weight& weight, const float* x, size_t m, float* y, cons
     });
 }
 
-}  // namespace
-}  // namespace hc
+} // namespace
+} // namespace hc
 
 extern "C" hc_code hc_linear(const hc_weight* weight, const float* x, size_t m, float* y, const hc_exec* exec,
                              hc_error* error) {

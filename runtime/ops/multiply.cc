@@ -86,7 +86,7 @@ void multiply_wide(const hc_weight& weight, CodebookI8Call call, const int32_t* 
         }
 }
 
-}  // namespace
+} // namespace
 
 void multiply_f32(const hc_weight& weight, size_t pair, const Rows<float>& x, size_t m, const Target& to) {
     alignas(64) float panel[kPanelColumns * kPair];
@@ -143,4 +143,4 @@ void multiply_i8(const hc_weight& weight, size_t pair, const QuantizedRows& x, s
     }
 }
 
-}  // namespace hc
+} // namespace hc

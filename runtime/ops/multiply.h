@@ -44,4 +44,4 @@ inline size_t chunks_of(const hc_weight& weight) {
     return weight.columns > kSumColumns ? ceil_div(weight.columns, kSumColumns) : 1;
 }
 
-}  // namespace hc
+} // namespace hc

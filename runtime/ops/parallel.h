@@ -8,7 +8,7 @@
 
 namespace hc {
 
-constexpr double kTaskNs = 4000; // a task shorter than this is not worth its start
+constexpr double kTaskNs = 4000;  // a task shorter than this is not worth its start
 constexpr size_t kMostTasks = 32; // some more than threads, so that a late thread costs little
 
 // body(begin, end) over [0, units), `unit_ns` each. Memory that runs out in a task is reported by the caller's thread.
@@ -37,7 +37,9 @@ void parallel(const hc_exec* exec, size_t units, double unit_ns, const Body& bod
             if (code != HC_OK) job.code = code;
         },
         &job, tasks);
-    if (job.code != HC_OK) fail(job.code, "a parallel task failed: %s", job.code == HC_OUT_OF_MEMORY ? "out of memory" : "internal error");
+    const hc_code code = job.code;
+    if (code != HC_OK)
+        fail(code, "a parallel task failed: %s", code == HC_OUT_OF_MEMORY ? "out of memory" : "internal error");
 }
 
-}  // namespace hc
+} // namespace hc

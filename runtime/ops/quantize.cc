@@ -44,4 +44,4 @@ void chunk_sums(const Rows<int8_t>& rows, size_t m, size_t chunks, int32_t* sums
     }
 }
 
-}  // namespace hc
+} // namespace hc

@@ -23,4 +23,4 @@ float quantize_row(const hc_weight& weight, const float* x, int8_t* q, size_t pi
 // sums[m * chunks + c] over kSumColumns values each of rows in one segment.
 void chunk_sums(const Rows<int8_t>& rows, size_t m, size_t chunks, int32_t* sums);
 
-}  // namespace hc
+} // namespace hc

@@ -25,4 +25,4 @@ class Scratch {
     T* data_;
 };
 
-}  // namespace hc
+} // namespace hc

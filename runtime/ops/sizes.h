@@ -23,4 +23,4 @@ inline size_t ceil_div(size_t a, size_t b) { return a / b + (a % b != 0); }
 
 inline size_t round_up(size_t a, size_t to) { return product(ceil_div(a, to), to); }
 
-}  // namespace hc
+} // namespace hc

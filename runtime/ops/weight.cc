@@ -61,8 +61,8 @@ void repeat(T* table, size_t count, size_t stride) {
     for (size_t i = count; i < stride; ++i) table[i] = table[i - count];
 }
 
-}  // namespace
-}  // namespace hc
+} // namespace
+} // namespace hc
 
 using namespace hc;
 
@@ -152,7 +152,8 @@ extern "C" hc_code hc_weight_open(const hc_weight_desc* desc, hc_weight** out, h
     return guarded(error, [&] {
         if (!out) fail(HC_INVALID_ARGUMENT, "out is null");
         *out = nullptr;
-        if (!desc || desc->size != sizeof(hc_weight_desc)) fail(HC_INVALID_ARGUMENT, "desc is null or of another version");
+        if (!desc || desc->size != sizeof(hc_weight_desc))
+            fail(HC_INVALID_ARGUMENT, "desc is null or of another version");
         *out = std::make_unique<hc_weight>(*desc).release();
     });
 }

@@ -10,7 +10,7 @@ namespace hc {
 
 constexpr size_t kSumColumns = 65536; // 127 * 255 * 65536 < 2^31: an int32 sum of that many products is exact
 
-}  // namespace hc
+} // namespace hc
 
 struct hc_weight {
     explicit hc_weight(const hc_weight_desc& desc);
@@ -21,10 +21,10 @@ struct hc_weight {
     size_t period, block_bytes, blocks, pairs; // of the codes
     size_t group_rows, f32_stride, i8_stride;  // entries from table to table
     const uint8_t* codes;
-    std::vector<float> f32_tables;   // centroids, repeated up to kTableF32
-    std::vector<uint8_t> i8_tables;  // centroids / i8_scale + 128, repeated up to kTableI8; empty unless int8
-    std::vector<float> i8_scale;     // of each table
-    std::vector<float> scale, bias;  // padded with zeros to whole pairs
+    std::vector<float> f32_tables;  // centroids, repeated up to kTableF32
+    std::vector<uint8_t> i8_tables; // centroids / i8_scale + 128, repeated up to kTableI8; empty unless int8
+    std::vector<float> i8_scale;    // of each table
+    std::vector<float> scale, bias; // padded with zeros to whole pairs
     hc::Kernels kernels;
 
     size_t pair_bytes() const { return blocks * block_bytes; }

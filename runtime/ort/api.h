@@ -99,4 +99,4 @@ constexpr Slot<244, OrtStatus*(const OrtKernelInfo*, char*, size_t*)> kGetNodeNa
 constexpr Slot<249, OrtStatus*(const OrtKernelInfo*, size_t, int*, const OrtValue**)> kGetConstantInput;
 constexpr Slot<274, OrtStatus*(const OrtKernelContext*, ParallelTask, size_t, size_t, void*)> kParallelFor;
 
-}  // namespace hc::ort
+} // namespace hc::ort

@@ -26,7 +26,7 @@ Tensor tensor_of(const OrtApi* api, const OrtValue* value, int* type) {
     return tensor;
 }
 
-}  // namespace
+} // namespace
 
 void check(const OrtApi* api, OrtStatus* status) {
     if (!status) return;
@@ -77,8 +77,7 @@ Tensor Node::constant(size_t index, const char* name, ElementType type, Characte
     if (!constant || !value) fail(HC_INVALID_ARGUMENT, "input %zu (%s) must be a constant initializer", index, name);
     int got = 0;
     const Tensor tensor = tensor_of(api_, value, &got);
-    if (got != type)
-        fail(HC_INVALID_ARGUMENT, "input %zu (%s) has element type %d; wanted %d", index, name, got, type);
+    if (got != type) fail(HC_INVALID_ARGUMENT, "input %zu (%s) has element type %d; wanted %d", index, name, got, type);
     return tensor;
 }
 
@@ -108,4 +107,4 @@ hc_exec Call::exec() {
             }};
 }
 
-}  // namespace hc::ort
+} // namespace hc::ort

@@ -53,4 +53,4 @@ class Call {
     OrtKernelContext* context_;
 };
 
-}  // namespace hc::ort
+} // namespace hc::ort

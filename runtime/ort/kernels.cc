@@ -21,11 +21,15 @@ struct OpenWeight {
 // The layout is in the shape of the codes, so a file made for another one is refused here.
 void check_codes(const Tensor& codes, uint32_t bits, int64_t rows, int64_t columns) {
     const int64_t period = bits >= 1 && bits <= 8 ? 32 / static_cast<int64_t>(bits & -bits) : 1;
-    const std::vector<int64_t> wanted = {
-        (rows + 31) / 32, columns / period + (columns % period != 0), period * static_cast<int64_t>(bits) / 32, 2, 16, 4};
+    const std::vector<int64_t> wanted = {(rows + 31) / 32,
+                                         columns / period + (columns % period != 0),
+                                         period * static_cast<int64_t>(bits) / 32,
+                                         2,
+                                         16,
+                                         4};
     if (codes.dims != wanted)
-        fail(HC_INVALID_ARGUMENT, "codes have shape %s; %u bits, %lld x %lld need %s", text_of(codes.dims).c_str(), bits,
-             static_cast<long long>(rows), static_cast<long long>(columns), text_of(wanted).c_str());
+        fail(HC_INVALID_ARGUMENT, "codes have shape %s; %u bits, %lld x %lld need %s", text_of(codes.dims).c_str(),
+             bits, static_cast<long long>(rows), static_cast<long long>(columns), text_of(wanted).c_str());
 }
 
 OpenWeight open(const Node& node, int64_t compute, bool has_bias) {
@@ -33,11 +37,13 @@ OpenWeight open(const Node& node, int64_t compute, bool has_bias) {
     const Tensor codebook = node.constant(2, "codebook", kFloat, kRequired);
     const Tensor scale = node.constant(3, "scale", kFloat, kRequired);
     const Tensor bias = has_bias ? node.constant(4, "bias", kFloat, kOptional) : Tensor{};
-    if (scale.dims.size() != 1) fail(HC_INVALID_ARGUMENT, "scale has shape %s; wanted (N)", text_of(scale.dims).c_str());
+    if (scale.dims.size() != 1)
+        fail(HC_INVALID_ARGUMENT, "scale has shape %s; wanted (N)", text_of(scale.dims).c_str());
     if (codebook.dims.size() != 2)
         fail(HC_INVALID_ARGUMENT, "codebook has shape %s; wanted (groups, 2^bits)", text_of(codebook.dims).c_str());
     const int64_t bits = node.attribute("bits");
-    if (bits < 1 || bits > 8) fail(HC_INVALID_ARGUMENT, "bits is %lld; an index has 1 to 8", static_cast<long long>(bits));
+    if (bits < 1 || bits > 8)
+        fail(HC_INVALID_ARGUMENT, "bits is %lld; an index has 1 to 8", static_cast<long long>(bits));
     if (compute != HC_FLOAT && compute != HC_INT8)
         fail(HC_INVALID_ARGUMENT, "compute is %lld; 0 is float, 1 is int8", static_cast<long long>(compute));
 
@@ -73,7 +79,7 @@ void spread(const Node& node, const char* name, size_t spatial, int64_t first, i
     to[1] = values[spatial - 1];
 }
 
-}  // namespace
+} // namespace
 
 LinearKernel::LinearKernel(const Node& node) {
     OpenWeight open_weight = open(node, node.attribute("compute"), has_bias);
@@ -158,4 +164,4 @@ void EmbeddingKernel::run(Call& call) const {
     check(hc_embedding(weight_.get(), static_cast<const int64_t*>(ids.data), ids.count(), y, &exec, &error), error);
 }
 
-}  // namespace hc::ort
+} // namespace hc::ort

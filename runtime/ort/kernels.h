@@ -58,4 +58,4 @@ class EmbeddingKernel {
     Weight weight_;
 };
 
-}  // namespace hc::ort
+} // namespace hc::ort

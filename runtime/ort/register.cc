@@ -31,7 +31,8 @@ OrtStatus* create(const OrtCustomOp*, const OrtApi* api, const OrtKernelInfo* in
         const Node node(api, info);
         const std::string name = node.name();
         hc_error error{};
-        const hc_code code = guarded(&error, [&] { *out = new Instance<Kernel>{api, label + " '" + name + "'", Kernel(node)}; });
+        const hc_code code =
+            guarded(&error, [&] { *out = new Instance<Kernel>{api, label + " '" + name + "'", Kernel(node)}; });
         if (code != HC_OK) fail(code, "node '%s': %s", name.c_str(), error.text);
     });
 }
@@ -52,7 +53,9 @@ OrtCustomOp custom_op() {
     op.version = kApiVersion;
     op.GetName = [](const OrtCustomOp*) { return Kernel::op; };
     op.GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return nullptr; };
-    op.GetInputType = [](const OrtCustomOp*, size_t i) -> int { return i == 0 ? Kernel::input : i == 1 ? kUint8 : kFloat; };
+    op.GetInputType = [](const OrtCustomOp*, size_t i) -> int {
+        return i == 0 ? Kernel::input : i == 1 ? kUint8 : kFloat;
+    };
     op.GetInputTypeCount = [](const OrtCustomOp*) -> size_t { return Kernel::has_bias ? 5 : 4; };
     op.GetOutputType = [](const OrtCustomOp*, size_t) -> int { return kFloat; };
     op.GetOutputTypeCount = [](const OrtCustomOp*) -> size_t { return 1; };
@@ -67,8 +70,8 @@ OrtCustomOp custom_op() {
     return op;
 }
 
-}  // namespace
-}  // namespace hc::ort
+} // namespace
+} // namespace hc::ort
 
 extern "C" HC_API OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
     using namespace hc::ort;

@@ -23,4 +23,4 @@ using PanelF32 = void (*)(const float* panel, size_t k, const float* x, size_t l
 
 constexpr size_t kTableF32 = 16; // entries of a table, or 2^bits if that is more; shorter tables repeat
 
-}  // namespace hc
+} // namespace hc

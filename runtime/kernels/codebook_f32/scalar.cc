@@ -25,11 +25,11 @@ void panel_f32(const float* panel, size_t k, const float* x, size_t ldx, int row
             for (int n = 0; n < kPair; ++n) sum[m * kPair + n] += x[m * ldx + i] * panel[i * kPair + n];
 }
 
-}  // namespace
+} // namespace
 
-extern const CodebookF32 codebook_f32_scalar[8] = {
-    {decode<1>, nullptr}, {decode<2>, nullptr}, {decode<3>, nullptr}, {decode<4>, nullptr},
-    {decode<5>, nullptr}, {decode<6>, nullptr}, {decode<7>, nullptr}, {decode<8>, nullptr}};
+extern const CodebookF32 codebook_f32_scalar[8] = {{decode<1>, nullptr}, {decode<2>, nullptr}, {decode<3>, nullptr},
+                                                   {decode<4>, nullptr}, {decode<5>, nullptr}, {decode<6>, nullptr},
+                                                   {decode<7>, nullptr}, {decode<8>, nullptr}};
 extern const PanelF32 panel_f32_scalar = panel_f32;
 
-}  // namespace hc
+} // namespace hc

@@ -1,6 +1,6 @@
 // vpermps looks up 8 fp32 centroids at once, two of them and a blend 16; larger tables are gathered.
-#include "codebook_f32/kernel.h"
 #include "x86_avx2.h"
+#include "codebook_f32/kernel.h"
 
 namespace hc {
 namespace {
@@ -60,11 +60,11 @@ void panel_f32(const float* panel, size_t k, const float* x, size_t ldx, int row
                                                   sum + m * kPair + tile * kTile);
 }
 
-}  // namespace
+} // namespace
 
-extern const CodebookF32 codebook_f32_avx2[8] = {
-    {decode<1>, nullptr}, {decode<2>, nullptr}, {decode<3>, nullptr}, {decode<4>, nullptr},
-    {decode<5>, nullptr}, {decode<6>, nullptr}, {decode<7>, nullptr}, {decode<8>, nullptr}};
+extern const CodebookF32 codebook_f32_avx2[8] = {{decode<1>, nullptr}, {decode<2>, nullptr}, {decode<3>, nullptr},
+                                                 {decode<4>, nullptr}, {decode<5>, nullptr}, {decode<6>, nullptr},
+                                                 {decode<7>, nullptr}, {decode<8>, nullptr}};
 extern const PanelF32 panel_f32_avx2 = panel_f32;
 
-}  // namespace hc
+} // namespace hc

@@ -1,7 +1,7 @@
 // vpermps looks up 16 fp32 centroids at once and ignores the index bits above them; larger tables take a tree of
 // two-register lookups.
-#include "codebook_f32/kernel.h"
 #include "x86_avx512.h"
+#include "codebook_f32/kernel.h"
 
 namespace hc {
 namespace {
@@ -66,10 +66,13 @@ HC_INLINE void add_to(float* sum, const __m512 (&part)[Chains][Rows][2]) {
 
 // A multiplication waits about four cycles for the last one into the same sum: few rows take more sums each.
 template <int Rows>
-constexpr int chains = Rows == 1 ? 4 : Rows <= 3 ? 2 : 1;
+constexpr int chains = Rows == 1   ? 4
+                       : Rows <= 3 ? 2
+                                   : 1;
 
 template <int Bits, int Rows>
-void multiply(const uint8_t* codes, size_t blocks, const float* const tables[2], const float* x, size_t ldx, float* sum) {
+void multiply(const uint8_t* codes, size_t blocks, const float* const tables[2], const float* x, size_t ldx,
+              float* sum) {
     using L = Layout<Bits>;
     constexpr int Chains = chains<Rows>;
     const float* const table[2] = {tables[0], tables[1]};
@@ -119,12 +122,12 @@ void panel_f32(const float* panel, size_t k, const float* x, size_t ldx, int row
     by_rows[rows - 1](panel, k, x, ldx, sum);
 }
 
-}  // namespace
+} // namespace
 
-extern const CodebookF32 codebook_f32_avx512[8] = {
-    {decode<1>, multiply_rows<1>}, {decode<2>, multiply_rows<2>}, {decode<3>, multiply_rows<3>},
-    {decode<4>, multiply_rows<4>}, {decode<5>, multiply_rows<5>}, {decode<6>, multiply_rows<6>},
-    {decode<7>, multiply_rows<7>}, {decode<8>, multiply_rows<8>}};
+extern const CodebookF32 codebook_f32_avx512[8] = {{decode<1>, multiply_rows<1>}, {decode<2>, multiply_rows<2>},
+                                                   {decode<3>, multiply_rows<3>}, {decode<4>, multiply_rows<4>},
+                                                   {decode<5>, multiply_rows<5>}, {decode<6>, multiply_rows<6>},
+                                                   {decode<7>, multiply_rows<7>}, {decode<8>, multiply_rows<8>}};
 extern const PanelF32 panel_f32_avx512 = panel_f32;
 
-}  // namespace hc
+} // namespace hc

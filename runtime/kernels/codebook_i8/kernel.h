@@ -28,4 +28,4 @@ constexpr size_t kTableI8 = 64; // entries of a table, or 2^bits if that is more
 
 using CodebookI8 = void (*)(const CodebookI8Call&);
 
-}  // namespace hc
+} // namespace hc

@@ -27,9 +27,9 @@ void codebook_i8(const CodebookI8Call& call) {
         }
 }
 
-}  // namespace
+} // namespace
 
 extern const CodebookI8 codebook_i8_scalar[8] = {codebook_i8<1>, codebook_i8<2>, codebook_i8<3>, codebook_i8<4>,
                                                  codebook_i8<5>, codebook_i8<6>, codebook_i8<7>, codebook_i8<8>};
 
-}  // namespace hc
+} // namespace hc

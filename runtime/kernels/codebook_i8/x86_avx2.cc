@@ -1,7 +1,7 @@
 // pshufb looks up 32 centroids in a table of 16, a larger table in turns. vpmaddubsw saturates where an unsigned
 // centroid meets two large activations, so the product is |t| * (q with the sign of t): at most 2 * 127 * 127.
-#include "codebook_i8/kernel.h"
 #include "x86_avx2.h"
+#include "codebook_i8/kernel.h"
 
 namespace hc {
 namespace {
@@ -72,9 +72,9 @@ void codebook_i8(const CodebookI8Call& call) {
         }
 }
 
-}  // namespace
+} // namespace
 
 extern const CodebookI8 codebook_i8_avx2[8] = {codebook_i8<1>, codebook_i8<2>, codebook_i8<3>, codebook_i8<4>,
                                                codebook_i8<5>, codebook_i8<6>, codebook_i8<7>, codebook_i8<8>};
 
-}  // namespace hc
+} // namespace hc

@@ -41,4 +41,4 @@ struct Rowwise {
     void (*store_columns_f32)(const float* sum, size_t rows, const Output& out);
 };
 
-}  // namespace hc
+} // namespace hc

@@ -112,6 +112,5 @@ constexpr Rowwise loops = {largest,
                            store_columns<Transpose, int32_t>,
                            store_columns<Transpose, float>};
 
-
-}  // namespace
-}  // namespace hc
+} // namespace
+} // namespace hc

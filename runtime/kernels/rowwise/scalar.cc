@@ -4,4 +4,4 @@ namespace hc {
 
 extern const Rowwise rowwise_scalar = loops<PlainTranspose>;
 
-}  // namespace hc
+} // namespace hc

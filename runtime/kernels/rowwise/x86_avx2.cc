@@ -4,4 +4,4 @@ namespace hc {
 
 extern const Rowwise rowwise_avx2 = loops<PlainTranspose>;
 
-}  // namespace hc
+} // namespace hc

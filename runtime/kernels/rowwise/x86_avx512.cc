@@ -50,8 +50,8 @@ struct RegisterTranspose {
     }
 };
 
-}  // namespace
+} // namespace
 
 extern const Rowwise rowwise_avx512 = loops<RegisterTranspose>;
 
-}  // namespace hc
+} // namespace hc
