@@ -139,7 +139,8 @@ def _library() -> ctypes.CDLL:
 
 def kernels() -> list[KernelInfo]:
     """Every kernel of the library's table."""
-    found, kernel = [], _Kernel()
+    found: list[KernelInfo] = []
+    kernel = _Kernel()
     while _library().hc_kernel_get(len(found), byref(kernel)) != _OUT_OF_RANGE:
         flags = bool(kernel.selected), bool(kernel.runnable)
         found.append(KernelInfo(kernel.name.decode(), kernel.isa.decode(), kernel.bits, *flags))

@@ -32,12 +32,10 @@ def session(
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads is {threads}; wanted 1 or more, or None for ONNX Runtime's choice")
-    if isinstance(model, bytes | bytearray | memoryview):
-        name, source = f"{len(model)} bytes", bytes(model)
-    else:
-        name = source = os.fspath(model)
-        if not os.path.isfile(name):
-            raise FileNotFoundError(f"no model file at {name!r}")
+    source = bytes(model) if isinstance(model, bytes | bytearray | memoryview) else os.fspath(model)
+    name = f"{len(source)} bytes" if isinstance(source, bytes) else source
+    if source is name and not os.path.isfile(name):
+        raise FileNotFoundError(f"no model file at {name!r}")
     options = options or ort.SessionOptions()
     options.register_custom_ops_library(str(library_path()))
     if threads is not None:
