@@ -41,13 +41,14 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         setting = Setting(threads, quick, Path(folder))
         for name in trials or list(Trial):
+            before = len(claims)
             try:
-                found = list(import_module(f"trials.{name}").trial(setting))
+                for claim in import_module(f"trials.{name}").trial(setting):
+                    claims.append(claim)
             except MissingDataError as error:
-                show(f"skipped {name}: {error}\n")
-                continue
-            show(as_table(found), "")
-            claims += found
+                show(f"skipped {name}: {error}")
+            finally:  # what was measured before an interrupt is worth reading
+                show(as_table(claims[before:]), "")
     if json:
         write_json(json, claims, threads)
 

@@ -28,7 +28,7 @@ class Setting:
         values = inputs.values() if isinstance(inputs, dict) else inputs
         arrays = self.folder / "inputs.npz"
         np.savez(arrays, **{name: value.numpy() for name, value in zip(names, values, strict=True)})
-        settings = Settings(threads=self.threads, runs=self.some(200), inputs=arrays)
+        settings = Settings(threads=self.threads, runs=self.some(100), inputs=arrays)
         return bench([Contender(fp32, library=False), Contender(ours, library=True)], settings)
 
 
