@@ -7,6 +7,7 @@ summed over chunks is summed in their order.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -69,24 +70,28 @@ class Alternation:
         direction = inverse * slope
         fall = (slope * direction).sum(1)
         for _ in range(steps):
-            bend = self.total(lambda chunk, d=direction: chunk.bend(d))
+            bend = self.total(partial(Chunk.bend, direction=direction))
             curvature = (direction * bend).sum(1)
             length = torch.where(curvature > 0, fall / curvature, 0.0)
-            self.each(lambda chunk, t=length: chunk.move(t))
+            self.each(partial(Chunk.move, length=length))
             self.tables = self.tables + length[:, None] * direction
             slope = slope - length[:, None] * bend
             steepest = inverse * slope
             ahead = (slope * steepest).sum(1)
             direction = steepest + torch.where(fall > 0, ahead / fall, 0.0)[:, None] * direction
             fall = ahead
+        self.sort_tables()
+
+    def sort_tables(self) -> None:
+        """Entries in rising order, indices renamed: the lookup of a nearest entry counts on it."""
         self.tables, order = self.tables.sort(1)
         rank = order.argsort(1)
         self.each(lambda chunk: chunk.relabel(rank))
 
-    def scale_tables(self, peak: float) -> None:
-        """The largest magnitude of each table becomes `peak`; scales take up the difference."""
-        factor = self.tables.abs().amax(1) / peak
-        factor = torch.where(factor > 0, factor, 1.0)
-        self.tables = self.tables / factor[:, None]
+    def normalise_tables(self) -> None:
+        """The largest magnitude of each table becomes 1; scales take up the difference."""
+        peak = self.tables.abs().amax(1)
+        peak = torch.where(peak > 0, peak, 1.0)
+        self.tables = self.tables / peak[:, None]
         for chunk in self.chunks:
-            chunk.scale = chunk.scale * factor[chunk.group]
+            chunk.scale = chunk.scale * peak[chunk.group]

@@ -23,11 +23,11 @@ from hashcompile.core.parallel import one_thread
 from .alternate import Alternation
 from .chunk import Chunk, times
 from .feedback import nearest
+from .grid import GRID, snap_tables
 from .kmeans import kmeans_1d
 
 CHUNK = 512  # rows that are worked on together: part of the result's definition, so never a matter of threads
 SAMPLE = 1 << 21  # weights that place the first centroids of a table
-GRID = 127  # largest entry of a table on the int8 grid
 STARTS = 12  # turns on the diagonal of H before error feedback
 
 
@@ -50,7 +50,7 @@ def fit_codebook(
     row_weights: Tensor | None = None,
     int8_grid: bool = False,
     damping: float = 0.01,
-    turns: int = 30,
+    turns: int = 8,
 ) -> CodebookFit:
     """Fit tables of `2**bits` entries and one scale a row to `rows: (N, K)`.
 
@@ -75,7 +75,7 @@ def fit_codebook(
         chunks = [
             Chunk(part.T[order].contiguous(), weight, which, 2**bits)
             for part, weight, which in zip(
-                normal.split(CHUNK), importance.split(CHUNK), group.split(CHUNK), strict=True
+                *(torch.split(each, CHUNK) for each in (normal, importance, group)), strict=True
             )
         ]
         fit = Alternation(chunks, torch.zeros(int(group[-1]) + 1, 2**bits, dtype=torch.float64), threads)
@@ -88,10 +88,10 @@ def fit_codebook(
         if factor is not None:
             fit.each(lambda chunk: chunk.feed_back(factor, fit.tables))
         fit.run(form, turns, tables=not whole_grid)
-        if not whole_grid:
-            fit.scale_tables(GRID if int8_grid else 1)
-        if int8_grid and not whole_grid:
-            fit.tables = fit.tables.round()
+        if not int8_grid:
+            fit.normalise_tables()
+        elif not whole_grid:
+            snap_tables(fit)
             fit.run(form, turns, tables=False)
 
         scale = (torch.cat([chunk.scale for chunk in chunks]) * unit).float()
@@ -145,7 +145,7 @@ def _start_on_centroids(fit: Alternation, rows: Tensor, diagonal: Tensor) -> Non
         mass = (importance * scale.square())[chosen, None] * diagonal
         centroids = kmeans_1d((rows[chosen] / divisor).numpy(), mass.numpy(), fit.tables.shape[1])
         fit.tables[g] = torch.from_numpy(centroids)
-    for chunk, part in zip(fit.chunks, scale.split(CHUNK), strict=True):
+    for chunk, part in zip(fit.chunks, torch.split(scale, CHUNK), strict=True):
         chunk.scale = part
     fit.run(diagonal, STARTS)
 
