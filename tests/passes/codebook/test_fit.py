@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 import torch
 from torch import Tensor
 
 from hashcompile.core.errors import CalibrationError, WeightError
+from hashcompile.passes.codebook import chunk as chunk_module
 from hashcompile.passes.codebook import fit as fit_module
+from hashcompile.passes.codebook import grid as grid_module
 from hashcompile.passes.codebook.alternate import Alternation
 from hashcompile.passes.codebook.feedback import nearest, sweep
 from hashcompile.passes.codebook.fit import CodebookFit, fit_codebook
@@ -178,6 +181,34 @@ def test_bit_identical_for_every_thread_count(
         assert fits[0].error == other.error
 
 
+def test_no_product_runs_on_several_threads(monkeypatch: pytest.MonkeyPatch, threads: None) -> None:
+    """Small products agree by luck on any number of threads: what fixes large ones is that each has one thread."""
+    torch.set_num_threads(4)
+    seen = set()
+
+    def spy(module: ModuleType, name: str) -> None:
+        function = getattr(module, name)
+
+        def counted(*args: object) -> object:
+            seen.add((name, torch.get_num_threads()))
+            return function(*args)
+
+        monkeypatch.setattr(module, name, counted)
+
+    spied = (
+        (fit_module, "_quadratic_form"),
+        (chunk_module, "sweep"),
+        (chunk_module, "times"),
+        (grid_module, "sweep"),
+    )
+    for module, name in spied:
+        spy(module, name)
+    monkeypatch.setattr(fit_module, "CHUNK", 8)
+    rows, gram = layer(20, 16)
+    fit_codebook(rows, 3, gram=gram, int8_grid=True)
+    assert seen == {(name, 1) for _, name in spied}
+
+
 @pytest.mark.parametrize("magnitude", [1e-30, 1e30])
 @pytest.mark.parametrize("calibrated", [False, True])
 def test_magnitudes_only_move_the_scales(magnitude: float, calibrated: bool) -> None:
@@ -224,6 +255,17 @@ def test_odd_shapes_and_grams_are_survived(
         assert torch.isfinite(decoded).all() and torch.isfinite(fit.scale).all()
         assert not decoded[-1].any()
         assert fit.error < 1
+
+
+def test_an_indefinite_gram_is_lifted_to_a_definite_form() -> None:
+    _, gram = layer(1, 40)
+    gram -= 0.05 * gram.diagonal().mean() * torch.eye(40)
+    assert torch.linalg.eigvalsh(gram).min() < 0
+    form, factor, order = fit_module._quadratic_form(gram, 40, 0.01)
+    assert factor is not None
+    assert torch.linalg.eigvalsh(form).min() > 0
+    torch.testing.assert_close(factor @ factor.T, form)
+    assert torch.equal(order, gram.diagonal().argsort())
 
 
 def test_dead_inputs_get_the_nearest_entry() -> None:
