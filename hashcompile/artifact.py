@@ -24,7 +24,7 @@ from hashcompile.lower import onnx as lower_onnx
 from hashcompile.passes import method_of_code
 from hashcompile.plan import Plan
 from hashcompile.report import LayerReport, Quality, Report
-from hashcompile.verify import Check, verify
+from hashcompile.verify import Check, Subject, verify
 
 STORED = 2  # samples of the example inputs that a .hc file keeps: enough to export and verify again
 
@@ -44,7 +44,9 @@ class CompiledModel:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the compressed graph in PyTorch. Raises InputError for inputs that do not fit."""
-        self.signature.check(flatten(kwargs if kwargs and not args else (*args, *kwargs.values()), self.signature))
+        self.signature.check(
+            flatten(kwargs if kwargs and not args else (*args, *kwargs.values()), self.signature)
+        )
         return self.graph_module(*args, **kwargs)
 
     def report(self) -> Report:
@@ -82,12 +84,14 @@ class CompiledModel:
         names = []
         for node in self.graph_module.graph.nodes:
             if node.op == "call_module" and node.target == parameter:
-                code = self.graph_module.get_submodule(parameter)
+                code = encoded_weights(self.graph_module)[parameter]
                 for consumer, kind in consumer_kinds(node):
                     op = method_of_code(code).onnx_fused(code, consumer, kind, self.compute) if kind else None
                     if op is None:
                         return None
-                    names.append(f"{op.operator} {op.overload} {self.compute if 'compute' in op.attributes else ''}".strip())
+                    names.append(
+                        f"{op.operator} {op.overload} {self.compute if 'compute' in op.attributes else ''}".strip()
+                    )
         return ", ".join(dict.fromkeys(names))
 
     def export_onnx(self, path: str | os.PathLike[str]) -> tuple[Check, ...]:
@@ -102,7 +106,8 @@ class CompiledModel:
             file = lower_onnx.write(lowered.model, stage / target.name)
             if not self.verify:
                 return ()
-            return verify(file, self.graph_module, self.signature, self.samples, self.compute, lowered.origin)
+            subject = Subject(file, self.graph_module, self.signature, lowered.origin)
+            return verify(subject, self.samples, self.compute)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a `.hc` file, from which `load` gives this model back. Raises ArtifactError."""

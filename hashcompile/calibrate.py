@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,10 +44,14 @@ def read_batches(calibration: Iterable[Inputs], signature: Signature) -> list[Ba
             raise CalibrationError(f"calibration batch {index}: {error}") from error
         for name, value in zip(signature.names, batch, strict=True):
             if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-                raise CalibrationError(f"calibration batch {index}: input {name!r} holds NaN or infinite values")
+                raise CalibrationError(
+                    f"calibration batch {index}: input {name!r} holds NaN or infinite values"
+                )
         batches.append(tuple(value.detach() for value in batch))
     if not batches:
-        raise CalibrationError("calibration is empty: give some batches like example_inputs, or None for data-free")
+        raise CalibrationError(
+            "calibration is empty: give some batches like example_inputs, or None for data-free"
+        )
     if all(value.numel() == 0 for batch in batches for value in batch):
         raise CalibrationError("every calibration batch is empty: give at least one sample")
     return batches
@@ -65,7 +70,9 @@ def flatten(inputs: Inputs | Tensor, signature: Signature) -> Batch:
 
 
 def sweep(
-    graph: fx.GraphModule, batches: Sequence[Batch], before: Callable[[fx.Node, list[Any]], None] | None = None
+    graph: fx.GraphModule,
+    batches: Sequence[Batch],
+    before: Callable[[fx.Node, list[Any]], None] | None = None,
 ) -> list[Any]:
     """Run `graph` over all batches at once, node by node; the outputs, one a batch.
 
@@ -106,7 +113,7 @@ def sweep(
             for argument in node.all_input_nodes:  # in this thread: the map below only reads
                 if argument.op in ("get_attr", "call_module"):
                     constant(argument)
-            for env, value in zip(values, deterministic_map(lambda env: execute(node, env), values), strict=True):
+            for env, value in zip(values, deterministic_map(partial(execute, node), values), strict=True):
                 env[node] = value
             for argument in node.all_input_nodes:
                 if argument.op in ("get_attr", "call_module"):
@@ -137,7 +144,9 @@ def statistics(node: fx.Node, layer: Layer, inputs: Sequence[Tensor]) -> Statist
         window = Window.of(node, layer.view.shape)
         taps = max(1, layer.view.size[1] * window.groups)
         pieces = [
-            piece for x in inputs for piece in batched(x, window).split(max(1, CHUNK // max(1, taps * pixels(x, window))))
+            piece
+            for x in inputs
+            for piece in batched(x, window).split(max(1, CHUNK // max(1, taps * pixels(x, window))))
         ]
         return gram_of(pieces, lambda x: unfold(x, window))
     # Transposed convolution: taps of one input pixel go to different outputs; their overlap is neglected.
@@ -182,7 +191,7 @@ def pixels(x: Tensor, window: Window) -> int:
 
 
 def unfold(x: Tensor, window: Window) -> Tensor:
-    """Convolution inputs (B, C, *spatial) as the columns that each output pixel reads: (groups, C/groups*taps, samples)."""
+    """Inputs (B, C, *spatial) as the columns that the output pixels read: (groups, C/groups * taps, samples)."""
     batch, channels, *spatial = x.shape
     margins = reversed(list(zip(window.before, window.after, strict=True)))  # pad counts from the last dim
     padded = torch.nn.functional.pad(x, [amount for margin in margins for amount in margin])

@@ -40,22 +40,32 @@ class Signature:
     def check(self, inputs: Sequence[Any]) -> None:
         """Raise InputError naming the first input that does not fit."""
         if len(inputs) != len(self.names):
-            raise InputError(f"the model takes {len(self.names)} inputs ({', '.join(self.names)}), got {len(inputs)}")
+            raise InputError(
+                f"the model takes {len(self.names)} inputs ({', '.join(self.names)}), got {len(inputs)}"
+            )
         sizes: dict[str, tuple[int, str]] = {}
         for name, wanted, dtype, value in zip(self.names, self.shapes, self.dtypes, inputs, strict=True):
             if not isinstance(value, Tensor):
-                raise InputError(f"input {name!r} is a {type(value).__name__}, wanted a tensor of shape {show(wanted)}")
+                raise InputError(
+                    f"input {name!r} is a {type(value).__name__}, wanted a tensor of shape {show(wanted)}"
+                )
             if value.dtype != dtype:
-                raise InputError(f"input {name!r} is {value.dtype}, wanted {dtype}: convert it with .to({dtype})")
+                raise InputError(
+                    f"input {name!r} is {value.dtype}, wanted {dtype}: convert it with .to({dtype})"
+                )
             got = tuple(value.shape)
-            fits = len(got) == len(wanted) and all(isinstance(w, str) or g == w for g, w in zip(got, wanted, strict=True))
+            fits = len(got) == len(wanted) and all(
+                isinstance(w, str) or g == w for g, w in zip(got, wanted, strict=True)
+            )
             if not fits:
                 raise InputError(f"input {name!r} has shape {show(got)}, wanted {show(wanted)}")
             for size, symbol in zip(got, wanted, strict=True):
                 if isinstance(symbol, str) and symbol.isidentifier():
                     first, owner = sizes.setdefault(symbol, (size, name))
                     if first != size:
-                        raise InputError(f"{symbol} is {first} in input {owner!r} but {size} in input {name!r}")
+                        raise InputError(
+                            f"{symbol} is {first} in input {owner!r} but {size} in input {name!r}"
+                        )
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,13 @@ def capture(
             f"got {type(example_inputs).__name__}"
         )
     example_inputs = example_inputs if isinstance(example_inputs, dict) else tuple(example_inputs)
-    shapes = dynamic_shapes if dynamic_shapes is not None else batch_shapes(example_inputs) if dynamic_batch else None
+    shapes = (
+        dynamic_shapes
+        if dynamic_shapes is not None
+        else batch_shapes(example_inputs)
+        if dynamic_batch
+        else None
+    )
     args, kwargs = split(widen(example_inputs, shapes))
     try:
         model = copy.deepcopy(model).eval()
@@ -126,13 +142,17 @@ def signature(program: torch.export.ExportedProgram, keywords: bool, batch: bool
 def check_weights(model: nn.Module) -> None:
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if tensor.is_meta:
-            raise WeightError(f"{name} is on the meta device and has no values: load the weights before compiling")
+            raise WeightError(
+                f"{name} is on the meta device and has no values: load the weights before compiling"
+            )
         if tensor.device.type != "cpu":
             raise WeightError(f"{name} is on {tensor.device}: call model.cpu() before compiling")
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            if isinstance(tensor, nn.Parameter):
-                bad = int((~torch.isfinite(tensor)).sum())
-                raise WeightError(f"{name} holds {bad} NaN or infinite values of {tensor.numel()}: nothing was compiled")
+        # a buffer may hold infinities on purpose, such as an attention mask
+        bad = int((~torch.isfinite(tensor)).sum()) if isinstance(tensor, nn.Parameter) else 0
+        if bad:
+            raise WeightError(
+                f"{name} holds {bad} NaN or infinite values of {tensor.numel()}: nothing was compiled"
+            )
 
 
 def batch_shapes(example: Inputs) -> Any:
@@ -155,7 +175,12 @@ def widen(example: Inputs, shapes: Any) -> Inputs:
     for leaf, dims in zip(flat, described, strict=True):
         entries = dims.items() if isinstance(dims, Mapping) else enumerate(dims or ())
         for dim, symbol in entries:
-            if isinstance(leaf, Tensor) and symbol is not None and not isinstance(symbol, int) and leaf.shape[dim] == 1:
+            if (
+                isinstance(leaf, Tensor)
+                and symbol is not None
+                and not isinstance(symbol, int)
+                and leaf.shape[dim] == 1
+            ):
                 leaf = leaf.repeat_interleave(2, dim)
         wide.append(leaf)
     return pytree.tree_unflatten(wide, spec)
@@ -170,13 +195,21 @@ def flat_shapes(example: Any, shapes: Any) -> list[Any]:
         if unknown:
             raise ConfigError(f"dynamic_shapes names {sorted(unknown)}, inputs are {sorted(example)}")
         parts = shapes.values() if not isinstance(shapes, Mapping) else [shapes.get(key) for key in example]
-        return [entry for child, part in zip(example.values(), parts, strict=True) for entry in flat_shapes(child, part)]
+        return [
+            entry
+            for child, part in zip(example.values(), parts, strict=True)
+            for entry in flat_shapes(child, part)
+        ]
     if isinstance(example, (tuple, list)):
         # a dict names the parameters of forward, in the order of the positional inputs
         parts = shapes.values() if isinstance(shapes, Mapping) else shapes
         if len(parts) != len(example):
-            raise ConfigError(f"dynamic_shapes describes {len(parts)} inputs, example_inputs has {len(example)}")
-        return [entry for child, part in zip(example, parts, strict=True) for entry in flat_shapes(child, part)]
+            raise ConfigError(
+                f"dynamic_shapes describes {len(parts)} inputs, example_inputs has {len(example)}"
+            )
+        return [
+            entry for child, part in zip(example, parts, strict=True) for entry in flat_shapes(child, part)
+        ]
     return [None]
 
 
@@ -200,7 +233,9 @@ def explain(error: Exception, batch: bool) -> str:
     elif isinstance(error, TypeError) and "argument" in text:
         advice = "example_inputs must fit the model's forward, by position in a tuple or by name in a dict"
     else:
-        advice = "the model must run on example_inputs and be traceable by torch.export.export(model, args, strict=False)"
+        advice = (
+            "the model must run on example_inputs, and torch.export.export(..., strict=False) must trace it"
+        )
     where = f" at {line}" if line else ""
     return f"could not capture the model{where}\n  {type(error).__name__}: {reason}\n  what to do: {advice}"
 

@@ -57,7 +57,9 @@ def compile(
     captured = capture(model, example_inputs, dynamic_batch=dynamic_batch, dynamic_shapes=dynamic_shapes)
     graph, signature = captured.graph, captured.signature
     batches = read_batches(calibration, signature) if calibration is not None else []
-    samples = [truncated(batch, signature, CHECKED) for batch in (captured.example, *batches[: CHECKED_BATCHES - 1])]
+    samples = [
+        truncated(batch, signature, CHECKED) for batch in (captured.example, *batches[: CHECKED_BATCHES - 1])
+    ]
     original = sweep(graph, samples)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

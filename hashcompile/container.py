@@ -70,7 +70,9 @@ def write(path: str | os.PathLike[str], contents: Contents) -> None:
     info = graph.graph._codegen.pytree_info  # type: ignore[attr-defined]
     members = {
         GRAPH: bytes(artifact.exported_program),
-        TENSORS: safetensors.torch.save({name: value.detach().contiguous() for name, value in tensors.items()}),
+        TENSORS: safetensors.torch.save(
+            {name: value.detach().contiguous() for name, value in tensors.items()}
+        ),
     }
     manifest = {
         "format": FORMAT,
@@ -88,7 +90,8 @@ def write(path: str | os.PathLike[str], contents: Contents) -> None:
             "out": pytree.treespec_dumps(info.out_spec),
         },
         "codes": {
-            name: {"method": method_of_code(code).name, "view": asdict(code.view), **code.describe()} for name, code in codes.items()
+            name: {"method": method_of_code(code).name, "view": asdict(code.view), **code.describe()}
+            for name, code in codes.items()
         },
         "parameters": [name for name, _ in structure.named_parameters(remove_duplicate=False)],
         "constants": sorted(program.constants),
@@ -115,7 +118,9 @@ def read(path: str | os.PathLike[str]) -> Contents:
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}") from error
     except Exception as error:
-        raise ArtifactError(f"{path} is damaged, or not of this version of torch: {type(error).__name__}: {error}") from error
+        raise ArtifactError(
+            f"{path} is damaged, or not of this version of torch: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _open(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -128,7 +133,9 @@ def _open(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, bytes
             if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
                 raise ArtifactError(f"{path} is not a hashcompile file")
             if manifest.get("version") != VERSION:
-                raise ArtifactError(f"{path} is of version {manifest.get('version')}; this hashcompile reads {VERSION}")
+                raise ArtifactError(
+                    f"{path} is of version {manifest.get('version')}; this hashcompile reads {VERSION}"
+                )
             members = {name: archive.read(name) for name in (GRAPH, TENSORS) if name in names}
     except FileNotFoundError as error:
         raise ArtifactError(f"there is no file {path}") from error
@@ -150,16 +157,22 @@ def _rebuild(manifest: dict[str, Any], members: dict[str, bytes]) -> Contents:
     for name, description in manifest["codes"].items():
         prefix = f"code.{name}."
         view = RowView(tuple(description["view"]["shape"]), description["view"]["transposed_groups"])
-        storage = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        storage = {
+            key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
+        }
         codes[name] = method_named(description["method"]).code.restore(view, description, storage)
     dense = {key.removeprefix("dense."): value for key, value in tensors.items() if key.startswith("dense.")}
     dense |= {alias: dense[name] for alias, name in manifest["aliases"].items()}
     parameters = set(manifest["parameters"])
     state: dict[str, Tensor] = {
-        name: torch.nn.Parameter(value, requires_grad=value.is_floating_point()) if name in parameters else value
+        name: torch.nn.Parameter(value, requires_grad=value.is_floating_point())
+        if name in parameters
+        else value
         for name, value in dense.items()
     }
-    state |= {name: torch.nn.Parameter(torch.zeros(()).expand(code.view.shape)) for name, code in codes.items()}
+    state |= {
+        name: torch.nn.Parameter(torch.zeros(()).expand(code.view.shape)) for name, code in codes.items()
+    }
     constants = {name: state.pop(name) for name in manifest["constants"]}
     program = deserialize(SerializedArtifact(members[GRAPH], state, constants, b""))  # type: ignore[arg-type]
     graph = as_compressed(program.module(check_guards=False))

@@ -1,9 +1,9 @@
 """The ordered passes. What comes before what is decided here and nowhere else.
 
-    for each stage of the user's method:
-        plan the layers
-        sweep the graph once over the calibration data: encode each layer on the inputs that the encoded prefix gives it,
-        and let its bias (or the batch norm behind it) absorb what the code shifts on average
+for each stage of the user's method:
+    plan the layers
+    sweep the graph once over the calibration data: encode each layer on the inputs that the encoded prefix gives it,
+    and let its bias (or the batch norm behind it) absorb what the code shifts on average
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def run(
     graph: CompressedGraph, stages: Sequence[Rules], batches: Sequence[Batch], compute: Compute, show: bool
 ) -> tuple[Plan, dict[str, float]]:
     """Compress `graph` in place; the plan, and the relative output error of each encoded layer, by parameter."""
-    plan, errors = None, {}
+    plan: Plan | None = None
+    errors: dict[str, float] = {}
     for rules in stages:
         stage = make_plan(graph, rules)
         plan = plan.then(stage) if plan else stage

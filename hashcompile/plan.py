@@ -85,7 +85,9 @@ class Plan:
 
     def __str__(self) -> str:
         width = max((len(decision.layer.name) for decision in self), default=0)
-        return "\n".join(f"{d.layer.name:<{width}}  {d.config or 'left alone: ' + str(d.reason)}" for d in self)
+        return "\n".join(
+            f"{d.layer.name:<{width}}  {d.config or 'left alone: ' + str(d.reason)}" for d in self
+        )
 
 
 def restore_decision(entry: Mapping[str, Any]) -> Decision:
@@ -106,7 +108,9 @@ def stages(method: Any) -> tuple[Rules, ...]:
     """The user's `method` argument as a sequence of rule lists, one a stage. Raises ConfigError."""
     if isinstance(method, (list, tuple)):
         if not method:
-            raise ConfigError("method is an empty list: give at least one config, such as hc.Codebook(bits=4)")
+            raise ConfigError(
+                "method is an empty list: give at least one config, such as hc.Codebook(bits=4)"
+            )
         return tuple(rules for entry in method for rules in stages(entry))
     rules = tuple(method.items()) if isinstance(method, Mapping) else (("*", method),)
     if not rules:

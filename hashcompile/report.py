@@ -21,8 +21,12 @@ class LayerReport:
     bits_per_weight: float
     nbytes: int  # as stored: codes with their padding, tables, scales; or the dense weight
     dense_nbytes: int
-    error: float | None  # ||X (W - D)'|| / ||X W'|| on the calibration inputs; on the weights, without calibration
-    kernel: str | None  # the operator that computes on the codes; None: the weight is dense when the model runs
+    error: (
+        float | None
+    )  # ||X (W - D)'|| / ||X W'|| on the calibration inputs; on the weights, without calibration
+    kernel: (
+        str | None
+    )  # the operator that computes on the codes; None: the weight is dense when the model runs
     reason: str | None  # why the layer was left alone
 
 
@@ -65,13 +69,18 @@ class Report:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Group(
-            table(("layer", "shape", "method", ">bits/weight", ">bytes", ">error", "runs as"), map(row, self.layers)),
+            table(
+                ("layer", "shape", "method", ">bits/weight", ">bytes", ">error", "runs as"),
+                map(row, self.layers),
+            ),
             *self.summary(),
         )
 
     def summary(self) -> Sequence[str]:
         ratio = self.dense_nbytes / max(1, self.nbytes)
-        lines = [f"\nweights: {format_bytes(self.dense_nbytes)} -> {format_bytes(self.nbytes)}, {ratio:.2f}x smaller"]
+        lines = [
+            f"\nweights: {format_bytes(self.dense_nbytes)} -> {format_bytes(self.nbytes)}, {ratio:.2f}x smaller"
+        ]
         if self.quality:
             lines.append(
                 f"outputs against the original: relative error {self.quality.relative_error:.2g}, "

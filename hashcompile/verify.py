@@ -12,7 +12,7 @@ relative error of an output, ||got - wanted|| / ||wanted||.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,9 @@ from hashcompile.core.encoded import EncodedWeight
 from hashcompile.core.errors import VerificationError
 from hashcompile.core.graph import CompressedGraph, source_line
 from hashcompile.core.layers import CONSUMERS, Kind, attribute
+from hashcompile.core.method import Compute
+
+OpenSession = Callable[[Path], onnxruntime.InferenceSession]
 
 EXACT = 1e-4  # fp32: sums of thousands of terms in another order, through tens of layers
 INT8_MARGIN = 2.0
@@ -49,39 +52,51 @@ class Check:
         return f"{self.runtime}: relative error {self.error:.2g}, tolerance {self.tolerance:.2g}, {self.runs} runs"
 
 
-def verify(
-    path: Path,
-    graph: CompressedGraph,
-    signature: Signature,
-    batches: Sequence[Batch],
-    compute: str,
-    origin: dict[str, str],
-) -> tuple[Check, ...]:
-    """Run the artifact at `path` on `batches` at several batch sizes. Raises VerificationError."""
-    inputs = [variant for batch in batches for variant in batch_sizes(batch, signature)]
-    with torch.no_grad():
-        wanted = [leaves(outputs) for outputs in sweep(graph, inputs)]
-        predicted = 0.0
-        if compute == "int8":
-            rounded = [leaves(Int8Activations(graph).run(*batch)) for batch in inputs]
-            predicted = max(map(distance, rounded, wanted), default=0.0)
-    checks = []
-    for runtime, open_session, tolerance in (
-        ("stock", stock_session, EXACT),
-        ("hashcompile", hcrt.session, EXACT + INT8_MARGIN * predicted),
-    ):
-        session = open_session(path)
-        worst = 0.0
-        for batch, reference in zip(inputs, wanted, strict=True):
-            error = distance(run(session, signature, batch), reference)
-            if not error <= tolerance:
-                raise VerificationError(
-                    f"{path.name} in {runtime} ONNX Runtime differs from the compressed graph: relative error "
-                    f"{error:.3g}, tolerance {tolerance:.3g}; {first_difference(path, open_session, graph, signature, batch, origin, tolerance)}"
-                )
-            worst = max(worst, error)
-        checks.append(Check(runtime, worst, tolerance, len(inputs)))
-    return tuple(checks)
+@dataclass(frozen=True)
+class Subject:
+    """What is verified: the ONNX file, and the graph that it came from."""
+
+    path: Path
+    graph: CompressedGraph
+    signature: Signature
+    origin: Mapping[str, str]  # ONNX value -> node of the graph
+
+
+def verify(subject: Subject, batches: Sequence[Batch], compute: Compute) -> tuple[Check, ...]:
+    """Run the file on `batches` at several batch sizes. Raises VerificationError."""
+    inputs = [variant for batch in batches for variant in batch_sizes(batch, subject.signature)]
+    wanted = [leaves(outputs) for outputs in sweep(subject.graph, inputs)]
+    predicted = 0.0
+    if compute == "int8":
+        with torch.no_grad():
+            rounded = [leaves(Int8Activations(subject.graph).run(*batch)) for batch in inputs]
+        predicted = max(map(distance, rounded, wanted), default=0.0)
+    return (
+        compare(subject, "stock", stock_session, inputs, wanted, EXACT),
+        compare(subject, "hashcompile", hcrt.session, inputs, wanted, EXACT + INT8_MARGIN * predicted),
+    )
+
+
+def compare(
+    subject: Subject,
+    runtime: str,
+    open_session: OpenSession,
+    inputs: Sequence[Batch],
+    wanted: Sequence[list[Tensor]],
+    tolerance: float,
+) -> Check:
+    """All inputs through one session. Raises VerificationError."""
+    session = open_session(subject.path)
+    worst = 0.0
+    for batch, reference in zip(inputs, wanted, strict=True):
+        error = distance(run(session, subject.signature, batch), reference)
+        if not error <= tolerance:
+            raise VerificationError(
+                f"{subject.path.name} in {runtime} ONNX Runtime differs from the compressed graph: relative error "
+                f"{error:.3g}, tolerance {tolerance:.3g}; {first_difference(subject, open_session, batch, tolerance)}"
+            )
+        worst = max(worst, error)
+    return Check(runtime, worst, tolerance, len(inputs))
 
 
 def batch_sizes(batch: Batch, signature: Signature) -> Iterator[Batch]:
@@ -105,7 +120,10 @@ def stock_session(path: Path | str) -> onnxruntime.InferenceSession:
 def run(session: onnxruntime.InferenceSession, signature: Signature, batch: Batch) -> list[Tensor]:
     feeds = {name: value.numpy() for name, value in zip(signature.names, batch, strict=True)}
     used = {entry.name for entry in session.get_inputs()}
-    return [torch.from_numpy(np.asarray(y)) for y in session.run(None, {k: v for k, v in feeds.items() if k in used})]
+    return [
+        torch.from_numpy(np.asarray(y))
+        for y in session.run(None, {k: v for k, v in feeds.items() if k in used})
+    ]
 
 
 def distance(got: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
@@ -117,7 +135,7 @@ def distance(got: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
         if not b.is_floating_point():
             worst = max(worst, 0.0 if torch.equal(a, b.to(a.dtype)) else float("inf"))
             continue
-        a, b = a.double(), b.double()
+        a, b = a.detach().double(), b.detach().double()
         if not torch.equal(a.isnan(), b.isnan()) or not torch.equal(a[a.isinf()], b[b.isinf()]):
             return float("inf")
         finite = b.isfinite()
@@ -138,7 +156,9 @@ class Int8Activations(fx.Interpreter):
             kind, position = CONSUMERS[node.target]
             weight = node.args[position]
             assert isinstance(weight, fx.Node)
-            encoded = weight.op == "call_module" and isinstance(attribute(self.module, str(weight.target)), EncodedWeight)
+            encoded = weight.op == "call_module" and isinstance(
+                attribute(self.module, str(weight.target)), EncodedWeight
+            )
             if encoded and kind in (Kind.LINEAR, Kind.CONV):
                 args, kwargs = self.fetch_args_kwargs_from_env(node)
                 x = round_int8(args[0], per_image=kind is Kind.CONV)
@@ -154,16 +174,9 @@ def round_int8(x: Tensor, *, per_image: bool) -> Tensor:
     return torch.where(scale > 0, torch.round(x / scale) * scale, x)
 
 
-def first_difference(
-    path: Path,
-    open_session: Callable[[Path], onnxruntime.InferenceSession],
-    graph: CompressedGraph,
-    signature: Signature,
-    batch: Batch,
-    origin: dict[str, str],
-    tolerance: float,
-) -> str:
+def first_difference(subject: Subject, open_session: OpenSession, batch: Batch, tolerance: float) -> str:
     """Run with every known intermediate value as an output, and name the first one that differs."""
+    path, graph, origin = subject.path, subject.graph, subject.origin
     model = onnx.load(str(path))
     produced = [name for node in model.graph.node for name in node.output if name in origin]
     outputs = {output.name for output in model.graph.output}
@@ -172,7 +185,7 @@ def first_difference(
         every = Path(folder) / path.name
         onnx.save(model, str(every), save_as_external_data=model.ByteSize() > 1 << 30)
         session = open_session(every)
-        feeds = {name: value.numpy() for name, value in zip(signature.names, batch, strict=True)}
+        feeds = {name: value.numpy() for name, value in zip(subject.signature.names, batch, strict=True)}
         got = dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
     wanted: dict[str, Any] = {}
 
@@ -191,7 +204,8 @@ def first_difference(
             if not error <= tolerance:
                 node = nodes[origin[value]]
                 line = source_line(node)
-                return f"the first node that differs is {node.name} ({node.target}), relative error {error:.3g}" + (
-                    f", from {line}" if line else ""
+                return (
+                    f"the first node that differs is {node.name} ({node.target}), relative error {error:.3g}"
+                    + (f", from {line}" if line else "")
                 )
     return "no single node differs by more than the tolerance: the error builds up along the graph"

@@ -63,4 +63,3 @@ class EncodedWeight(nn.Module, ABC):
 def encoded_weights(module: nn.Module) -> dict[str, EncodedWeight]:
     """All encoded weights of a compressed graph, by the name of the parameter each replaces."""
     return {name: child for name, child in module.named_modules() if isinstance(child, EncodedWeight)}
-

@@ -14,8 +14,8 @@ from hashcompile.core.errors import ArtifactError
 
 @contextmanager
 def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A folder beside `path` to write into; on success its files are moved next to `path`, the one named like `path`
-    last. On any failure the folder goes and what stood at `path` stays. Raises ArtifactError where nothing can be written.
+    """A folder beside `path` to write into. On success its files are moved next to `path`, the one of that name last;
+    on any failure the folder goes and what stood at `path` stays. Raises ArtifactError where nothing can be written.
     """
     target = Path(path)
     parent = target.parent
@@ -36,7 +36,9 @@ def staged(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.replace(file, parent / file.name)
         _fsync(parent)
     except OSError as error:
-        raise ArtifactError(f"cannot write {target}: {error.strerror or error}; what stood there is untouched") from error
+        raise ArtifactError(
+            f"cannot write {target}: {error.strerror or error}; what stood there is untouched"
+        ) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.graph import CodeGen
 
 from hashcompile.core.encoded import encoded_weights
 from hashcompile.core.graph import CompressedGraph
@@ -17,7 +18,7 @@ from hashcompile.core.layers import holder_of
 def flat_copy(graph: CompressedGraph) -> CompressedGraph:
     """A copy in evaluation mode that takes its placeholders in order and returns a flat tuple."""
     flat = copy.deepcopy(graph).eval()
-    flat.graph.set_codegen(fx.CodeGen())
+    flat.graph.set_codegen(CodeGen())
     flat.recompile()
     return flat
 
@@ -44,7 +45,8 @@ def reexport(
 ) -> torch.export.ExportedProgram:
     """Export a flat graph again; a size given as a string stays symbolic."""
     dynamic: tuple[Any, ...] = tuple(
-        {dim: torch.export.Dim.AUTO for dim, size in enumerate(shape) if isinstance(size, str)} for shape in shapes
+        {dim: torch.export.Dim.AUTO for dim, size in enumerate(shape) if isinstance(size, str)}
+        for shape in shapes
     )
     with torch.no_grad():
         return torch.export.export(flat, tuple(example), dynamic_shapes=dynamic, strict=False)

@@ -77,17 +77,22 @@ def replace_module(graph: fx.GraphModule, path: str, module: nn.Module) -> None:
 def replace_tensor(graph: fx.GraphModule, path: str, value: Tensor) -> None:
     """Give a parameter or buffer a new value; the old tensor, which others may share, stays as it is."""
     holder, leaf = holder_of(graph, path)
-    if leaf in holder._parameters:
-        holder._parameters[leaf] = nn.Parameter(value, requires_grad=holder._parameters[leaf].requires_grad)
+    if (old := holder._parameters.get(leaf)) is not None:
+        holder._parameters[leaf] = nn.Parameter(value, requires_grad=old.requires_grad)
     else:
         holder._buffers[leaf] = value
 
 
 def remove_dead(graph: fx.GraphModule) -> bool:
     """Remove nodes nobody reads, then the parameters, buffers and modules nobody holds. True if any went."""
-    modified = graph.graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output") or impure(node))
+    modified = graph.graph.eliminate_dead_code(
+        lambda node: node.op in ("placeholder", "output") or impure(node)
+    )
     read = {str(node.target) for node in graph.graph.nodes if node.op in ("get_attr", "call_module")}
-    for name, _ in [*graph.named_parameters(remove_duplicate=False), *graph.named_buffers(remove_duplicate=False)]:
+    for name, _ in [
+        *graph.named_parameters(remove_duplicate=False),
+        *graph.named_buffers(remove_duplicate=False),
+    ]:
         if not any(name == target or name.startswith(target + ".") for target in read):
             delattr(*holder_of(graph, name))
             modified = True

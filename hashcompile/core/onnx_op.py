@@ -26,8 +26,12 @@ class OnnxOp:
 
     operator: str
     overload: str
-    constants: Callable[[], Mapping[str, Tensor]]  # name in the body -> value, in the order of the node's inputs
+    constants: Callable[
+        [], Mapping[str, Tensor]
+    ]  # name in the body -> value, in the order of the node's inputs
     attributes: Mapping[str, Attribute]
     body: str  # the function in ONNX text form
-    out_shape: Callable[..., tuple[Any, ...]]  # shape of Y from X (from nothing without one); sizes may be symbolic
+    out_shape: Callable[
+        ..., tuple[Any, ...]
+    ]  # shape of Y from X (from nothing without one); sizes may be symbolic
     has_activation: bool = True  # False: the node only decodes, its inputs are constants

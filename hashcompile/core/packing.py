@@ -51,7 +51,9 @@ def layout(bits: int) -> Layout:
     widths = [width for width in (8, 4, 2, 1) if bits & width]
     period = 32 // widths[-1]
     shifts = [sum(widths[:i]) for i in range(len(widths))]
-    return Layout(bits, period, tuple(Plane(w, s, period * w // 32) for w, s in zip(widths, shifts, strict=True)))
+    return Layout(
+        bits, period, tuple(Plane(w, s, period * w // 32) for w, s in zip(widths, shifts, strict=True))
+    )
 
 
 def pack(indices: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]:
@@ -77,7 +79,9 @@ def unpack(codes: npt.NDArray[np.uint8], bits: int, rows: int, columns: int) -> 
     """Inverse of `pack`: `indices: (N=rows, K=columns) uint8`."""
     form = layout(bits)
     if codes.shape != form.shape(rows, columns):
-        raise ValueError(f"codes of shape {codes.shape}; {bits} bits, {rows} x {columns} need {form.shape(rows, columns)}")
+        raise ValueError(
+            f"codes of shape {codes.shape}; {bits} bits, {rows} x {columns} need {form.shape(rows, columns)}"
+        )
     pairs, blocks = codes.shape[:2]
     indices = np.zeros((pairs * PAIR, blocks * form.period), np.uint8)
     first = 0

@@ -34,7 +34,10 @@ class SymbolicOp(nn.Module):
         self.dtype = dtype
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        attributes = {name: list(value) if isinstance(value, tuple) else value for name, value in self.op.attributes.items()}
+        attributes = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in self.op.attributes.items()
+        }
         activations = inputs[:1] if self.op.has_activation else ()
         return torch.onnx.ops.symbolic(
             f"{DOMAIN}::{self.op.operator}",
@@ -55,7 +58,9 @@ def fuse(graph: CompressedGraph, compute: Compute) -> tuple[fx.GraphModule, list
         method = method_of_code(code)
         holder, leaf = holder_of(graph, name)
         holder.register_module(leaf, nn.Module())  # holds the constants under the weight's own name
-        for weight in [node for node in graph.graph.nodes if node.op == "call_module" and node.target == name]:
+        for weight in [
+            node for node in graph.graph.nodes if node.op == "call_module" and node.target == name
+        ]:
             for consumer in list(weight.users):
                 ops.append(fuse_consumer(graph, weight, consumer, code, method, compute))
     remove_dead(graph)
@@ -64,14 +69,21 @@ def fuse(graph: CompressedGraph, compute: Compute) -> tuple[fx.GraphModule, list
 
 
 def fuse_consumer(
-    graph: fx.GraphModule, weight: fx.Node, consumer: fx.Node, code: EncodedWeight, method: Method, compute: Compute
+    graph: fx.GraphModule,
+    weight: fx.Node,
+    consumer: fx.Node,
+    code: EncodedWeight,
+    method: Method,
+    compute: Compute,
 ) -> OnnxOp:
     op = None
     bias = None
     if consumes(consumer, weight):
         kind, position = CONSUMERS[consumer.target]
         bias = consumer.args[2] if len(consumer.args) > 2 and position == 1 else None
-        if bias is None or (isinstance(bias, fx.Node) and bias.op == "get_attr"):  # kernels want a constant bias
+        if bias is None or (
+            isinstance(bias, fx.Node) and bias.op == "get_attr"
+        ):  # kernels want a constant bias
             op = method.onnx_fused(code, consumer, kind, compute)
     fused = op is not None
     op = op or method.onnx_decode(code)
@@ -104,4 +116,3 @@ def store(holder: nn.Module, name: str, value: Tensor) -> str:
         name += "_"
     holder.register_buffer(name, value)
     return name
-

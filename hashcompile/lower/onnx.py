@@ -32,7 +32,9 @@ from hashcompile.core.onnx_op import DOMAIN, OPSET, VERSION, OnnxOp
 from hashcompile.lower.fuse import OVERLOAD, fuse
 
 EXTERNAL = 1_500_000_000  # bytes from which weights go to a file beside the model: protobuf ends at 2 GiB
-ALIGNMENT = 4096  # of external tensors: ONNX Runtime maps them as they lie, and kernels read whole cache lines
+ALIGNMENT = (
+    4096  # of external tensors: ONNX Runtime maps them as they lie, and kernels read whole cache lines
+)
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,10 @@ def lower(graph: CompressedGraph, signature: Signature, example: Batch, compute:
             program = reexport(flat, example, signature.shapes)
             exported = torch.onnx.export(program, (), dynamo=True, opset_version=OPSET, verbose=False)
     except Exception as error:
-        raise ExportError(f"the compressed graph could not be lowered to ONNX: {first_line(error)}") from error
-    assert exported is not None
+        raise ExportError(
+            f"the compressed graph could not be lowered to ONNX: {first_line(error)}"
+        ) from error
+    assert exported is not None and exported.exported_program is not None
     model = exported.model
     name_inputs(model, signature)
     attach_bodies(model, ops)
@@ -71,7 +75,9 @@ def name_inputs(model: ir.Model, signature: Signature) -> None:
             if isinstance(size, str):
                 symbol = value.shape[dim]
                 if isinstance(symbol, int):
-                    raise ExportError(f"input {name!r}: dim {dim} should be symbolic ({size}), the export fixed it to {symbol}")
+                    raise ExportError(
+                        f"input {name!r}: dim {dim} should be symbolic ({size}), the export fixed it to {symbol}"
+                    )
                 renamed[str(symbol.value)] = size
         if value.name != name:
             value.name = name
@@ -82,7 +88,9 @@ def name_inputs(model: ir.Model, signature: Signature) -> None:
         if value.shape is not None:
             value.shape = ir.Shape(
                 [
-                    size if isinstance(size, int) else pattern.sub(lambda found: renamed[found[0]], str(size.value))
+                    size
+                    if isinstance(size, int)
+                    else pattern.sub(lambda found: renamed[found[0]], str(size.value))
                     for size in value.shape
                 ]
             )
@@ -119,7 +127,13 @@ def name_outputs(model: ir.Model, origin: dict[str, str]) -> None:
 
 def strip(model: ir.Model) -> None:
     """Drop the exporter's notes: they hold stack traces with the user's paths, and bytes that no runtime reads."""
-    for holder in (model, model.graph, *model.graph, *every_value(model.graph), *model.graph.initializers.values()):
+    for holder in (
+        model,
+        model.graph,
+        *model.graph,
+        *every_value(model.graph),
+        *model.graph.initializers.values(),
+    ):
         holder.metadata_props.clear()
         holder.doc_string = None
     model.metadata_props["hashcompile.version"] = metadata.version("hashcompile")
@@ -131,17 +145,17 @@ def attach_bodies(model: ir.Model, ops: Iterable[OnnxOp]) -> None:
     for node in model.graph:
         if node.domain == DOMAIN:
             node.overload = str(node.attributes.pop(OVERLOAD).value)
-            codes = next(value.name for value in node.inputs if value is not None and is_codes(str(value.name)))
-            layer = re.sub(r"(\.weight)?\.codes_*$", "", codes)
+            inputs = [str(value.name) for value in node.inputs if value is not None]
+            layer = re.sub(r"(\.weight)?\.codes_*$", "", next(filter(is_codes, inputs)))
             names = (layer if i == 0 else f"{layer}.{i}" for i in itertools.count())
-            node.name = next(name for name in names if name not in taken)  # errors and profiles speak of layers
+            node.name = next(name for name in names if name not in taken)  # errors speak of layers
             taken.add(node.name)
     bodies = {(op.operator, op.overload): op.body for op in ops}
     for (_, overload), text in sorted(bodies.items()):
         header = f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>'
         proto = onnx.parser.parse_function(header + text)
         proto.overload = overload
-        function = ir.from_proto(proto)
+        function = ir.serde.deserialize_function(proto)
         model.functions[function.identifier()] = function
     if bodies:
         model.opset_imports[DOMAIN] = VERSION
@@ -153,10 +167,16 @@ def is_codes(name: str) -> bool:
 
 def write(model: ir.Model, path: Path) -> Path:
     """Write `model` (weights in a file beside it where it is large) and check it. Raises ExportError."""
-    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
+    size = sum(
+        value.const_value.nbytes
+        for value in model.graph.initializers.values()
+        if value.const_value is not None
+    )
     if size > EXTERNAL:
         data = f"{path.stem}.{digest(model)}.data"  # named by content: a model that stays keeps its own data
-        ir.save(model, path, external_data=data, size_threshold_bytes=1024, alignment=ALIGNMENT, align_threshold=0)
+        ir.save(
+            model, path, external_data=data, size_threshold_bytes=1024, alignment=ALIGNMENT, align_threshold=0
+        )
     else:
         ir.save(model, path)
     try:

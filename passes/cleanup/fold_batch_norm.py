@@ -1,9 +1,13 @@
 """Conv . BatchNorm -> Conv, for encoded weights: the row scale takes the factor, the bias takes the rest.
 
-Given:  %w = call_module[conv.weight]();  %y = aten.conv2d(%x, %w, %b);  %z = aten.batch_norm(%y, gamma, beta, mean, var)
-Result: %w = call_module[conv.weight]();  %z = aten.conv2d(%x, %w, %b')
+Given:  %w = call_module[conv.weight]()
+        %y = aten.conv2d(%x, %w, %b)
+        %z = aten.batch_norm(%y, gamma, beta, mean, var)
+Result: %w = call_module[conv.weight]()
+        %z = aten.conv2d(%x, %w, %b')
 
-with f = gamma / sqrt(var + eps), the code's row n scaled by f[n], and b' = (b - mean) * f + beta. Codes and tables stay.
+with f = gamma / sqrt(var + eps), the code's row n scaled by f[n], and b' = (b - mean) * f + beta.
+Codes and tables stay as they are.
 """
 
 from __future__ import annotations
@@ -48,11 +52,13 @@ def fold(graph: fx.GraphModule, norm: fx.Node) -> bool:
     if any(node is not None and node.op != "get_attr" for node in (*operands, bias_node)):
         return False
     gamma, beta, mean, variance, bias = (
-        None if node is None else attribute(graph, node.target).detach().double() for node in (*operands, bias_node)
+        None if node is None else attribute(graph, node.target).detach().double()
+        for node in (*operands, bias_node)
     )
+    assert mean is not None and variance is not None
     factor = torch.rsqrt(variance + given["eps"])
     factor = factor if gamma is None else factor * gamma
-    shift = ((0 if bias is None else bias) - mean) * factor
+    shift = -mean * factor if bias is None else (bias - mean) * factor
     shift = shift if beta is None else shift + beta
 
     replace_module(graph, weight.target, code.scaled(factor.float()))

@@ -43,7 +43,7 @@ class Codebook:
             or self.group_size % TILE
         ):
             raise ConfigError(
-                f"Codebook(group_size={self.group_size!r}): with granularity=\"per_group\", group_size must be "
+                f'Codebook(group_size={self.group_size!r}): with granularity="per_group", group_size must be '
                 f"a multiple of {TILE}, such as {4 * TILE}"
             )
 

@@ -88,7 +88,13 @@ CodebookDecode<in_features, group_rows, row_shape, order, weight_shape>(codes, c
 }}"""
     attributes = common(code) | {"row_shape": row_shape, "order": order, "weight_shape": view.shape}
     return OnnxOp(
-        "CodebookDecode", overload(code), partial(constants, code), attributes, body, lambda: view.shape, has_activation=False
+        "CodebookDecode",
+        overload(code),
+        partial(constants, code),
+        attributes,
+        body,
+        lambda: view.shape,
+        has_activation=False,
     )
 
 

@@ -23,7 +23,9 @@ class CodebookWeight(EncodedWeight):
 
     indices: Tensor
 
-    def __init__(self, view: RowView, bits: int, group_rows: int, indices: Tensor, codebook: Tensor, scale: Tensor):
+    def __init__(
+        self, view: RowView, bits: int, group_rows: int, indices: Tensor, codebook: Tensor, scale: Tensor
+    ):
         super().__init__(view)
         self.bits = bits
         self.group_rows = group_rows
@@ -41,7 +43,12 @@ class CodebookWeight(EncodedWeight):
 
     def scaled(self, factor: Tensor) -> Self:
         return type(self)(
-            self.view, self.bits, self.group_rows, self.indices, self.codebook.detach(), self.scale.detach() * factor
+            self.view,
+            self.bits,
+            self.group_rows,
+            self.indices,
+            self.codebook.detach(),
+            self.scale.detach() * factor,
         )
 
     def packed(self) -> Tensor:
@@ -62,7 +69,12 @@ class CodebookWeight(EncodedWeight):
     @classmethod
     def restore(cls, view: RowView, description: Mapping[str, Any], storage: Mapping[str, Tensor]) -> Self:
         bits, group_rows = description.get("bits"), description.get("group_rows")
-        if bits not in range(1, 9) or not isinstance(group_rows, int) or group_rows < 0:
+        if (
+            not isinstance(bits, int)
+            or bits not in range(1, 9)
+            or not isinstance(group_rows, int)
+            or group_rows < 0
+        ):
             raise ArtifactError(f"a codebook weight of {bits!r} bits and groups of {group_rows!r} rows")
         rows, columns = view.size
         tables = -(-rows // group_rows) if group_rows else 1
