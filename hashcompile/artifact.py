@@ -13,13 +13,14 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from hashcompile import container
-from hashcompile.calibrate import Batch, flatten
+from hashcompile.calibrate import flatten
 from hashcompile.capture import Signature
 from hashcompile.core.encoded import encoded_weights
 from hashcompile.core.files import staged
 from hashcompile.core.graph import CompressedGraph
 from hashcompile.core.layers import consumer_kinds
 from hashcompile.core.method import Compute
+from hashcompile.core.sweep import Batch
 from hashcompile.lower import onnx as lower_onnx
 from hashcompile.passes import method_of_code
 from hashcompile.plan import Plan

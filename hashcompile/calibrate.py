@@ -1,16 +1,10 @@
-"""Activation statistics for the passes, collected in one sweep over the graph.
-
-The sweep runs node by node over all batches, so that a pass can replace a weight between two nodes: every later layer
-sees the inputs that the already compressed prefix really gives it. Each operator runs single-threaded and batches run
-in parallel, so the sums are the same whatever the thread count.
-"""
+"""Calibration inputs, and the moments of the activations that they cause: what methods fit their codes to."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -18,14 +12,13 @@ from torch.utils import _pytree as pytree
 
 from hashcompile.capture import Inputs, Signature
 from hashcompile.core.errors import CalibrationError
-from hashcompile.core.layers import CONSUMERS, Kind, Layer, Window, arguments, attribute
+from hashcompile.core.layers import CONSUMERS, Kind, Layer, Window, arguments
 from hashcompile.core.method import Statistics
 from hashcompile.core.parallel import deterministic_map
+from hashcompile.core.sweep import Batch
 
 PARTS = 4  # partial sums of a gram: enough for any pool, few enough to hold (K, K) float64 each
 CHUNK = 1 << 24  # floats of unfolded input at a time: 64 MiB
-
-Batch = tuple[Any, ...]
 
 
 def read_batches(calibration: Iterable[Inputs], signature: Signature) -> list[Batch]:
@@ -69,125 +62,75 @@ def flatten(inputs: Inputs | Tensor, signature: Signature) -> Batch:
     return tuple(pytree.tree_leaves(inputs))
 
 
-def sweep(
-    graph: fx.GraphModule,
-    batches: Sequence[Batch],
-    before: Callable[[fx.Node, list[Any]], None] | None = None,
-) -> list[Any]:
-    """Run `graph` over all batches at once, node by node; the outputs, one a batch.
-
-    Before every node that consumes a weight, `before(node, inputs)` is called with that node's activations, one a
-    batch; it may replace the weight.
-    """
-    nodes = list(graph.graph.nodes)
-    last_use = {argument: node for node in nodes for argument in node.all_input_nodes}
-    values: list[dict[fx.Node, Any]] = [{} for _ in batches]
-    placeholders = [node for node in nodes if node.op == "placeholder"]
-    for env, batch in zip(values, batches, strict=True):
-        env.update(zip(placeholders, batch, strict=True))
-    constants: dict[fx.Node, Any] = {}  # parameters, buffers and decoded weights: the same for every batch
-
-    def constant(node: fx.Node) -> Any:
-        if node not in constants:
-            found = attribute(graph, str(node.target))
-            constants[node] = found() if node.op == "call_module" else found
-        return constants[node]
-
-    def load_from(env: dict[fx.Node, Any]) -> Callable[[fx.Node], Any]:
-        return lambda argument: env[argument] if argument in env else constant(argument)
-
-    def execute(node: fx.Node, env: dict[fx.Node, Any]) -> Any:
-        args, kwargs = fx.map_arg((node.args, node.kwargs), load_from(env))
-        assert callable(node.target)
-        return node.target(*args, **kwargs)
-
-    with torch.no_grad():
-        for node in nodes:
-            if node.op == "output":
-                return [fx.map_arg(node.args[0], load_from(env)) for env in values]
-            if node.op != "call_function":
-                continue
-            if before is not None and node.target in CONSUMERS:
-                source = activation(node)
-                before(node, [env[source] for env in values])
-            for argument in node.all_input_nodes:  # in this thread: the map below only reads
-                if argument.op in ("get_attr", "call_module"):
-                    constant(argument)
-            for env, value in zip(values, deterministic_map(partial(execute, node), values), strict=True):
-                env[node] = value
-            for argument in node.all_input_nodes:
-                if argument.op in ("get_attr", "call_module"):
-                    del constants[argument]  # a decoded weight is dense: not kept for a second reader
-                elif last_use[argument] is node:
-                    for env in values:
-                        del env[argument]
-    raise AssertionError("a graph ends with its output node")
-
-
-def activation(node: fx.Node) -> fx.Node:
-    """The node whose value a weight layer works on."""
-    source = node.args[1 - CONSUMERS[node.target][1]]
-    assert isinstance(source, fx.Node)
-    return source
-
-
-def statistics(node: fx.Node, layer: Layer, inputs: Sequence[Tensor]) -> Statistics:
-    """Sums over `inputs`, the activations in front of `node`, one a batch."""
+def statistics(node: fx.Node, layer: Layer, inputs: Sequence[Tensor], before: Sequence[Tensor]) -> Statistics:
+    """Sums over `inputs`, the activations in front of `node`, one a batch; `before` are those of the original model."""
     kind = CONSUMERS[node.target][0]
     if kind is Kind.EMBEDDING:
-        counts = sum(torch.bincount(ids.flatten(), minlength=layer.view.shape[0]) for ids in inputs)
-        assert isinstance(counts, Tensor)
-        return Statistics(int(counts.sum()), None, None, counts.double())
+        counts = torch.stack([torch.bincount(ids.flatten(), minlength=layer.view.shape[0]) for ids in inputs])
+        return Statistics(int(counts.sum()), row_counts=counts.sum(0).double())
     if kind is Kind.LINEAR:
-        return gram_of([x.reshape(1, -1, x.shape[-1]).transpose(1, 2) for x in inputs], lambda x: x)
+        return moments(tokens(inputs), tokens(before), lambda x: x)
     if kind is Kind.CONV:
         window = Window.of(node, layer.view.shape)
-        taps = max(1, layer.view.size[1] * window.groups)
-        pieces = [
-            piece
-            for x in inputs
-            for piece in batched(x, window).split(max(1, CHUNK // max(1, taps * pixels(x, window))))
-        ]
-        return gram_of(pieces, lambda x: unfold(x, window))
+        return moments(images(inputs, window), images(before, window), lambda x: unfold(x, window))
     # Transposed convolution: taps of one input pixel go to different outputs; their overlap is neglected.
     groups = int(arguments(node)["groups"])
     channels, _, *kernel = layer.view.shape
-    plain = gram_of(
-        [x.movedim(-len(kernel) - 1, 0).reshape(groups, channels // groups, -1) for x in inputs], lambda x: x
-    )
-    assert plain.gram is not None
-    taps = torch.Size(kernel).numel()
-    spread = torch.stack([torch.kron(gram, torch.eye(taps, dtype=gram.dtype)) for gram in plain.gram])
-    return Statistics(plain.count, spread, None)
+    shape = (groups, channels // groups, -1)
+    known = moments(inputs, before, lambda x: x.movedim(-len(kernel) - 1, 0).reshape(shape))
+    taps = torch.eye(math.prod(kernel), dtype=torch.float64)
+    assert known.gram is not None and known.cross is not None
+    gram, cross = (torch.stack([torch.kron(one, taps) for one in each]) for each in (known.gram, known.cross))
+    return Statistics(known.count, gram=gram, cross=cross)
 
 
-def gram_of(pieces: Sequence[Tensor], unfold: Callable[[Tensor], Tensor]) -> Statistics:
-    """X'X and mean of pieces that `unfold` makes (S, K, samples), summed in an order fixed by their positions."""
+def moments(
+    inputs: Sequence[Tensor], before: Sequence[Tensor], columns: Callable[[Tensor], Tensor]
+) -> Statistics:
+    """Moments of pieces that `columns` makes (S, K, samples), summed in an order fixed by their positions."""
 
-    def part(first: int) -> tuple[int, Tensor, Tensor]:
-        count, gram, total = 0, torch.zeros(()), torch.zeros(())
-        for piece in pieces[first::PARTS]:
-            x = unfold(piece).float()
-            count += x.shape[-1]
-            gram = gram + (x @ x.transpose(1, 2)).double()
-            total = total + x.sum(-1, dtype=torch.float64)
-        return count, gram, total
+    def part(first: int) -> list[Tensor]:
+        sums = [torch.zeros((), dtype=torch.float64)] * 5
+        for piece, old_piece in zip(inputs[first::PARTS], before[first::PARTS], strict=True):
+            x = columns(piece).float()
+            old = x if old_piece is piece else columns(old_piece).float()
+            gram = (x @ x.mT).double()
+            cross = gram if old is x else (old @ x.mT).double()
+            terms = (
+                torch.tensor(float(x.shape[-1])),
+                gram,
+                cross,
+                x.sum(-1, dtype=torch.float64),
+                old.sum(-1, dtype=torch.float64),
+            )
+            sums = [total + term for total, term in zip(sums, terms, strict=True)]
+        return sums
 
     with torch.no_grad():
-        counts, grams, totals = zip(*deterministic_map(part, range(min(PARTS, len(pieces)))), strict=True)
-    count = sum(counts)
-    gram, total = (list(itertools.accumulate(sums))[-1] for sums in (grams, totals))
-    return Statistics(count, gram, total / max(1, count))
+        parts = deterministic_map(part, range(min(PARTS, len(inputs))))
+        count, gram, cross, total, old_total = (
+            list(itertools.accumulate(sums))[-1] for sums in zip(*parts, strict=True)
+        )
+    samples = max(1, int(count))
+    return Statistics(
+        int(count), gram=gram, cross=cross, mean=total / samples, mean_before=old_total / samples
+    )
 
 
-def batched(x: Tensor, window: Window) -> Tensor:
-    """Convolutions take (C, *spatial) too: add the batch dim."""
-    return x.unsqueeze(0) if x.ndim == len(window.kernel) + 1 else x
+def tokens(inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Activations (..., K) -> (1, K, samples)."""
+    return [x.reshape(1, -1, x.shape[-1]).transpose(1, 2) for x in inputs]
 
 
-def pixels(x: Tensor, window: Window) -> int:
-    sizes = [int(window.out_size(size, dim)) for dim, size in enumerate(x.shape[-len(window.kernel) :])]
-    return torch.Size(sizes).numel()
+def images(inputs: Sequence[Tensor], window: Window) -> list[Tensor]:
+    """Activations (B, C, *spatial), or without B, cut along B so that what a piece unfolds to stays small."""
+    pieces: list[Tensor] = []
+    for x in inputs:
+        x = x.unsqueeze(0) if x.ndim == len(window.kernel) + 1 else x
+        out = [window.out_size(size, dim) for dim, size in enumerate(x.shape[2:])]
+        unfolded = x.shape[1] * math.prod(window.kernel) * math.prod(out)
+        pieces += x.split(max(1, CHUNK // max(1, unfolded)))
+    return pieces
 
 
 def unfold(x: Tensor, window: Window) -> Tensor:

@@ -23,7 +23,6 @@ from torch._export.serde.serialize import SerializedArtifact, deserialize, seria
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils import _pytree as pytree
 
-from hashcompile.calibrate import Batch
 from hashcompile.capture import Signature
 from hashcompile.core.encoded import encoded_weights
 from hashcompile.core.errors import ArtifactError
@@ -31,6 +30,7 @@ from hashcompile.core.files import staged
 from hashcompile.core.flatten import dense_shapes, flat_copy, reexport
 from hashcompile.core.graph import CompressedGraph, as_compressed, check, remove_dead, replace_weight
 from hashcompile.core.rows import RowView
+from hashcompile.core.sweep import Batch
 from hashcompile.passes import method_named, method_of_code
 
 FORMAT, VERSION = "hashcompile", 1

@@ -11,6 +11,7 @@ relative error of an output, ||got - wanted|| / ||wanted||.
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,13 +26,12 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 import hashcompile_runtime as hcrt
-from hashcompile.calibrate import Batch, sweep
 from hashcompile.capture import Signature
-from hashcompile.core.encoded import EncodedWeight
 from hashcompile.core.errors import VerificationError
 from hashcompile.core.graph import CompressedGraph, source_line
-from hashcompile.core.layers import CONSUMERS, Kind, attribute
+from hashcompile.core.layers import CONSUMERS, Kind
 from hashcompile.core.method import Compute
+from hashcompile.core.sweep import Batch, sweep
 
 OpenSession = Callable[[Path], onnxruntime.InferenceSession]
 
@@ -68,8 +68,7 @@ def verify(subject: Subject, batches: Sequence[Batch], compute: Compute) -> tupl
     wanted = [leaves(outputs) for outputs in sweep(subject.graph, inputs)]
     predicted = 0.0
     if compute == "int8":
-        with torch.no_grad():
-            rounded = [leaves(Int8Activations(subject.graph).run(*batch)) for batch in inputs]
+        rounded = [leaves(outputs) for outputs in sweep(with_int8_activations(subject.graph), inputs)]
         predicted = max(map(distance, rounded, wanted), default=0.0)
     return (
         compare(subject, "stock", stock_session, inputs, wanted, EXACT),
@@ -145,26 +144,18 @@ def distance(got: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
     return worst
 
 
-class Int8Activations(fx.Interpreter):
+def with_int8_activations(graph: CompressedGraph) -> fx.GraphModule:
     """The compressed graph with the inputs of every encoded layer rounded as the int8 kernels round them."""
-
-    def __init__(self, graph: CompressedGraph) -> None:
-        super().__init__(graph)
-
-    def run_node(self, node: fx.Node) -> Any:
-        if node.op == "call_function" and node.target in CONSUMERS:
-            kind, position = CONSUMERS[node.target]
-            weight = node.args[position]
-            assert isinstance(weight, fx.Node)
-            encoded = weight.op == "call_module" and isinstance(
-                attribute(self.module, str(weight.target)), EncodedWeight
-            )
-            if encoded and kind in (Kind.LINEAR, Kind.CONV):
-                args, kwargs = self.fetch_args_kwargs_from_env(node)
-                x = round_int8(args[0], per_image=kind is Kind.CONV)
-                assert callable(node.target)
-                return node.target(x, *args[1:], **kwargs)
-        return super().run_node(node)
+    rounded = fx.GraphModule(graph, copy.deepcopy(graph.graph))
+    for node in list(rounded.graph.nodes):
+        if node.op != "call_function" or node.target not in CONSUMERS:
+            continue
+        kind, position = CONSUMERS[node.target]
+        if node.args[position].op == "call_module" and kind in (Kind.LINEAR, Kind.CONV):
+            with rounded.graph.inserting_before(node):
+                x = rounded.graph.call_function(round_int8, (node.args[0],), {"per_image": kind is Kind.CONV})
+            node.update_arg(0, x)
+    return rounded
 
 
 def round_int8(x: Tensor, *, per_image: bool) -> Tensor:

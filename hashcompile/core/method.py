@@ -17,18 +17,17 @@ Compute = Literal["int8", "float"]
 
 @dataclass(frozen=True)
 class Statistics:
-    """What calibration saw at the inputs of one layer, S input sets (groups of a convolution) at a time.
-
-    count: samples (tokens, output pixels) behind the sums.
-    gram: (S, K, K) float64, X'X over those samples; rows of the weight fall into S equal consecutive sets.
-    mean: (S, K) float64, the mean of X.
-    row_counts: (N,) float64, how often each row of an embedding was read; None for other layers.
+    """What calibration saw at the inputs of one layer. X are the inputs behind the compressed prefix, X0 those of the
+    original model on the same samples; S sets of inputs, to which S equal consecutive sets of rows belong: the groups
+    of a convolution, else one.
     """
 
-    count: int
-    gram: Tensor | None
-    mean: Tensor | None
-    row_counts: Tensor | None = None
+    count: int  # samples (tokens, output pixels, ids) behind the sums
+    gram: Tensor | None = None  # (S, K, K) float64, X'X
+    cross: Tensor | None = None  # (S, K, K) float64, X0'X
+    mean: Tensor | None = None  # (S, K) float64, of X
+    mean_before: Tensor | None = None  # (S, K) float64, of X0
+    row_counts: Tensor | None = None  # (N,) float64, how often each row of an embedding was read
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Method:
     config: type  # frozen dataclass that the user writes
     code: type[EncodedWeight]
     refuse: Callable[[Layer, Any], str | None]  # (layer, config) -> why this layer is better left alone
-    encode: Callable[[Tensor, Layer, Any, Statistics | None, Compute], tuple[EncodedWeight, float]]
+    encode: Callable[[Tensor, Layer, Any, Statistics, Compute], tuple[EncodedWeight, float]]
     # (weight, layer, config, statistics, compute) -> the code, and its relative output error
     onnx_fused: Callable[[Any, fx.Node, Kind, Compute], OnnxOp | None]
     # (code, consumer, its kind, compute) -> decode + consumer as one node; None where no kernel does both

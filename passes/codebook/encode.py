@@ -26,7 +26,7 @@ def refuse(layer: Layer, config: Codebook) -> str | None:
 
 
 def encode(
-    weight: Tensor, layer: Layer, config: Codebook, statistics: Statistics | None, compute: Compute
+    weight: Tensor, layer: Layer, config: Codebook, statistics: Statistics, compute: Compute
 ) -> tuple[CodebookWeight, float]:
     """Fit the code to `weight` under the statistics of its inputs; the code and its relative output error."""
     rows = layer.view.rows(weight.detach()).contiguous()
@@ -34,9 +34,10 @@ def encode(
         rows,
         config.bits,
         group_rows=config.group_rows,
-        gram=statistics.gram.mean(0) if statistics and statistics.gram is not None else None,
+        # one form for all rows: the groups of a convolution share the mean of their grams
+        gram=statistics.gram.mean(0) if statistics.gram is not None else None,
         # a row that calibration never read still has to be right when it is
-        row_weights=statistics.row_counts + 1 if statistics and statistics.row_counts is not None else None,
+        row_weights=statistics.row_counts + 1 if statistics.row_counts is not None else None,
         int8_grid=compute == "int8",
     )
     code = CodebookWeight(layer.view, config.bits, config.group_rows, fit.indices, fit.codebook, fit.scale)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from hashcompile.passes.codebook.compensate import compensate
+from hashcompile.compensate import compensate
 
 
 def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
