@@ -3,11 +3,13 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
-# PyPI's torch for Linux is the CUDA build, gigabytes; this index has the CPU build of the same release.
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# PyPI's torch for Linux is the CUDA build, gigabytes. Where pip is not set up with a CPU build of it, name an index that
+# has one: make test TORCH_INDEX=URL
+TORCH_INDEX ?=
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 RUNTIME_SOURCES := $(shell find runtime -type f -not -path '*/build/*' -not -name '*.pyc')
 
 .PHONY: help demo test test-all bench lint format clean
@@ -47,17 +49,12 @@ clean: ## remove the environment and everything built
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-# Best effort: where this index cannot be reached, the next step finds the pinned release on its own.
-$(VENV)/torch: constraints.txt | $(VENV)/bin/python
-	-$(PIP) --no-deps --retries 0 --timeout 15 --index-url $(TORCH_INDEX) torch
-	@touch $@
-
 # The kernels are compiled here, as a user's `pip install` would; the old ones are replaced as a whole.
 $(VENV)/runtime: $(RUNTIME_SOURCES) constraints.txt | $(VENV)/bin/python
 	$(PIP) ./runtime
 	@touch $@
 
-$(VENV)/installed: $(VENV)/torch $(VENV)/runtime pyproject.toml
+$(VENV)/installed: $(VENV)/runtime pyproject.toml
 	$(PIP) --editable '.[dev]'
 	@touch $@
 

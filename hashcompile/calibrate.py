@@ -18,6 +18,7 @@ from hashcompile.core.parallel import deterministic_map
 from hashcompile.core.sweep import Batch
 
 PARTS = 4  # partial sums of a gram: enough for any pool, few enough to hold (K, K) float64 each
+ENOUGH = 128  # output pixels for each weight of a row: neighbours say nearly the same, more only cost time
 CHUNK = 1 << 24  # floats of unfolded input at a time: 64 MiB
 
 
@@ -72,7 +73,12 @@ def statistics(node: fx.Node, layer: Layer, inputs: Sequence[Tensor], before: Se
         return moments(tokens(inputs), tokens(before), lambda x: x)
     if kind is Kind.CONV:
         window = Window.of(node, layer.view.shape)
-        return moments(images(inputs, window), images(before, window), lambda x: unfold(x, window))
+        pieces = images(inputs, window)
+        samples = sum(piece.shape[0] for piece in pieces) * pixels(pieces[0], window)
+        stride = (
+            samples // (ENOUGH * max(1, layer.view.size[1])) | 1
+        )  # odd, as no image is wide: all columns are met
+        return moments(pieces, images(before, window), lambda x: unfold(x, window)[..., ::stride])
     # Transposed convolution: taps of one input pixel go to different outputs; their overlap is neglected.
     groups = int(arguments(node)["groups"])
     channels, _, *kernel = layer.view.shape
@@ -93,7 +99,7 @@ def moments(
         sums = [torch.zeros((), dtype=torch.float64)] * 5
         for piece, old_piece in zip(inputs[first::PARTS], before[first::PARTS], strict=True):
             x = columns(piece).float()
-            old = x if old_piece is piece else columns(old_piece).float()
+            old = x if old_piece.data_ptr() == piece.data_ptr() else columns(old_piece).float()
             gram = (x @ x.mT).double()
             cross = gram if old is x else (old @ x.mT).double()
             terms = (
@@ -127,10 +133,14 @@ def images(inputs: Sequence[Tensor], window: Window) -> list[Tensor]:
     pieces: list[Tensor] = []
     for x in inputs:
         x = x.unsqueeze(0) if x.ndim == len(window.kernel) + 1 else x
-        out = [window.out_size(size, dim) for dim, size in enumerate(x.shape[2:])]
-        unfolded = x.shape[1] * math.prod(window.kernel) * math.prod(out)
+        unfolded = x.shape[1] * math.prod(window.kernel) * pixels(x, window)
         pieces += x.split(max(1, CHUNK // max(1, unfolded)))
     return pieces
+
+
+def pixels(x: Tensor, window: Window) -> int:
+    """Output pixels of one image of (B, C, *spatial)."""
+    return math.prod(int(window.out_size(size, dim)) for dim, size in enumerate(x.shape[2:]))
 
 
 def unfold(x: Tensor, window: Window) -> Tensor:

@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from hashcompile.core.console import progress
 from hashcompile.core.graph import CompressedGraph, check
 from hashcompile.core.method import Compute
-from hashcompile.core.sweep import Batch
+from hashcompile.core.sweep import Batch, sweep
 from hashcompile.encode import encode
 from hashcompile.plan import Plan, Rules, make_plan
+from hashcompile.refit_norms import refit_norms
 
 
 def run(
     graph: CompressedGraph, stages: Sequence[Rules], batches: Sequence[Batch], compute: Compute, show: bool
 ) -> tuple[Plan, dict[str, float]]:
     """Compress `graph` in place; the plan, and the relative output error of each encoded layer, by parameter."""
+    original = sweep(graph, batches) if batches else []
     plan: Plan | None = None
     errors: dict[str, float] = {}
     for rules in stages:
@@ -23,6 +25,8 @@ def run(
         plan = plan.then(stage) if plan else stage
         with progress("encoding", len(stage.encoded), show) as tracker:
             errors |= encode(graph, stage, batches, compute, tracker)
+        if stage.encoded:
+            refit_norms(graph, original, batches)
         graph.recompile()
         check(graph)
     assert plan is not None

@@ -14,7 +14,13 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (  # from the cellar up; a module may import its own floor and those below it
     ("hashcompile_runtime",),
     ("hashcompile.core",),
-    ("hashcompile.capture", "hashcompile.calibrate", "hashcompile.compensate", "hashcompile.verify"),
+    (
+        "hashcompile.capture",
+        "hashcompile.calibrate",
+        "hashcompile.compensate",
+        "hashcompile.refit_norms",
+        "hashcompile.verify",
+    ),
     ("hashcompile.passes",),
     ("hashcompile.plan", "hashcompile.lower", "hashcompile.report"),
     ("hashcompile.container", "hashcompile.artifact"),

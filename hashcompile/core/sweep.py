@@ -1,4 +1,4 @@
-"""Run a graph node by node over many batches at once, stopping in front of every weight.
+"""Run a graph node by node over many batches at once, stopping in front of some of them.
 
 So a pass can replace a weight between two nodes, and every later layer sees the inputs that the already compressed
 prefix really gives it. Each operator runs single-threaded and batches run in parallel: the values are the same
@@ -7,7 +7,7 @@ whatever the thread count.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Container, Generator, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from hashcompile.core.layers import CONSUMERS, attribute
 from hashcompile.core.parallel import deterministic_map
 
 Batch = tuple[Any, ...]  # one value a placeholder, in their order
-Stop = tuple[fx.Node, list[Any]]  # a node that consumes a weight, and its activations, one a batch
+Stop = tuple[fx.Node, list[Any]]  # a node, and its activations, one a batch
 
 
 def sweep(graph: fx.GraphModule, batches: Sequence[Batch]) -> list[Any]:
@@ -31,8 +31,12 @@ def sweep(graph: fx.GraphModule, batches: Sequence[Batch]) -> list[Any]:
             return list(end.value)
 
 
-def walk(graph: fx.GraphModule, batches: Sequence[Batch]) -> Generator[Stop, None, list[Any]]:
-    """Yield in front of every node that consumes a weight, which may then be replaced; return the outputs."""
+def walk(
+    graph: fx.GraphModule, batches: Sequence[Batch], stops: Container[Any] = CONSUMERS
+) -> Generator[Stop, None, list[Any]]:
+    """Yield in front of every node whose operator is in `stops` (by default, those that consume a weight); what it
+    reads of the graph may then be replaced. Return the outputs.
+    """
     nodes = list(graph.graph.nodes)
     last_use = {argument: node for node in nodes for argument in node.all_input_nodes}
     values: list[dict[fx.Node, Any]] = [{} for _ in batches]
@@ -55,7 +59,7 @@ def walk(graph: fx.GraphModule, batches: Sequence[Batch]) -> Generator[Stop, Non
     for node in nodes:
         if node.op not in ("call_function", "output"):
             continue
-        if node.target in CONSUMERS:
+        if node.target in stops:
             source = activation(node)
             yield node, [env[source] for env in values]
         # read after the stop: a weight may be another one now, and a decoded weight is kept for no second reader
@@ -82,7 +86,7 @@ def constant(graph: fx.GraphModule, node: fx.Node) -> Any:
 
 
 def activation(node: fx.Node) -> fx.Node:
-    """The node whose value a weight layer works on."""
-    source = node.args[1 - CONSUMERS[node.target][1]]
+    """The node whose value a layer works on."""
+    source = node.args[1 - CONSUMERS[node.target][1] if node.target in CONSUMERS else 0]
     assert isinstance(source, fx.Node)
     return source
