@@ -17,7 +17,7 @@ from hashcompile.calibrate import flatten
 from hashcompile.capture import Signature
 from hashcompile.core.encoded import encoded_weights
 from hashcompile.core.files import staged
-from hashcompile.core.graph import CompressedGraph
+from hashcompile.core.graph import CompressedGraph, flat_copy
 from hashcompile.core.layers import consumer_kinds
 from hashcompile.core.method import Compute
 from hashcompile.core.sweep import Batch
@@ -107,7 +107,7 @@ class CompiledModel:
             file = lower_onnx.write(lowered.model, stage / target.name)
             if not self.verify:
                 return ()
-            subject = Subject(file, self.graph_module, self.signature, lowered.origin)
+            subject = Subject(file, flat_copy(self.graph_module), self.signature, lowered.origin)
             return verify(subject, self.samples, self.compute)
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sysconfig
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -110,7 +111,8 @@ def capture(
         with torch.no_grad():
             program = torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
     except Exception as error:
-        raise CaptureError(explain(error, dynamic_batch and dynamic_shapes is None)) from error
+        batched = dynamic_batch and dynamic_shapes is None
+        raise CaptureError(explain(error, batched, fixed_size(model, args, kwargs, shapes))) from error
     batched = dynamic_batch and dynamic_shapes is None
     takes = signature(program, isinstance(example_inputs, dict), batched)
     graph = as_compressed(program.module(check_guards=False))
@@ -218,9 +220,29 @@ def split(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return ((), dict(inputs)) if isinstance(inputs, dict) else (tuple(inputs), {})
 
 
-def explain(error: Exception, batch: bool) -> str:
+def fixed_size(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], shapes: Any) -> str:
+    """The user's line that breaks where every dynamic size is one larger; empty if none does."""
+    if shapes is None:
+        return ""
+    flat, spec = pytree.tree_flatten((args, kwargs))
+    larger = []
+    for leaf, dims in zip(flat, flat_shapes(args or kwargs, shapes), strict=True):
+        for dim, symbol in dims.items() if isinstance(dims, Mapping) else enumerate(dims or ()):
+            if isinstance(leaf, Tensor) and symbol is not None and not isinstance(symbol, int):
+                leaf = torch.cat([leaf, leaf.narrow(dim, 0, 1)], dim)
+        larger.append(leaf)
+    args, kwargs = pytree.tree_unflatten(larger, spec)
+    try:
+        with torch.no_grad():
+            model(*args, **kwargs)
+    except Exception as error:
+        return user_line(error)
+    return ""
+
+
+def explain(error: Exception, batch: bool, fixed: str) -> str:
     """One message for whatever torch.export raised: the user's line, what came, what to do."""
-    line = user_line(error)
+    line = user_line(error) or fixed
     text = str(error).strip()
     reason = text.splitlines()[0] if text else type(error).__name__
     if batch and ("specialized" in text or "Constraints violated" in text):
@@ -242,7 +264,11 @@ def explain(error: Exception, batch: bool) -> str:
 
 def user_line(error: BaseException) -> str:
     """The innermost frame of a traceback that is neither torch's nor ours."""
-    libraries = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+    libraries = (
+        str(Path(torch.__file__).parent),
+        str(Path(__file__).parent),
+        sysconfig.get_path("stdlib") + "/",
+    )
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

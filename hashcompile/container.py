@@ -27,8 +27,15 @@ from hashcompile.capture import Signature
 from hashcompile.core.encoded import encoded_weights
 from hashcompile.core.errors import ArtifactError
 from hashcompile.core.files import staged
-from hashcompile.core.flatten import dense_shapes, flat_copy, reexport
-from hashcompile.core.graph import CompressedGraph, as_compressed, check, remove_dead, replace_weight
+from hashcompile.core.flatten import dense_shapes, reexport
+from hashcompile.core.graph import (
+    CompressedGraph,
+    as_compressed,
+    check,
+    flat_copy,
+    remove_dead,
+    replace_weight,
+)
 from hashcompile.core.rows import RowView
 from hashcompile.core.sweep import Batch
 from hashcompile.passes import method_named, method_of_code

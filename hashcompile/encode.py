@@ -8,7 +8,6 @@ its gram is that of centred inputs.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,7 +18,7 @@ from torch import Tensor, fx
 from hashcompile.calibrate import statistics
 from hashcompile.compensate import compensate
 from hashcompile.core.console import Tracker
-from hashcompile.core.graph import CompressedGraph, replace_tensor, replace_weight
+from hashcompile.core.graph import CompressedGraph, flat_copy, replace_tensor, replace_weight
 from hashcompile.core.layers import CONSUMERS, Kind, Layer, Window, arguments, attribute
 from hashcompile.core.method import Compute, Statistics
 from hashcompile.core.sweep import Batch, activation, walk
@@ -36,7 +35,7 @@ def encode(
     graph: CompressedGraph, plan: Plan, batches: Sequence[Batch], compute: Compute, tracker: Tracker
 ) -> dict[str, float]:
     """Encode the planned layers of `graph` in place; their relative output errors, by parameter."""
-    original = fx.GraphModule(graph, copy.deepcopy(graph.graph))  # other nodes, the same tensors
+    original = flat_copy(graph)
     by_consumer = {name: decision for decision in plan.encoded for name in decision.layer.consumers}
     tied = tied_statistics(original, plan, batches)
     errors: dict[str, float] = {}

@@ -11,7 +11,6 @@ relative error of an output, ||got - wanted|| / ||wanted||.
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from torch.utils import _pytree as pytree
 import hashcompile_runtime as hcrt
 from hashcompile.capture import Signature
 from hashcompile.core.errors import VerificationError
-from hashcompile.core.graph import CompressedGraph, source_line
+from hashcompile.core.graph import CompressedGraph, flat_copy, source_line
 from hashcompile.core.layers import CONSUMERS, Kind
 from hashcompile.core.method import Compute
 from hashcompile.core.sweep import Batch, sweep
@@ -144,9 +143,9 @@ def distance(got: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
     return worst
 
 
-def with_int8_activations(graph: CompressedGraph) -> fx.GraphModule:
+def with_int8_activations(graph: CompressedGraph) -> CompressedGraph:
     """The compressed graph with the inputs of every encoded layer rounded as the int8 kernels round them."""
-    rounded = fx.GraphModule(graph, copy.deepcopy(graph.graph))
+    rounded = flat_copy(graph)
     for node in list(rounded.graph.nodes):
         if node.op != "call_function" or node.target not in CONSUMERS:
             continue

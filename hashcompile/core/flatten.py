@@ -1,26 +1,16 @@
-"""A compressed graph with plain tensors in and out: what the exporters and the artifact work on."""
+"""Flat copies of a compressed graph, exported again: what the ONNX file and the artifact are made from."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.graph import CodeGen
 
 from hashcompile.core.encoded import encoded_weights
 from hashcompile.core.graph import CompressedGraph
 from hashcompile.core.layers import holder_of
-
-
-def flat_copy(graph: CompressedGraph) -> CompressedGraph:
-    """A copy in evaluation mode that takes its placeholders in order and returns a flat tuple."""
-    flat = copy.deepcopy(graph).eval()
-    flat.graph.set_codegen(CodeGen())
-    flat.recompile()
-    return flat
 
 
 def dense_shapes(flat: CompressedGraph) -> CompressedGraph:

@@ -29,15 +29,31 @@ class CompressedGraph(fx.GraphModule):
     """A graph of aten operators that trains like any module: `.train()` and `.eval()` flip the literal flags."""
 
     def train(self, mode: bool = True) -> Self:
-        changed = False
-        for node in self.graph.nodes:
-            position = TRAINING_FLAG.get(node.target) if node.op == "call_function" else None
-            if position is not None and node.meta.get("trains", True) and bool(node.args[position]) != mode:
-                node.update_arg(position, mode)
-                changed = True
-        if changed:
+        if set_training(self.graph, mode):
             self.recompile()
         return super().train(mode)
+
+
+def set_training(graph: fx.Graph, mode: bool) -> bool:
+    """Set the literal flags of a graph; True if any changed."""
+    changed = False
+    for node in graph.nodes:
+        position = TRAINING_FLAG.get(node.target) if node.op == "call_function" else None
+        if position is not None and node.meta.get("trains", True) and bool(node.args[position]) != mode:
+            node.update_arg(position, mode)
+            changed = True
+    return changed
+
+
+def flat_copy(graph: CompressedGraph) -> CompressedGraph:
+    """A copy in evaluation mode that takes its placeholders in order and returns a flat tuple.
+
+    Nodes and module tree are its own; the tensors are those of `graph`, which it may replace but not write to.
+    """
+    nodes = fx.Graph()
+    nodes.output(nodes.graph_copy(graph.graph, {}))
+    set_training(nodes, mode=False)
+    return CompressedGraph(graph, nodes)
 
 
 def as_compressed(module: fx.GraphModule) -> CompressedGraph:

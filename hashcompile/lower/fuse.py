@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from hashcompile.core.encoded import EncodedWeight, encoded_weights
-from hashcompile.core.flatten import flat_copy
-from hashcompile.core.graph import CompressedGraph, remove_dead
+from hashcompile.core.graph import CompressedGraph, flat_copy, remove_dead
 from hashcompile.core.layers import CONSUMERS, attribute, consumes, holder_of
 from hashcompile.core.method import Compute, Method
 from hashcompile.core.onnx_op import DOMAIN, VERSION, OnnxOp
