@@ -13,14 +13,12 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from hashcompile import container
-from hashcompile.calibrate import flatten
-from hashcompile.capture import Signature
 from hashcompile.core.encoded import encoded_weights
 from hashcompile.core.files import staged
 from hashcompile.core.graph import CompressedGraph, flat_copy
 from hashcompile.core.layers import consumer_kinds
 from hashcompile.core.method import Compute
-from hashcompile.core.sweep import Batch
+from hashcompile.core.signature import Batch, Signature
 from hashcompile.lower import onnx as lower_onnx
 from hashcompile.passes import method_of_code
 from hashcompile.plan import Plan
@@ -45,10 +43,9 @@ class CompiledModel:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the compressed graph in PyTorch. Raises InputError for inputs that do not fit."""
-        self.signature.check(
-            flatten(kwargs if kwargs and not args else (*args, *kwargs.values()), self.signature)
-        )
-        return self.graph_module(*args, **kwargs)
+        bound = self.signature.bind(args, kwargs)
+        self.signature.flatten(bound)
+        return self.graph_module(**bound) if self.signature.keywords else self.graph_module(*bound.values())
 
     def report(self) -> Report:
         """Per layer: method, bits per weight, bytes, relative output error, kernel, or the reason of a refusal."""

@@ -8,14 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, fx
-from torch.utils import _pytree as pytree
 
-from hashcompile.capture import Inputs, Signature
 from hashcompile.core.errors import CalibrationError
 from hashcompile.core.layers import CONSUMERS, Kind, Layer, Window, arguments
 from hashcompile.core.method import Statistics
 from hashcompile.core.parallel import deterministic_map
-from hashcompile.core.sweep import Batch
+from hashcompile.core.signature import Batch, Inputs, Signature
 
 PARTS = 4  # partial sums of a gram: enough for any pool, few enough to hold (K, K) float64 each
 ENOUGH = 128  # output pixels for each weight of a row: neighbours say nearly the same, more only cost time
@@ -32,8 +30,7 @@ def read_batches(calibration: Iterable[Inputs], signature: Signature) -> list[Ba
     batches = []
     for index, inputs in enumerate(calibration):
         try:
-            batch = flatten(inputs, signature)
-            signature.check(batch)
+            batch = signature.read(inputs)
         except TypeError as error:
             raise CalibrationError(f"calibration batch {index}: {error}") from error
         for name, value in zip(signature.names, batch, strict=True):
@@ -49,18 +46,6 @@ def read_batches(calibration: Iterable[Inputs], signature: Signature) -> list[Ba
     if all(value.numel() == 0 for batch in batches for value in batch):
         raise CalibrationError("every calibration batch is empty: give at least one sample")
     return batches
-
-
-def flatten(inputs: Inputs | Tensor, signature: Signature) -> Batch:
-    """Inputs as the user gives them -> one flat tuple in the order of the graph's placeholders."""
-    if isinstance(inputs, Tensor):
-        return (inputs,)
-    if isinstance(inputs, dict) and signature.keywords:
-        unknown = set(inputs) - set(signature.names)
-        missing = [name for name in signature.names if name not in inputs]
-        if not unknown and not missing:
-            return tuple(inputs[name] for name in signature.names)
-    return tuple(pytree.tree_leaves(inputs))
 
 
 def statistics(node: fx.Node, layer: Layer, inputs: Sequence[Tensor], before: Sequence[Tensor]) -> Statistics:

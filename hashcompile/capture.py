@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import sysconfig
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,59 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from hashcompile.core.errors import CaptureError, ConfigError, InputError, WeightError
+from hashcompile.core.errors import CaptureError, ConfigError, WeightError
 from hashcompile.core.graph import CompressedGraph, as_compressed, check, remove_dead
-
-Inputs = tuple[Any, ...] | dict[str, Any]
-
-BATCH = "batch"
-
-
-@dataclass(frozen=True)
-class Signature:
-    """What the graph takes: one entry a tensor input, in the order of the graph's placeholders."""
-
-    names: tuple[str, ...]
-    shapes: tuple[tuple[int | str, ...], ...]  # a string is a symbolic size; equal strings are equal sizes
-    dtypes: tuple[torch.dtype, ...]
-    keywords: bool  # the model takes its inputs as a dict
-
-    @property
-    def batch(self) -> str | None:
-        """The symbol of dim 0, where all inputs share one."""
-        first = {shape[0] if shape else None for shape in self.shapes}
-        symbol = first.pop() if len(first) == 1 else None
-        return symbol if isinstance(symbol, str) else None
-
-    def check(self, inputs: Sequence[Any]) -> None:
-        """Raise InputError naming the first input that does not fit."""
-        if len(inputs) != len(self.names):
-            raise InputError(
-                f"the model takes {len(self.names)} inputs ({', '.join(self.names)}), got {len(inputs)}"
-            )
-        sizes: dict[str, tuple[int, str]] = {}
-        for name, wanted, dtype, value in zip(self.names, self.shapes, self.dtypes, inputs, strict=True):
-            if not isinstance(value, Tensor):
-                raise InputError(
-                    f"input {name!r} is a {type(value).__name__}, wanted a tensor of shape {show(wanted)}"
-                )
-            if value.dtype != dtype:
-                raise InputError(
-                    f"input {name!r} is {value.dtype}, wanted {dtype}: convert it with .to({dtype})"
-                )
-            got = tuple(value.shape)
-            fits = len(got) == len(wanted) and all(
-                isinstance(w, str) or g == w for g, w in zip(got, wanted, strict=True)
-            )
-            if not fits:
-                raise InputError(f"input {name!r} has shape {show(got)}, wanted {show(wanted)}")
-            for size, symbol in zip(got, wanted, strict=True):
-                if isinstance(symbol, str) and symbol.isidentifier():
-                    first, owner = sizes.setdefault(symbol, (size, name))
-                    if first != size:
-                        raise InputError(
-                            f"{symbol} is {first} in input {owner!r} but {size} in input {name!r}"
-                        )
+from hashcompile.core.shapes import BATCH, batch_shapes, one_larger, widen
+from hashcompile.core.signature import Inputs, Signature, parameters_of
 
 
 @dataclass(frozen=True)
@@ -74,10 +26,6 @@ class Captured:
     graph: CompressedGraph
     signature: Signature
     example: tuple[Any, ...]  # the inputs it was captured with, flat
-
-
-def show(shape: Iterable[int | str]) -> str:
-    return "(" + ", ".join(map(str, shape)) + ")"
 
 
 def capture(
@@ -97,52 +45,67 @@ def capture(
             "example_inputs must be a non-empty tuple of tensors, or a dict of keyword tensors, "
             f"got {type(example_inputs).__name__}"
         )
-    example_inputs = example_inputs if isinstance(example_inputs, dict) else tuple(example_inputs)
-    shapes = (
-        dynamic_shapes
-        if dynamic_shapes is not None
-        else batch_shapes(example_inputs)
-        if dynamic_batch
-        else None
-    )
-    args, kwargs = split(widen(example_inputs, shapes))
+    keywords = isinstance(example_inputs, dict)
+    example: Inputs = dict(example_inputs) if keywords else tuple(example_inputs)
+    for name, value in named(example, model):
+        if any(not isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(value)):
+            raise CaptureError(
+                f"input {name!r} is {value!r}: only tensors can be inputs; bind other arguments in a wrapper module"
+            )
+    batched = dynamic_batch and dynamic_shapes is None
+    shapes = batch_shapes(example) if batched else dynamic_shapes
+    example = widen(pytree.tree_map(lambda leaf: leaf.detach().clone(), example), shapes)
+    args, kwargs = ((), example) if isinstance(example, dict) else (example, {})
+    model = copy.deepcopy(model).eval()
     try:
-        model = copy.deepcopy(model).eval()
         with torch.no_grad():
             program = torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
     except Exception as error:
-        batched = dynamic_batch and dynamic_shapes is None
-        raise CaptureError(explain(error, batched, fixed_size(model, args, kwargs, shapes))) from error
-    batched = dynamic_batch and dynamic_shapes is None
-    takes = signature(program, isinstance(example_inputs, dict), batched)
+        line = user_line(error) or fixed_size(model, example, shapes)
+        raise CaptureError(explain(error, line, batched)) from error
+    takes = signature(program, parameters_of(model, len(args)), keywords, batched)
     graph = as_compressed(program.module(check_guards=False))
     remove_dead(graph)
     check(graph)
-    return Captured(graph, takes, tuple(pytree.tree_leaves((args, kwargs))))
+    return Captured(graph, takes, takes.read(example))
 
 
-def signature(program: torch.export.ExportedProgram, keywords: bool, batch: bool) -> Signature:
+def named(example: Inputs, model: nn.Module) -> Iterable[tuple[str, Any]]:
+    """The example inputs with their names."""
+    if isinstance(example, dict):
+        return example.items()
+    names = parameters_of(model, len(example))
+    return itertools.zip_longest(names[: len(example)], example, fillvalue="one too many")
+
+
+def signature(
+    program: torch.export.ExportedProgram, parameters: tuple[str, ...], keywords: bool, batched: bool
+) -> Signature:
     wanted = set(program.graph_signature.user_inputs)
     nodes = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in wanted]
-    names, shapes, dtypes = [], [], []
-    for node in nodes:
-        value = node.meta.get("val")
-        if not isinstance(value, Tensor):
-            raise CaptureError(
-                f"input {node.name!r} is a {type(value).__name__}: only tensors can be inputs; "
-                "bind other arguments in a wrapper module's forward"
-            )
-        shape = tuple(size if isinstance(size, int) else str(size) for size in value.shape)
-        if batch and shape and isinstance(shape[0], str):
-            shape = (BATCH, *shape[1:])
-        names.append(node.name)
-        shapes.append(shape)
-        dtypes.append(value.dtype)
-    return Signature(tuple(names), tuple(shapes), tuple(dtypes), keywords)
+    values = [node.meta["val"] for node in nodes]
+    shapes = [tuple(size if isinstance(size, int) else str(size) for size in value.shape) for value in values]
+    first = {shape[0] for shape in shapes if shape and isinstance(shape[0], str)}
+    if batched and len(first) == 1:
+        shapes = [tuple(BATCH if size in first else size for size in shape) for shape in shapes]
+    spec = program.call_spec.in_spec
+    assert spec is not None
+    inputs = spec.child(1 if keywords else 0)
+    return Signature(
+        names=tuple(node.name for node in nodes),
+        shapes=tuple(shapes),
+        dtypes=tuple(value.dtype for value in values),
+        arguments=tuple(inputs.context) if keywords else parameters[: inputs.num_children],
+        structures=tuple(pytree.treespec_dumps(child) for child in inputs.children()),
+        parameters=parameters,
+        keywords=keywords,
+    )
 
 
 def check_weights(model: nn.Module) -> None:
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if torch.nn.parameter.is_lazy(tensor):
+            raise WeightError(f"{name} of a lazy module has no values: run the model once before compiling")
         if tensor.is_meta:
             raise WeightError(
                 f"{name} is on the meta device and has no values: load the weights before compiling"
@@ -157,92 +120,19 @@ def check_weights(model: nn.Module) -> None:
             )
 
 
-def batch_shapes(example: Inputs) -> Any:
-    """Dim 0 of every tensor symbolic: one shared symbol if all agree, else one each."""
-    leaves = [leaf for leaf in pytree.tree_leaves(example) if isinstance(leaf, Tensor) and leaf.ndim]
-    shared = len({leaf.shape[0] for leaf in leaves}) == 1
-    dim: Any = torch.export.Dim(BATCH) if shared else torch.export.Dim.AUTO
-    return pytree.tree_map(lambda leaf: {0: dim} if isinstance(leaf, Tensor) and leaf.ndim else None, example)
-
-
-def widen(example: Inputs, shapes: Any) -> Inputs:
-    """Repeat dynamic dims of extent 1 to 2: torch.export would take a 1 for a constant."""
-    if shapes is None:
-        return example
-    flat, spec = pytree.tree_flatten(example)
-    described = flat_shapes(example, shapes)
-    if len(described) != len(flat):
-        raise ConfigError(f"dynamic_shapes describes {len(described)} inputs, example_inputs has {len(flat)}")
-    wide = []
-    for leaf, dims in zip(flat, described, strict=True):
-        entries = dims.items() if isinstance(dims, Mapping) else enumerate(dims or ())
-        for dim, symbol in entries:
-            if (
-                isinstance(leaf, Tensor)
-                and symbol is not None
-                and not isinstance(symbol, int)
-                and leaf.shape[dim] == 1
-            ):
-                leaf = leaf.repeat_interleave(2, dim)
-        wide.append(leaf)
-    return pytree.tree_unflatten(wide, spec)
-
-
-def flat_shapes(example: Any, shapes: Any) -> list[Any]:
-    """dynamic_shapes flattened along the structure of the inputs: one {dim: symbol} (or None) a leaf."""
-    if isinstance(example, Tensor) or shapes is None:
-        return [shapes] * len(pytree.tree_leaves(example))
-    if isinstance(example, Mapping):
-        unknown = set(shapes) - set(example) if isinstance(shapes, Mapping) else set()
-        if unknown:
-            raise ConfigError(f"dynamic_shapes names {sorted(unknown)}, inputs are {sorted(example)}")
-        parts = shapes.values() if not isinstance(shapes, Mapping) else [shapes.get(key) for key in example]
-        return [
-            entry
-            for child, part in zip(example.values(), parts, strict=True)
-            for entry in flat_shapes(child, part)
-        ]
-    if isinstance(example, (tuple, list)):
-        # a dict names the parameters of forward, in the order of the positional inputs
-        parts = shapes.values() if isinstance(shapes, Mapping) else shapes
-        if len(parts) != len(example):
-            raise ConfigError(
-                f"dynamic_shapes describes {len(parts)} inputs, example_inputs has {len(example)}"
-            )
-        return [
-            entry for child, part in zip(example, parts, strict=True) for entry in flat_shapes(child, part)
-        ]
-    return [None]
-
-
-def split(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """(args, kwargs) of a call."""
-    return ((), dict(inputs)) if isinstance(inputs, dict) else (tuple(inputs), {})
-
-
-def fixed_size(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], shapes: Any) -> str:
-    """The user's line that breaks where every dynamic size is one larger; empty if none does."""
-    if shapes is None:
-        return ""
-    flat, spec = pytree.tree_flatten((args, kwargs))
-    larger = []
-    for leaf, dims in zip(flat, flat_shapes(args or kwargs, shapes), strict=True):
-        for dim, symbol in dims.items() if isinstance(dims, Mapping) else enumerate(dims or ()):
-            if isinstance(leaf, Tensor) and symbol is not None and not isinstance(symbol, int):
-                leaf = torch.cat([leaf, leaf.narrow(dim, 0, 1)], dim)
-        larger.append(leaf)
-    args, kwargs = pytree.tree_unflatten(larger, spec)
+def fixed_size(model: nn.Module, example: Inputs, shapes: Any) -> str:
+    """The user's line that breaks where every symbolic size is one larger; empty if none does."""
+    larger = one_larger(example, shapes)
     try:
         with torch.no_grad():
-            model(*args, **kwargs)
+            model(**larger) if isinstance(larger, dict) else model(*larger)
     except Exception as error:
         return user_line(error)
     return ""
 
 
-def explain(error: Exception, batch: bool, fixed: str) -> str:
+def explain(error: Exception, line: str, batch: bool) -> str:
     """One message for whatever torch.export raised: the user's line, what came, what to do."""
-    line = user_line(error) or fixed
     text = str(error).strip()
     reason = text.splitlines()[0] if text else type(error).__name__
     if batch and ("specialized" in text or "Constraints violated" in text):

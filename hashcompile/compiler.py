@@ -11,9 +11,10 @@ from torch import nn
 from hashcompile import pipeline
 from hashcompile.artifact import CompiledModel, quality, truncated
 from hashcompile.calibrate import read_batches
-from hashcompile.capture import Inputs, capture
+from hashcompile.capture import capture
 from hashcompile.core.errors import ConfigError
 from hashcompile.core.method import Compute
+from hashcompile.core.signature import Inputs
 from hashcompile.core.sweep import sweep
 from hashcompile.passes.codebook import Codebook
 from hashcompile.plan import stages

@@ -23,7 +23,6 @@ from torch._export.serde.serialize import SerializedArtifact, deserialize, seria
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils import _pytree as pytree
 
-from hashcompile.capture import Signature
 from hashcompile.core.encoded import encoded_weights
 from hashcompile.core.errors import ArtifactError
 from hashcompile.core.files import staged
@@ -37,7 +36,7 @@ from hashcompile.core.graph import (
     replace_weight,
 )
 from hashcompile.core.rows import RowView
-from hashcompile.core.sweep import Batch
+from hashcompile.core.signature import Batch, Signature
 from hashcompile.passes import method_named, method_of_code
 
 FORMAT, VERSION = "hashcompile", 1
@@ -86,11 +85,7 @@ def write(path: str | os.PathLike[str], contents: Contents) -> None:
         "version": VERSION,
         "torch": torch.__version__.split("+")[0],
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
-        "inputs": [
-            {"name": name, "shape": shape, "dtype": str(dtype).removeprefix("torch.")}
-            for name, shape, dtype in zip(signature.names, signature.shapes, signature.dtypes, strict=True)
-        ],
-        "keywords": signature.keywords,
+        "signature": signature.describe(),
         "call": {
             "names": info.orig_args,
             "in": pytree.treespec_dumps(info.in_spec),
@@ -191,14 +186,9 @@ def _rebuild(manifest: dict[str, Any], members: dict[str, bytes]) -> Contents:
     graph.graph.set_codegen(_PyTreeCodeGen(_PyTreeInfo(call["names"], in_spec, out_spec)))
     remove_dead(graph)
     check(graph)
-    inputs = manifest["inputs"]
-    signature = Signature(
-        tuple(entry["name"] for entry in inputs),
-        tuple(tuple(entry["shape"]) for entry in inputs),
-        tuple(getattr(torch, entry["dtype"]) for entry in inputs),
-        manifest["keywords"],
-    )
+    signature = Signature.restore(manifest["signature"])
     samples = [
-        tuple(tensors[f"sample.{i}.{j}"] for j in range(len(inputs))) for i in range(manifest["samples"])
+        tuple(tensors[f"sample.{i}.{j}"] for j in range(len(signature.names)))
+        for i in range(manifest["samples"])
     ]
     return Contents(graph, signature, samples, manifest["extra"])

@@ -21,7 +21,8 @@ from hashcompile.core.console import Tracker
 from hashcompile.core.graph import CompressedGraph, flat_copy, replace_tensor, replace_weight
 from hashcompile.core.layers import CONSUMERS, Kind, Layer, Window, arguments, attribute
 from hashcompile.core.method import Compute, Statistics
-from hashcompile.core.sweep import Batch, activation, walk
+from hashcompile.core.signature import Batch
+from hashcompile.core.sweep import activation, walk
 from hashcompile.plan import Decision, Plan
 
 aten = torch.ops.aten

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from hashcompile.core.console import progress
 from hashcompile.core.graph import CompressedGraph, check
 from hashcompile.core.method import Compute
-from hashcompile.core.sweep import Batch, sweep
+from hashcompile.core.signature import Batch
+from hashcompile.core.sweep import sweep
 from hashcompile.encode import encode
 from hashcompile.plan import Plan, Rules, make_plan
 from hashcompile.refit_norms import refit_norms

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from hashcompile.core.encoded import encoded_weights
 from hashcompile.core.errors import ConfigError, WeightError
 from hashcompile.core.graph import CompressedGraph
 from hashcompile.core.layers import Kind, Layer, layers
@@ -128,18 +129,22 @@ def stages(method: Any) -> tuple[Rules, ...]:
 def make_plan(graph: CompressedGraph, rules: Rules) -> Plan:
     """Decide every layer of `graph`. Raises ConfigError for a glob that matches nothing, WeightError for a dtype."""
     found = tuple(layers(graph))
-    names = [layer.name for layer in found]
+    encoded = encoded_weights(graph)
     for glob, _ in rules:
-        if not any(matches(glob, layer) for layer in found) and glob != "*":
-            near = difflib.get_close_matches(glob, names, n=3, cutoff=0.3) or names[:3]
-            raise ConfigError(f"no layer matches {glob!r}; did you mean {' or '.join(map(repr, near))}?")
+        if glob == "*" or any(matches(glob, layer.name, layer.parameter) for layer in found):
+            continue
+        if any(matches(glob, name.removesuffix(".weight"), name) for name in encoded):
+            raise ConfigError(f"every layer that {glob!r} matches was already encoded by an earlier stage")
+        names = [layer.name for layer in found]
+        near = difflib.get_close_matches(glob, names, n=3, cutoff=0.3) or names[:3]
+        raise ConfigError(f"no layer matches {glob!r}; did you mean {' or '.join(map(repr, near))}?")
     return Plan(tuple(decide(layer, rules) for layer in found))
 
 
 def decide(layer: Layer, rules: Rules) -> Decision:
     config, glob = None, None
     for glob_, config_ in rules:
-        if matches(glob_, layer):
+        if matches(glob_, layer.name, layer.parameter):
             config, glob = config_, glob_
     if config is None:
         return Decision(layer, None, f"excluded by {glob!r}" if glob else "no glob matches it")
@@ -162,5 +167,5 @@ def refuse(layer: Layer) -> str | None:
     return None
 
 
-def matches(glob: str, layer: Layer) -> bool:
-    return fnmatchcase(layer.name, glob) or fnmatchcase(layer.parameter, glob)
+def matches(glob: str, name: str, parameter: str) -> bool:
+    return fnmatchcase(name, glob) or fnmatchcase(parameter, glob)

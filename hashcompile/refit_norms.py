@@ -16,7 +16,8 @@ from torch.utils import _pytree as pytree
 
 from hashcompile.core.graph import replace_tensor
 from hashcompile.core.layers import arguments, attribute
-from hashcompile.core.sweep import Batch, sweep, walk
+from hashcompile.core.signature import Batch
+from hashcompile.core.sweep import sweep, walk
 
 BATCH_NORM = torch.ops.aten.batch_norm.default
 

@@ -25,12 +25,12 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 import hashcompile_runtime as hcrt
-from hashcompile.capture import Signature
 from hashcompile.core.errors import VerificationError
 from hashcompile.core.graph import CompressedGraph, flat_copy, source_line
 from hashcompile.core.layers import CONSUMERS, Kind
 from hashcompile.core.method import Compute
-from hashcompile.core.sweep import Batch, sweep
+from hashcompile.core.signature import Batch, Signature
+from hashcompile.core.sweep import sweep
 
 OpenSession = Callable[[Path], onnxruntime.InferenceSession]
 

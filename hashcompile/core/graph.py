@@ -61,8 +61,8 @@ def as_compressed(module: fx.GraphModule) -> CompressedGraph:
     graph = CompressedGraph(module, module.graph)
     for node in graph.graph.nodes:
         if node.op == "call_function" and (position := TRAINING_FLAG.get(node.target)) is not None:
-            # instance norm without running statistics always normalises by the batch: its flag is no mode
-            node.meta["trains"] = not (node.target is aten.instance_norm.default and node.args[position])
+            # a norm that uses the batch's statistics in evaluation has no others: its flag is no mode
+            node.meta["trains"] = not node.args[position]
     return graph.eval()
 
 

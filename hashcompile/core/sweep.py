@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch import fx
 
+from hashcompile.core.errors import CalibrationError
+from hashcompile.core.graph import impure, source_line
 from hashcompile.core.layers import CONSUMERS, attribute
 from hashcompile.core.parallel import deterministic_map
+from hashcompile.core.signature import Batch
 
-Batch = tuple[Any, ...]  # one value a placeholder, in their order
 Stop = tuple[fx.Node, list[Any]]  # a node, and its activations, one a batch
 
 
@@ -39,10 +41,10 @@ def walk(
     """
     nodes = list(graph.graph.nodes)
     last_use = {argument: node for node in nodes for argument in node.all_input_nodes}
-    values: list[dict[fx.Node, Any]] = [{} for _ in batches]
     placeholders = [node for node in nodes if node.op == "placeholder"]
-    for env, batch in zip(values, batches, strict=True):
-        env.update(zip(placeholders, batch, strict=True))
+    if any(impure(node) for node in nodes):  # an in-place operator must not write to the caller's tensors
+        batches = [tuple(value.clone() for value in batch) for batch in batches]
+    values: list[dict[fx.Node, Any]] = [dict(zip(placeholders, batch, strict=True)) for batch in batches]
     constants: dict[
         fx.Node, Any
     ] = {}  # what the next node reads of the graph itself, the same for every batch
@@ -53,15 +55,25 @@ def walk(
     def execute(node: fx.Node, env: dict[fx.Node, Any]) -> Any:
         args, kwargs = fx.map_arg((node.args, node.kwargs), load_from(env))
         assert callable(node.target)
-        with torch.no_grad():
-            return node.target(*args, **kwargs)
+        try:
+            with torch.no_grad():
+                return node.target(*args, **kwargs)
+        except Exception as error:
+            line = source_line(node)
+            raise CalibrationError(
+                f"the inputs cannot be run: {node.name} ({node.target})"
+                f"{f', at {line},' if line else ''} says: {error}"
+            ) from error
 
     for node in nodes:
         if node.op not in ("call_function", "output"):
             continue
         if node.target in stops:
             source = activation(node)
-            yield node, [env[source] for env in values]
+            if source in placeholders or source.op == "call_function":
+                yield node, [env[source] for env in values]
+            else:  # a layer that reads a buffer, such as the numbers of the positions
+                yield node, [constant(graph, source)] * len(values)
         # read after the stop: a weight may be another one now, and a decoded weight is kept for no second reader
         constants = {
             argument: constant(graph, argument)

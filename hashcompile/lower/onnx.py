@@ -22,13 +22,12 @@ import onnx
 import onnx_ir as ir
 import torch
 
-from hashcompile.capture import Signature
 from hashcompile.core.errors import ExportError
 from hashcompile.core.flatten import reexport
 from hashcompile.core.graph import CompressedGraph
 from hashcompile.core.method import Compute
 from hashcompile.core.onnx_op import DOMAIN, OPSET, VERSION, OnnxOp
-from hashcompile.core.sweep import Batch
+from hashcompile.core.signature import Batch, Signature
 from hashcompile.lower.fuse import OVERLOAD, fuse
 
 EXTERNAL = 1_500_000_000  # bytes from which weights go to a file beside the model: protobuf ends at 2 GiB

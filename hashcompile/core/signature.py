@@ -1,0 +1,142 @@
+"""What a compiled model takes, and how a call's arguments become the graph's inputs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from hashcompile.core.errors import InputError
+
+Inputs = tuple[Any, ...] | dict[str, Any]  # as a user gives them: by position, or by name
+Batch = tuple[Any, ...]  # flat: one tensor a placeholder of the graph, in their order
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The inputs of a captured model."""
+
+    names: tuple[str, ...]  # one a placeholder
+    shapes: tuple[tuple[int | str, ...], ...]  # a string is a symbolic size; equal strings are equal sizes
+    dtypes: tuple[torch.dtype, ...]
+    arguments: tuple[str, ...]  # of forward, those that were captured, in the graph's order
+    structures: tuple[str, ...]  # of each of them: pytree specs, a tensor or a nest of tensors
+    parameters: tuple[str, ...]  # of forward, all of them, in its own order: what a position means
+    keywords: bool  # captured by name
+
+    @property
+    def batch(self) -> str | None:
+        """The symbol of dim 0, where all inputs share one."""
+        first = {shape[0] if shape else None for shape in self.shapes}
+        symbol = first.pop() if len(first) == 1 else None
+        return symbol if isinstance(symbol, str) else None
+
+    def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of a call by name, in the graph's order. Raises InputError."""
+        given = dict(zip(self.parameters, args, strict=False))
+        if len(args) > len(self.parameters) or len(args) + len(kwargs) != len(self.arguments):
+            raise InputError(f"{self.takes}, got {len(args) + len(kwargs)}")
+        for name, value in kwargs.items():
+            if name in given:
+                raise InputError(f"input {name!r} is given twice: by position and by name")
+            given[name] = value
+        for name in given:
+            if name not in self.arguments:
+                raise InputError(f"{self.takes}; {name!r} is none of them")
+        return {name: given[name] for name in self.arguments}
+
+    def flatten(self, bound: Mapping[str, Any]) -> Batch:
+        """Bound arguments as checked tensors. Raises InputError naming the first input that does not fit."""
+        flat: list[Any] = []
+        for (name, value), structure in zip(bound.items(), self.structures, strict=True):
+            wanted = pytree.treespec_loads(structure)
+            leaves, got = pytree.tree_flatten(value)
+            if wanted.num_leaves == 1 and wanted.is_leaf():
+                leaves = [value]
+            elif got != wanted:
+                raise InputError(f"input {name!r} has another structure: {got}, wanted {wanted}")
+            flat += leaves
+        self.check(flat)
+        return tuple(flat)
+
+    def read(self, inputs: Inputs | Tensor) -> Batch:
+        """Inputs as a user gives them, checked. Raises InputError."""
+        if isinstance(inputs, Mapping):
+            return self.flatten(self.bind((), inputs))
+        return self.flatten(self.bind((inputs,) if isinstance(inputs, Tensor) else tuple(inputs), {}))
+
+    @property
+    def takes(self) -> str:
+        count = len(self.arguments)
+        return f"the model takes {count} input{'s' * (count != 1)} ({', '.join(self.arguments)})"
+
+    def check(self, inputs: Sequence[Any]) -> None:
+        """Raise InputError naming the first flat input that does not fit."""
+        sizes: dict[str, tuple[int, str]] = {}
+        for name, wanted, dtype, value in zip(self.names, self.shapes, self.dtypes, inputs, strict=True):
+            if not isinstance(value, Tensor):
+                raise InputError(
+                    f"input {name!r} is a {type(value).__name__}, wanted a tensor of shape {show(wanted)}"
+                )
+            if value.dtype != dtype:
+                raise InputError(
+                    f"input {name!r} is {value.dtype}, wanted {dtype}: convert it with .to({dtype})"
+                )
+            got = tuple(value.shape)
+            fits = len(got) == len(wanted) and all(
+                isinstance(w, str) or g == w for g, w in zip(got, wanted, strict=True)
+            )
+            if not fits:
+                raise InputError(f"input {name!r} has shape {show(got)}, wanted {show(wanted)}")
+            for size, symbol in zip(got, wanted, strict=True):
+                if isinstance(symbol, str) and symbol.isidentifier():
+                    first, owner = sizes.setdefault(symbol, (size, name))
+                    if first != size:
+                        raise InputError(
+                            f"{symbol} is {first} in input {owner!r} but {size} in input {name!r}"
+                        )
+
+    def describe(self) -> dict[str, Any]:
+        """The signature as JSON values."""
+        return {
+            "names": self.names,
+            "shapes": self.shapes,
+            "dtypes": [str(dtype).removeprefix("torch.") for dtype in self.dtypes],
+            "arguments": self.arguments,
+            "structures": self.structures,
+            "parameters": self.parameters,
+            "keywords": self.keywords,
+        }
+
+    @classmethod
+    def restore(cls, description: Mapping[str, Any]) -> Signature:
+        """Inverse of `describe`."""
+        return cls(
+            names=tuple(description["names"]),
+            shapes=tuple(tuple(shape) for shape in description["shapes"]),
+            dtypes=tuple(getattr(torch, dtype) for dtype in description["dtypes"]),
+            arguments=tuple(description["arguments"]),
+            structures=tuple(description["structures"]),
+            parameters=tuple(description["parameters"]),
+            keywords=description["keywords"],
+        )
+
+
+def show(shape: Iterable[int | str]) -> str:
+    return "(" + ", ".join(map(str, shape)) + ")"
+
+
+def parameters_of(model: nn.Module, positions: int) -> tuple[str, ...]:
+    """The names of forward's parameters, in order; `*args` counts for as many as `positions` needs."""
+    names: list[str] = []
+    for name, parameter in inspect.signature(model.forward).parameters.items():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            names += [f"{name}_{i}" for i in range(positions - len(names))]
+        elif parameter.kind is not parameter.VAR_KEYWORD:
+            names.append(name)
+    return tuple(names)
