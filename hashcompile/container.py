@@ -56,6 +56,8 @@ def write(path: str | os.PathLike[str], contents: Contents) -> None:
     graph, signature, samples, extra = contents
     structure = dense_shapes(flat_copy(graph))
     program = reexport(structure, samples[0], signature.shapes)
+    for node in program.graph.nodes:
+        node.meta.pop("from_node", None)  # where a node came from is told by addresses in memory
     codes = encoded_weights(graph)
     tensors = {f"sample.{i}.{j}": value for i, sample in enumerate(samples) for j, value in enumerate(sample)}
     for name, code in codes.items():

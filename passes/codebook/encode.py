@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from hashcompile.core.layers import Layer
@@ -40,5 +41,9 @@ def encode(
         row_weights=statistics.row_counts + 1 if statistics.row_counts is not None else None,
         int8_grid=compute == "int8",
     )
-    code = CodebookWeight(layer.view, config.bits, config.group_rows, fit.indices, fit.codebook, fit.scale)
+    # tables of largest magnitude 1, scales of the weights' size: both train at the usual learning rates
+    unit = fit.codebook.abs().max().clamp_min(torch.finfo(torch.float32).tiny)
+    code = CodebookWeight(
+        layer.view, config.bits, config.group_rows, fit.indices, fit.codebook / unit, fit.scale * unit
+    )
     return code, fit.error
