@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from hashcompile import container
 from hashcompile.core.encoded import encoded_weights
+from hashcompile.core.errors import ArtifactError
 from hashcompile.core.files import staged
 from hashcompile.core.graph import CompressedGraph, flat_copy
 from hashcompile.core.layers import consumer_kinds
@@ -123,15 +124,23 @@ class CompiledModel:
 def load(path: str | os.PathLike[str]) -> CompiledModel:
     """Read a `.hc` file. Raises ArtifactError for a file that is not ours, truncated, corrupt or of another version."""
     graph, signature, samples, extra = container.read(path)
+    if extra.get("compute") not in ("int8", "float"):
+        raise ArtifactError(f"{path} computes in {extra.get('compute')!r}, which this version does not know")
+    try:
+        plan = Plan.restore(extra["plan"])
+        quality = Quality(**extra["quality"]) if extra["quality"] else None
+        errors = {str(name): float(error) for name, error in extra["errors"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"{path} is damaged: its plan or its figures cannot be read: {error}") from error
     return CompiledModel(
         graph_module=graph,
-        plan=Plan.restore(extra["plan"]),
+        plan=plan,
         compute=extra["compute"],
         signature=signature,
         samples=samples,
-        errors=extra["errors"],
-        quality=Quality(**extra["quality"]) if extra["quality"] else None,
-        verify=extra["verify"],
+        errors=errors,
+        quality=quality,
+        verify=bool(extra.get("verify", True)),
     )
 
 
@@ -140,7 +149,7 @@ def truncated(batch: Batch, signature: Signature, size: int) -> Batch:
     return tuple(value[:size] for value in batch) if signature.batch else batch
 
 
-def quality(compressed: Sequence[Any], original: Sequence[Any]) -> Quality | None:
+def quality_of(compressed: Sequence[Any], original: Sequence[Any]) -> Quality | None:
     """The compressed outputs against the original ones, all as one vector; None where no output is a float."""
     pairs = [
         (a.detach().double().flatten(), b.detach().double().flatten())

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from hashcompile import pipeline
-from hashcompile.artifact import CompiledModel, quality, truncated
+from hashcompile.artifact import CompiledModel, quality_of, truncated
 from hashcompile.calibrate import read_batches
 from hashcompile.capture import capture
 from hashcompile.core.errors import ConfigError
@@ -73,6 +73,6 @@ def compile(
         signature=signature,
         samples=samples,
         errors=errors,
-        quality=quality(sweep(graph, samples), original),
+        quality=quality_of(sweep(graph, samples), original),
         verify=verify,
     )

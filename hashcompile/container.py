@@ -23,6 +23,7 @@ from torch._export.serde.serialize import SerializedArtifact, deserialize, seria
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils import _pytree as pytree
 
+from hashcompile.core import untrusted
 from hashcompile.core.encoded import encoded_weights
 from hashcompile.core.errors import ArtifactError
 from hashcompile.core.files import staged
@@ -156,6 +157,10 @@ def _open(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, bytes
 
 
 def _rebuild(manifest: dict[str, Any], members: dict[str, bytes]) -> Contents:
+    untrusted.check_graph(json.loads(members[GRAPH]))
+    call = manifest["call"]
+    for name in (*call["names"], *manifest["codes"], *manifest["aliases"], *manifest["parameters"]):
+        untrusted.check_name(name)
     tensors = safetensors.torch.load(members[TENSORS])
     codes = {}
     for name, description in manifest["codes"].items():
@@ -182,7 +187,6 @@ def _rebuild(manifest: dict[str, Any], members: dict[str, bytes]) -> Contents:
     graph = as_compressed(program.module(check_guards=False))
     for name, code in codes.items():
         replace_weight(graph, name, code)
-    call = manifest["call"]
     in_spec, out_spec = pytree.treespec_loads(call["in"]), pytree.treespec_loads(call["out"])
     graph._in_spec, graph._out_spec = in_spec, out_spec
     graph.graph.set_codegen(_PyTreeCodeGen(_PyTreeInfo(call["names"], in_spec, out_spec)))

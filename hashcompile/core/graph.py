@@ -131,8 +131,18 @@ def check(graph: fx.GraphModule) -> None:
     for node in graph.graph.nodes:
         if node.op == "call_module" and not isinstance(attribute(graph, str(node.target)), EncodedWeight):
             raise GraphError(f"node {node.name} calls {node.target}, which is not an EncodedWeight")
+        if node.op == "call_function" and not is_operator(node.target):
+            raise GraphError(f"node {node.name} calls {node.target}, which is no operator")
         if node.op == "call_method":
             raise GraphError(f"node {node.name} calls a method; a captured graph holds operators only")
+
+
+def is_operator(target: Any) -> bool:
+    """Is it an operator of torch, or arithmetic on sizes?"""
+    if isinstance(target, (torch._ops.OpOverload, torch._ops.HigherOrderOperator)):
+        return True
+    module, name = getattr(target, "__module__", ""), getattr(target, "__name__", "")
+    return module in ("_operator", "math") or (str(module).startswith("torch") and name.startswith("sym_"))
 
 
 def source_line(node: fx.Node) -> str:
