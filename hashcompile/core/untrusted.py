@@ -14,49 +14,12 @@ from hashcompile.core.errors import ArtifactError
 
 NAME = re.compile(r"[A-Za-z0-9_.]*", re.ASCII)  # of nodes, parameters, arguments
 EXPRESSION = re.compile(r"[A-Za-z0-9_\s+\-*/(),<>=&|~]*", re.ASCII)
-SYMBOL = re.compile(r"[a-z]+\d+|[a-z]", re.ASCII)  # s0, u1: the sizes themselves
-FUNCTIONS = frozenset(
-    [
-        "Abs",
-        "Add",
-        "And",
-        "CeilToInt",
-        "CleanDiv",
-        "Eq",
-        "False",
-        "FloatPow",
-        "FloatTrueDiv",
-        "FloorDiv",
-        "FloorToInt",
-        "Ge",
-        "Gt",
-        "Identity",
-        "IntTrueDiv",
-        "Le",
-        "Lt",
-        "Max",
-        "Min",
-        "Mod",
-        "ModularIndexing",
-        "Mul",
-        "Ne",
-        "Not",
-        "Or",
-        "Piecewise",
-        "Pow",
-        "PowByNatural",
-        "PythonMod",
-        "RoundToInt",
-        "ToFloat",
-        "True",
-        "TruncToInt",
-        "Where",
-        "ceiling",
-        "floor",
-        "int_oo",
-        "oo",
-        "zoo",
-    ]
+SYMBOL = re.compile(r"[a-z]+\d+", re.ASCII)  # s0, u1: the sizes themselves
+QUOTED = re.compile(r"'[a-z]+\d+'", re.ASCII)  # the same in sympy's long form: Symbol('s0', positive=True)
+WORDS = frozenset(
+    """Abs Add And CeilToInt CleanDiv Eq FloatPow FloatTrueDiv FloorDiv FloorToInt Ge Gt Identity IntTrueDiv Integer
+    Le Lt Max Min Mod ModularIndexing Mul Ne Not Or Piecewise Pow PowByNatural PythonMod Rational RoundToInt Symbol
+    ToFloat TruncToInt Where ceiling floor int_oo oo zoo True False positive integer nonnegative real""".split()  # noqa: SIM905
 )
 
 
@@ -65,7 +28,7 @@ def check_graph(document: Any) -> None:
     for key, text in strings(document):
         if key == "expr_str":
             check_expression(text)
-        elif key.endswith("name") or key.endswith("names"):
+        elif key.endswith(("name", "names")):
             check_name(text)
 
 
@@ -76,8 +39,9 @@ def check_name(text: Any) -> str:
 
 
 def check_expression(text: str) -> None:
-    words = re.findall(r"[A-Za-z_]\w*", text)
-    if not EXPRESSION.fullmatch(text) or not all(w in FUNCTIONS or SYMBOL.fullmatch(w) for w in words):
+    plain = QUOTED.sub("s0", text)
+    words = re.findall(r"[A-Za-z_]\w*", plain)
+    if not EXPRESSION.fullmatch(plain) or not all(word in WORDS or SYMBOL.fullmatch(word) for word in words):
         raise ArtifactError(f"{text!r} is not a size")
 
 
