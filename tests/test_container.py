@@ -323,6 +323,17 @@ def test_other_formats_and_versions(small: Saved, key: str, value: Any, message:
         hc.load(path)
 
 
+@pytest.mark.parametrize("member", [GRAPH, TENSORS])
+def test_members_fit_their_checksums(small: Saved, member: str) -> None:
+    """Content that the zip's own CRC takes for right."""
+
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["sha256"][member] = hashlib.sha256(b"").hexdigest()
+
+    with pytest.raises(hc.ArtifactError, match=rf"{member} does not match its checksum"):
+        hc.load(forged(small, change))
+
+
 @pytest.mark.parametrize("missing", [MANIFEST, GRAPH, TENSORS])
 def test_a_missing_member(small: Saved, missing: str, tmp_path: Path) -> None:
     path = tmp_path / "m.hc"

@@ -94,7 +94,6 @@ def test_instance_norm(track: bool) -> None:
         torch.testing.assert_close(graph.train(mode)(x), model.train(mode)(x), rtol=0, atol=0)
 
 
-@pytest.mark.xfail(strict=True, reason="eval() flips the flag of a norm that has no other statistics")
 def test_batch_norm_without_running_statistics() -> None:
     model = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8, track_running_stats=False)).eval()
     x = torch.randn(6, 8)
