@@ -125,9 +125,6 @@ def test_inputs_of_different_batch_can_be_called_again() -> None:
     assert [part.shape for part in compiled(x, y)] == [(4, 8), (3, 8)]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a batch of 1 beside a larger one is widened to 2 and breaks the model"
-)
 def test_an_input_of_batch_one_that_broadcasts() -> None:
     model = Two().eval()
     captured = capture(model, (rand(4, 8), rand(1, 8)))

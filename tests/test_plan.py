@@ -91,9 +91,6 @@ def test_a_glob_that_matches_nothing(glob: str, near: str) -> None:
         configs({"*": C4, glob: C2})
 
 
-@pytest.mark.xfail(
-    strict=True, reason="`did you mean ?`, and the layer is there: an earlier stage encoded it"
-)
 def test_a_stage_for_a_layer_that_is_encoded_already() -> None:
     with pytest.raises(hc.ConfigError, match=r"head.*(earlier|already)"):
         configs([C4, {"head": C2}])

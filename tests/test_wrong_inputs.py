@@ -43,9 +43,6 @@ def test_right_inputs(text: hc.CompiledModel, named: hc.CompiledModel) -> None:
     assert text(IDS[:1], BIAS[:1]).shape == (1, 32)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="keywords in another order than forward's are checked against the wrong names"
-)
 def test_keywords_in_any_order(text: hc.CompiledModel) -> None:
     assert torch.equal(text(bias=BIAS, ids=IDS), text(IDS, BIAS))
 
@@ -90,9 +87,6 @@ def test_wrong_named_inputs(named: hc.CompiledModel, inputs: dict[str, Any], mes
         named(**inputs)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="TypeError of the generated forward, or an error from inside the graph"
-)
 @pytest.mark.parametrize(
     ("args", "kwargs"),
     [
@@ -113,9 +107,6 @@ class Minus(nn.Module):
         return x - y
 
 
-@pytest.mark.xfail(
-    strict=True, reason="positions follow the example's dict, not the model's forward: silently wrong"
-)
 def test_positions_mean_what_they_mean_to_the_model() -> None:
     x, y = torch.ones(2, 3), torch.zeros(2, 3)
     compiled = hc.compile(Minus(), {"y": y, "x": x})
