@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from hashcompile import container
+from hashcompile.core.console import format_bytes
 from hashcompile.core.encoded import encoded_weights
-from hashcompile.core.errors import ArtifactError
+from hashcompile.core.errors import ArtifactError, WeightError
 from hashcompile.core.files import staged
 from hashcompile.core.graph import CompressedGraph, flat_copy
 from hashcompile.core.layers import consumer_kinds
@@ -29,7 +30,7 @@ from hashcompile.verify import Check, Subject, verify
 STORED = 2  # samples of the example inputs that a .hc file keeps: enough to export and verify again
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class CompiledModel:
     """A compressed model: the graph in PyTorch, which is the reference, and the way to its artifacts."""
 
@@ -99,6 +100,7 @@ class CompiledModel:
         Returns the checks made (none with `verify=False`). Raises ExportError, VerificationError, ArtifactError;
         whatever stood at `path` then stands there still.
         """
+        self.check_finite()
         target = Path(path)
         lowered = lower_onnx.lower(self.graph_module, self.signature, self.samples[0], self.compute)
         with staged(target) as stage:
@@ -107,6 +109,17 @@ class CompiledModel:
                 return ()
             subject = Subject(file, flat_copy(self.graph_module), self.signature, lowered.origin)
             return verify(subject, self.samples, self.compute)
+
+    def check_finite(self) -> None:
+        """Raise WeightError where training left a tensor with NaN or infinite values."""
+        for name, tensor in self.graph_module.named_parameters():
+            if not bool(torch.isfinite(tensor).all()):
+                raise WeightError(f"{name} holds NaN or infinite values: nothing was written")
+
+    def __repr__(self) -> str:
+        report = self.report()
+        sizes = f"{format_bytes(report.dense_nbytes)} -> {format_bytes(report.nbytes)}"
+        return f"CompiledModel({len(self.plan.encoded)} of {len(self.plan)} layers encoded, {sizes})"
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a `.hc` file, from which `load` gives this model back. Raises ArtifactError."""

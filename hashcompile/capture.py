@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from hashcompile.core.console import quiet
 from hashcompile.core.errors import CaptureError, ConfigError, WeightError
 from hashcompile.core.graph import CompressedGraph, as_compressed, check, remove_dead
 from hashcompile.core.shapes import BATCH, batch_shapes, one_larger, widen
@@ -58,16 +59,26 @@ def capture(
     args, kwargs = ((), example) if isinstance(example, dict) else (example, {})
     model = copy.deepcopy(model).eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), quiet():
             program = torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
     except Exception as error:
         line = user_line(error) or fixed_size(model, example, shapes)
         raise CaptureError(explain(error, line, batched)) from error
     takes = signature(program, parameters_of(model, len(args)), keywords, batched)
-    graph = as_compressed(program.module(check_guards=False))
+    with quiet():
+        graph = as_compressed(program.module(check_guards=False))
+    graph.meta["tied"] = tied(model)
     remove_dead(graph)
     check(graph)
     return Captured(graph, takes, takes.read(example))
+
+
+def tied(model: nn.Module) -> dict[str, list[str]]:
+    """For every path of a parameter, the other paths of the same one."""
+    paths: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        paths.setdefault(id(parameter), []).append(name)
+    return {name: [n for n in same if n != name] for same in paths.values() if len(same) > 1 for name in same}
 
 
 def named(example: Inputs, model: nn.Module) -> Iterable[tuple[str, Any]]:
@@ -142,6 +153,10 @@ def explain(error: Exception, line: str, batch: bool) -> str:
         )
     elif "data-dependent" in text or "unbacked" in text:
         advice = "control flow depends on tensor values: use torch.where, torch.cond, or move the branch out of forward"
+    elif "dynamic_shapes" in text:
+        advice = (
+            "dynamic_shapes takes torch.export's form: for each input {dim: torch.export.Dim(name)}, or None"
+        )
     elif isinstance(error, TypeError) and "argument" in text:
         advice = "example_inputs must fit the model's forward, by position in a tuple or by name in a dict"
     else:

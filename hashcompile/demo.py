@@ -17,8 +17,7 @@ from torch.nn import functional
 import hashcompile as hc
 import hashcompile_runtime as hcrt
 from hashcompile.bench import Contender, Result, Settings, bench
-from hashcompile.core.console import progress, show, table
-from hashcompile.lower.onnx import quiet
+from hashcompile.core.console import progress, quiet, show, table
 
 EPOCHS = 12
 SEED = 0

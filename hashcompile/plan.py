@@ -100,6 +100,7 @@ def restore_decision(entry: Mapping[str, Any]) -> Decision:
         dtype=getattr(torch, entry["layer"]["dtype"]),
         consumers=tuple(entry["layer"]["consumers"]),
         others=tuple(entry["layer"]["others"]),
+        tied=tuple(entry["layer"]["tied"]),
     )
     config = method_named(entry["method"]).config(**entry["config"]) if entry["method"] else None
     return Decision(layer, config, entry["reason"])
@@ -121,8 +122,8 @@ def stages(method: Any) -> tuple[Rules, ...]:
             raise ConfigError(f"method keys are globs over layer names, got {glob!r}")
         if config is not None:
             method_of(config)
-        elif len(rules) == 1:
-            raise ConfigError("method is None: give a config, such as hc.Codebook(bits=4)")
+    if all(config is None for _, config in rules):
+        raise ConfigError("method leaves every layer alone: give a config, such as hc.Codebook(bits=4)")
     return (rules,)
 
 
@@ -131,9 +132,11 @@ def make_plan(graph: CompressedGraph, rules: Rules) -> Plan:
     found = tuple(layers(graph))
     encoded = encoded_weights(graph)
     for glob, _ in rules:
-        if glob == "*" or any(matches(glob, layer.name, layer.parameter) for layer in found):
+        if glob == "*" or any(matches(glob, layer) for layer in found):
             continue
-        if any(matches(glob, name.removesuffix(".weight"), name) for name in encoded):
+        if any(
+            fnmatchcase(name, glob) or fnmatchcase(name.removesuffix(".weight"), glob) for name in encoded
+        ):
             raise ConfigError(f"every layer that {glob!r} matches was already encoded by an earlier stage")
         names = [layer.name for layer in found]
         near = difflib.get_close_matches(glob, names, n=3, cutoff=0.3) or names[:3]
@@ -144,7 +147,7 @@ def make_plan(graph: CompressedGraph, rules: Rules) -> Plan:
 def decide(layer: Layer, rules: Rules) -> Decision:
     config, glob = None, None
     for glob_, config_ in rules:
-        if matches(glob_, layer.name, layer.parameter):
+        if matches(glob_, layer):
             config, glob = config_, glob_
     if config is None:
         return Decision(layer, None, f"excluded by {glob!r}" if glob else "no glob matches it")
@@ -167,5 +170,7 @@ def refuse(layer: Layer) -> str | None:
     return None
 
 
-def matches(glob: str, name: str, parameter: str) -> bool:
-    return fnmatchcase(name, glob) or fnmatchcase(parameter, glob)
+def matches(glob: str, layer: Layer) -> bool:
+    """Does `glob` name the layer, its parameter, or another layer that shares its weight?"""
+    names = (layer.name, layer.parameter, *(name.removesuffix(".weight") for name in layer.tied), *layer.tied)
+    return any(fnmatchcase(name, glob) for name in names)

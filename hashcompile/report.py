@@ -21,12 +21,8 @@ class LayerReport:
     bits_per_weight: float
     nbytes: int  # as stored: codes with their padding, tables, scales; or the dense weight
     dense_nbytes: int
-    error: (
-        float | None
-    )  # ||X (W - D)'|| / ||X W'|| on the calibration inputs; on the weights, without calibration
-    kernel: (
-        str | None
-    )  # the operator that computes on the codes; None: the weight is dense when the model runs
+    error: float | None  # ||X (W - D)'|| / ||X W'|| under calibration; of the weights without
+    kernel: str | None  # the operator that computes on the codes; None: dense when the model runs
     reason: str | None  # why the layer was left alone
 
 
@@ -77,13 +73,14 @@ class Report:
         )
 
     def summary(self) -> Sequence[str]:
-        ratio = self.dense_nbytes / max(1, self.nbytes)
+        ratio = self.dense_nbytes / self.nbytes if self.nbytes else 1.0
         lines = [
-            f"\nweights: {format_bytes(self.dense_nbytes)} -> {format_bytes(self.nbytes)}, {ratio:.2f}x smaller"
+            f"\nall tensors: {format_bytes(self.dense_nbytes)} -> {format_bytes(self.nbytes)}, {ratio:.2f}x smaller; "
+            f"{format_bytes(self.other_nbytes)} of it biases, norms and all else that no method encodes"
         ]
         if self.quality:
             lines.append(
-                f"outputs against the original: relative error {self.quality.relative_error:.2g}, "
+                f"outputs against the original, when compiled: relative error {self.quality.relative_error:.2%}, "
                 f"cosine {self.quality.cosine:.5f}"
             )
         return [*lines, *self.notes]

@@ -84,7 +84,12 @@ def compare(
     tolerance: float,
 ) -> Check:
     """All inputs through one session. Raises VerificationError."""
-    session = open_session(subject.path)
+    try:
+        session = open_session(subject.path)
+    except Exception as failure:
+        raise VerificationError(
+            f"{subject.path.name} does not load in {runtime} ONNX Runtime: {failure}"
+        ) from failure
     worst = 0.0
     for batch, reference in zip(inputs, wanted, strict=True):
         error = distance(run(session, subject.signature, batch), reference)

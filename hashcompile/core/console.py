@@ -1,7 +1,9 @@
 """What a person at a terminal sees: progress with an ETA, and aligned tables. A pipe sees only results."""
 
+import logging
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from typing import Protocol
 
@@ -99,3 +101,16 @@ def format_bytes(count: int) -> str:
         if count >= size:
             return f"{count / size:.2f} {unit}"
     return f"{count} B"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """What libraries narrate while they trace and export; their errors reach the user as exceptions."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

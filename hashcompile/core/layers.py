@@ -91,6 +91,7 @@ class Layer:
     dtype: torch.dtype
     consumers: tuple[str, ...]  # names of the nodes whose weight it is, in execution order
     others: tuple[str, ...]  # names of nodes that read the parameter in any other way
+    tied: tuple[str, ...] = ()  # other paths of the same parameter in the user's model
 
     @property
     def kind(self) -> Kind:
@@ -122,6 +123,7 @@ def layers(module: fx.GraphModule) -> Iterator[Layer]:
             dtype=weight.dtype,
             consumers=tuple(user.name for user in consumers),
             others=tuple(user.name for user in users if user not in consumers),
+            tied=tuple(module.meta.get("tied", {}).get(parameter, ())),
         )
         found.append((order[consumers[0]], layer))
     yield from (layer for _, layer in sorted(found, key=lambda entry: entry[0]))

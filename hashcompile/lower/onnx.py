@@ -6,13 +6,9 @@ library inlines it; with the library our kernel is taken instead.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import itertools
-import logging
 import re
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -22,6 +18,7 @@ import onnx
 import onnx_ir as ir
 import torch
 
+from hashcompile.core.console import quiet
 from hashcompile.core.errors import ExportError
 from hashcompile.core.flatten import reexport
 from hashcompile.core.graph import CompressedGraph
@@ -198,19 +195,3 @@ def digest(model: ir.Model) -> str:
 def first_line(error: BaseException) -> str:
     text = str(error).strip()
     return f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """The exporter narrates; its errors reach the user as exceptions."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
