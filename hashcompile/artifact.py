@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from hashcompile import container
 from hashcompile.core.console import format_bytes
 from hashcompile.core.encoded import encoded_weights
-from hashcompile.core.errors import ArtifactError, WeightError
+from hashcompile.core.errors import ArtifactError, HashcompileError, WeightError
 from hashcompile.core.files import staged
 from hashcompile.core.graph import CompressedGraph, flat_copy
 from hashcompile.core.layers import consumer_kinds
@@ -143,7 +143,7 @@ def load(path: str | os.PathLike[str]) -> CompiledModel:
         plan = Plan.restore(extra["plan"])
         quality = Quality(**extra["quality"]) if extra["quality"] else None
         errors = {str(name): float(error) for name, error in extra["errors"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, HashcompileError) as error:
         raise ArtifactError(f"{path} is damaged: its plan or its figures cannot be read: {error}") from error
     return CompiledModel(
         graph_module=graph,

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import zipfile
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,7 +59,8 @@ def write(path: str | os.PathLike[str], contents: Contents) -> None:
     structure = dense_shapes(flat_copy(graph))
     program = reexport(structure, samples[0], signature.shapes)
     for node in program.graph.nodes:
-        node.meta.pop("from_node", None)  # where a node came from is told by addresses in memory
+        for note in ("from_node", "stack_trace"):  # addresses in memory, and paths of the user's machine
+            node.meta.pop(note, None)
     codes = encoded_weights(graph)
     tensors = {f"sample.{i}.{j}": value for i, sample in enumerate(samples) for j, value in enumerate(sample)}
     for name, code in codes.items():
@@ -132,6 +134,8 @@ def _open(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, bytes
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise ArtifactError(f"{path} is not a hashcompile file: its members are compressed")
             if MANIFEST not in names:
                 raise ArtifactError(f"{path} is not a hashcompile file: it has no {MANIFEST}")
             manifest = json.loads(archive.read(MANIFEST))
@@ -146,12 +150,15 @@ def _open(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, bytes
         raise ArtifactError(f"there is no file {path}") from error
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
         raise ArtifactError(f"{path} is not a hashcompile file, or it is truncated: {error}") from error
+    sums = manifest.get("sha256")
+    if not isinstance(sums, dict):
+        raise ArtifactError(f"{path} is not a hashcompile file: its manifest has no checksums")
     for name in (GRAPH, TENSORS):
         if name not in members:
             raise ArtifactError(f"{path} is truncated: it has no {name}")
-        if hashlib.sha256(members[name]).hexdigest() != manifest.get("sha256", {}).get(name):
+        if hashlib.sha256(members[name]).hexdigest() != sums.get(name):
             raise ArtifactError(f"{path} is corrupt: {name} does not match its checksum")
     return manifest, members
 

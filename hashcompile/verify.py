@@ -111,7 +111,8 @@ def batch_sizes(batch: Batch, signature: Signature) -> Iterator[Batch]:
 
 
 def leaves(outputs: Any) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
+    """Outputs as tensors; a size is an output too."""
+    return [torch.as_tensor(leaf) for leaf in pytree.tree_leaves(outputs) if leaf is not None]
 
 
 def stock_session(path: Path | str) -> onnxruntime.InferenceSession:

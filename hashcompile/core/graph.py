@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -151,8 +152,9 @@ def source_line(node: fx.Node) -> str:
     if not trace:
         return ""
     lines = [line.strip() for line in str(trace).strip().splitlines()]
+    library = str(Path(torch.__file__).parent)
     for position in range(len(lines) - 1, -1, -1):
-        if lines[position].startswith("File "):
+        if lines[position].startswith("File ") and library not in lines[position]:
             place = lines[position].split(",")
             file, line = place[0].removeprefix("File ").strip('"'), place[1].strip().removeprefix("line ")
             code = lines[position + 1] if position + 1 < len(lines) else ""

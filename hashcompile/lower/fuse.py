@@ -15,9 +15,10 @@ from torch import Tensor, fx, nn
 
 from hashcompile.core.encoded import EncodedWeight, encoded_weights
 from hashcompile.core.graph import CompressedGraph, flat_copy, remove_dead
-from hashcompile.core.layers import CONSUMERS, attribute, consumes, holder_of
+from hashcompile.core.layers import CONSUMERS, Kind, attribute, consumes, holder_of
 from hashcompile.core.method import Compute, Method
 from hashcompile.core.onnx_op import DOMAIN, VERSION, OnnxOp
+from hashcompile.core.sweep import activation
 from hashcompile.passes import method_of_code
 from hashcompile.passes.cleanup.fold_batch_norm import fold_batch_norm
 
@@ -75,8 +76,7 @@ def fuse_consumer(
     method: Method,
     compute: Compute,
 ) -> OnnxOp:
-    op = None
-    bias = None
+    op = kind = bias = None
     if consumes(consumer, weight):
         kind, position = CONSUMERS[consumer.target]
         bias = consumer.args[2] if len(consumer.args) > 2 and position == 1 else None
@@ -98,7 +98,10 @@ def fuse_consumer(
             dense = graph.graph.call_module(name, tuple(constants))
             consumer.replace_input_with(weight, dense)
             return op
-        inputs: list[Any] = [consumer.args[1 - CONSUMERS[consumer.target][1]], *constants]
+        source: Any = activation(consumer)
+        if kind is Kind.EMBEDDING:  # the kernel reads int64 ids
+            source = graph.graph.call_function(torch.ops.aten.to.dtype, (source, torch.int64))
+        inputs: list[Any] = [source, *constants]
         call = graph.graph.call_module(name, (*inputs, bias) if bias is not None else tuple(inputs))
     call.meta = dict(consumer.meta)
     consumer.replace_all_uses_with(call)

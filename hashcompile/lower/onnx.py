@@ -115,6 +115,8 @@ def name_outputs(model: ir.Model, origin: dict[str, str]) -> None:
     outputs = model.graph.outputs
     for position, value in enumerate(outputs):
         name = "output" if len(outputs) == 1 else f"output_{position}"
+        while name in {entry.name for entry in model.graph.inputs}:
+            name += "_"
         if value.producer() is not None and not str(value.name).startswith("output"):
             if value.name in origin:
                 origin[name] = origin.pop(value.name)
@@ -193,5 +195,8 @@ def digest(model: ir.Model) -> str:
 
 
 def first_line(error: BaseException) -> str:
+    """What went wrong at the root: an exporter's own message speaks of its steps."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     text = str(error).strip()
     return f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hashcompile.core.encoded import EncodedWeight
 from hashcompile.core.errors import ArtifactError
-from hashcompile.core.packing import layout, pack, unpack
+from hashcompile.core.packing import TILE, layout, pack, unpack
 from hashcompile.core.rows import RowView
 
 
@@ -69,13 +69,10 @@ class CodebookWeight(EncodedWeight):
     @classmethod
     def restore(cls, view: RowView, description: Mapping[str, Any], storage: Mapping[str, Tensor]) -> Self:
         bits, group_rows = description.get("bits"), description.get("group_rows")
-        if (
-            not isinstance(bits, int)
-            or bits not in range(1, 9)
-            or not isinstance(group_rows, int)
-            or group_rows < 0
-        ):
-            raise ArtifactError(f"a codebook weight of {bits!r} bits and groups of {group_rows!r} rows")
+        if not isinstance(bits, int) or bits not in range(1, 9):
+            raise ArtifactError(f"a codebook weight of {bits!r} bits")
+        if not isinstance(group_rows, int) or group_rows < 0 or group_rows % TILE:
+            raise ArtifactError(f"a codebook weight with groups of {group_rows!r} rows")
         rows, columns = view.size
         tables = -(-rows // group_rows) if group_rows else 1
         wanted = {
