@@ -2,13 +2,14 @@
 
 Each file lives in a fresh process of its own, so that memory and load time are its own. The processes take
 short turns, because the speed of a shared machine drifts by more than the difference one looks for: latencies
-of one round saw the same machine, and the ratio is the median over the rounds.
+of one round saw the same machine. Every file gets inputs of the same size: where one file fixes a size, so do all.
 """
 
 import json
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -17,10 +18,11 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
-from rich.table import Table
+from rich.console import Group, RenderableType
 
 from hashcompile.core.console import Tracker, format_bytes, progress, table
 from hashcompile.core.errors import ArtifactError, ConfigError
@@ -39,15 +41,16 @@ class Settings:
 
     threads: int = 2
     runs: int = 200
-    batch: int = 1
+    batch: int | None = None  # of a symbolic first dimension; None: what another file fixes, else 1
     dims: Mapping[str, int] = field(default_factory=dict)  # of symbolic dimensions; the rest are 1
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)  # by the name of the input
     inputs: Path | None = None  # an .npz with the arrays themselves, by the name of the input
 
     def __post_init__(self) -> None:
         for name in ("threads", "runs", "batch"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}, wanted at least 1")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} is {value}, wanted at least 1")
 
 
 @dataclass(frozen=True)
@@ -75,15 +78,13 @@ class Result:
     p50_ms: float
     p90_ms: float
     p99_ms: float
-    ratio: float  # latency over that of the first row, median of the rounds: above 1 is slower
+    ratio: float  # p50_ms over that of the first row: above 1 is slower
     runs: int
     inputs: Mapping[str, Sequence[int]]
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
     """The structure of an ONNX file, without its external data. Raises ArtifactError for anything else."""
-    if not path.is_file():
-        raise ArtifactError(f"{path}: no such file")
     if is_archive(path):
         raise ArtifactError(
             f'{path}: an archive, not an ONNX file: hc.load("{path}").export_onnx(...) makes one'
@@ -98,9 +99,19 @@ def read_onnx(path: Path) -> onnx.ModelProto:
 
 
 def is_archive(path: Path) -> bool:
-    """Does it begin as a zip, and so perhaps as an `.hc` artifact?"""
-    with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
+    """Does it begin as a zip, and so perhaps as an `.hc` artifact? Raises ArtifactError if it cannot be read."""
+    if path.is_dir():
+        raise ArtifactError(f"{path} is a directory: give a file in it")
+    if not path.exists():
+        raise ArtifactError(f"{path}: no such file")
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror or error}") from error
+    if not start:
+        raise ArtifactError(f"{path} is empty: 0 bytes")
+    return start == b"PK\x03\x04"
 
 
 def files_of(path: Path, model: onnx.ModelProto) -> list[Path]:
@@ -133,15 +144,17 @@ def contenders(paths: Sequence[Path], stock: bool = False) -> list[Contender]:
 def bench(entries: Sequence[Contender], settings: Settings, show_progress: bool = True) -> list[Result]:
     """Measure every contender; the first is what the others are compared with."""
     check_names(entries, settings)
+    shapes = settle(entries, settings)
     rounds = -(-settings.runs // TURN)
     with ExitStack() as stack:
         bar = stack.enter_context(progress("measuring", len(entries) * (LOADS + rounds), show_progress))
-        loads = [[cold_start(entry, settings, bar) for _ in range(LOADS - 1)] for entry in entries]
-        workers = [stack.enter_context(worker(entry, settings)) for entry in entries]
+        both = list(zip(entries, shapes, strict=True))
+        loads = [[cold_start(entry, sizes, settings, bar) for _ in range(LOADS - 1)] for entry, sizes in both]
+        workers = [stack.enter_context(worker(entry, sizes, settings)) for entry, sizes in both]
         bar.advance(len(entries))
         turns = [take_turns(workers, first, bar) for first in range(rounds)]
         loads = [[*earlier, last.facts] for earlier, last in zip(loads, workers, strict=True)]
-    by_entry = list(zip(*turns, strict=True))
+    by_entry = [np.concatenate(latencies) for latencies in zip(*turns, strict=True)]
     return [
         summarise(entry, facts, latencies, by_entry[0])
         for entry, facts, latencies in zip(entries, loads, by_entry, strict=True)
@@ -151,16 +164,155 @@ def bench(entries: Sequence[Contender], settings: Settings, show_progress: bool 
 def check_names(entries: Sequence[Contender], settings: Settings) -> None:
     """A name that no file has is a slip of the pen, and would be measured as if nothing had been said."""
     models = [read_onnx(entry.path) for entry in entries]
-    inputs = [node for model in models for node in model.graph.input]
-    dims = {dim.dim_param for node in inputs for dim in node.type.tensor_type.shape.dim} - {""}
+    inputs = [declared for model in models for declared in inputs_of(model)]
+    symbols = {size for declared in inputs for size in declared.shape if isinstance(size, str)} - {""}
     for what, given, known in (
-        ("dimension", settings.dims, dims),
-        ("input", settings.shapes, {node.name for node in inputs}),
+        ("dimension", settings.dims, symbols),
+        ("input", settings.shapes, {declared.name for declared in inputs}),
     ):
         if unknown := sorted(set(given) - known):
             raise ConfigError(
                 f"no {what} is named {unknown[0]!r}; there is {', '.join(sorted(known)) or 'none'}"
             )
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input as the file declares it; a size that is a string is symbolic, and may have no name."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: np.dtype[Any] | None  # None: not a tensor of numbers
+
+
+def inputs_of(model: onnx.ModelProto) -> list[Input]:
+    """What a caller has to give: old files list their weights among the inputs too."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    found = []
+    for node in model.graph.input:
+        kind = node.type.tensor_type
+        shape = tuple(dim.dim_param if dim.dim_value < 1 else dim.dim_value for dim in kind.shape.dim)
+        numbers = kind.elem_type not in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING)
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type) if numbers else None
+        found.append(Input(node.name, shape, dtype))
+    return [declared for declared in found if declared.name not in weights]
+
+
+def settle(entries: Sequence[Contender], settings: Settings) -> list[dict[str, list[int]]]:
+    """The shapes of every contender's inputs, by name. Raises ConfigError where files cannot run the same sizes.
+
+    Inputs of one name are the same input, and so are those at one place as far as their batch goes.
+    """
+    declared = [inputs_of(read_onnx(entry.path)) for entry in entries]
+    if settings.inputs:
+        check_arrays(entries, declared, settings.inputs)
+        return [{} for _ in entries]
+    fixed: dict[tuple[str | int, int], tuple[int, Path]] = {}
+    for entry, inputs in zip(entries, declared, strict=True):
+        check_batch(entry, inputs, settings)
+        for slot, size, name in slots(inputs):
+            if not isinstance(size, int) or name in settings.shapes:
+                continue
+            known, owner = fixed.setdefault(slot, (size, entry.path))
+            if known != size:
+                raise ConfigError(
+                    f"{entry.path} fixes dimension {slot[1]} of its input {name!r} at {size}, but {owner} fixes it at "
+                    f"{known}: export one of them with that size symbolic, or at the other's size"
+                )
+    return [
+        shapes_of(entry, inputs, fixed, settings) for entry, inputs in zip(entries, declared, strict=True)
+    ]
+
+
+def slots(inputs: Sequence[Input]) -> Iterator[tuple[tuple[str | int, int], int | str, str]]:
+    """(what it is compared by, size, name of the input) of every dimension."""
+    for place, declared in enumerate(inputs):
+        for axis, size in enumerate(declared.shape):
+            if axis == 0:
+                yield (place, 0), size, declared.name
+            yield (declared.name, axis), size, declared.name
+
+
+def check_batch(entry: Contender, inputs: Sequence[Input], settings: Settings) -> None:
+    """A batch that a file cannot take is not the batch that is measured."""
+    first = {item.name: item.shape[0] for item in inputs if item.shape and item.name not in settings.shapes}
+    if settings.batch is None or not first or any(isinstance(size, str) for size in first.values()):
+        return
+    if settings.batch not in first.values():
+        name, size = next(iter(first.items()))
+        raise ConfigError(
+            f"{entry.path} fixes the batch of its input {name!r} at {size}, but --batch is {settings.batch}: "
+            f"give --batch {size}, or export the file with a symbolic batch"
+        )
+
+
+def shapes_of(
+    entry: Contender,
+    inputs: Sequence[Input],
+    fixed: Mapping[tuple[str | int, int], tuple[int, Path]],
+    settings: Settings,
+) -> dict[str, list[int]]:
+    """The sizes of one file: what was asked for, else what a file fixes, else the batch, else 1."""
+    symbols: dict[str, int] = {}  # equal symbols are equal sizes
+    for slot, size, name in slots(inputs):
+        if slot not in fixed or not isinstance(size, str) or name in settings.shapes:
+            continue
+        wanted, owner = fixed[slot]
+        asked = settings.dims.get(size, settings.batch if slot[1] == 0 else None)
+        if asked not in (None, wanted):
+            raise ConfigError(
+                f"{owner} fixes dimension {slot[1]} of its input at {wanted}, and {asked} was asked for {name!r} of "
+                f"{entry.path}: ask for {wanted}, or export {owner.name} with that size symbolic"
+            )
+        if size:
+            symbols[size] = wanted
+    symbols |= settings.dims
+
+    def resolve(place: int, name: str, axis: int, size: int | str) -> int:
+        if isinstance(size, int):
+            return size
+        for slot in ((name, axis), (place, axis)):
+            if slot in fixed:
+                return fixed[slot][0]
+        return symbols.get(size, (settings.batch or 1) if axis == 0 else 1)
+
+    return {
+        item.name: list(settings.shapes[item.name])
+        if item.name in settings.shapes
+        else [resolve(place, item.name, axis, size) for axis, size in enumerate(item.shape)]
+        for place, item in enumerate(inputs)
+    }
+
+
+def check_arrays(entries: Sequence[Contender], declared: Sequence[Sequence[Input]], path: Path) -> None:
+    """Does the .npz have what every file takes? Raises ArtifactError that names the .npz."""
+    is_archive(path)  # refuses what is not a readable file
+    try:
+        with np.load(path) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"{path}: not an .npz file of numbers ({error})") from error
+    for entry, inputs in zip(entries, declared, strict=True):
+        if missing := sorted({item.name for item in inputs} - set(arrays)):
+            raise ArtifactError(
+                f"{path} has no array named {', '.join(missing)}, which {entry.path} takes; "
+                f"it has {', '.join(sorted(arrays)) or 'none'}"
+            )
+        for item in inputs:
+            got = arrays[item.name]
+            fits = len(got.shape) == len(item.shape) and all(
+                isinstance(size, str) or size == given
+                for size, given in zip(item.shape, got.shape, strict=True)
+            )
+            if not fits or item.dtype not in (None, got.dtype):
+                raise ArtifactError(
+                    f"{path}: its array {item.name!r} is {got.dtype} {by(got.shape)}, "
+                    f"but {entry.path} takes {item.dtype} {by(item.shape)}"
+                )
+
+
+def by(shape: Sequence[int | str]) -> str:
+    return "x".join(str(size) or "?" for size in shape) or "scalar"
 
 
 class Worker:
@@ -186,15 +338,13 @@ class Worker:
 
 
 @contextmanager
-def worker(entry: Contender, settings: Settings) -> Iterator[Worker]:
+def worker(entry: Contender, shapes: Mapping[str, list[int]], settings: Settings) -> Iterator[Worker]:
     """A fresh interpreter with the contender loaded and run once."""
     request = {
         "files": [str(file) for file in files_of(entry.path, read_onnx(entry.path))],
         "library": entry.library,
         "threads": settings.threads,
-        "batch": settings.batch,
-        "dims": dict(settings.dims),
-        "shapes": {name: list(shape) for name, shape in settings.shapes.items()},
+        "shapes": shapes,
         "inputs": str(settings.inputs) if settings.inputs else None,
     }
     # -P: the worker's own folder must not shadow the standard library
@@ -211,8 +361,10 @@ def worker(entry: Contender, settings: Settings) -> Iterator[Worker]:
             process.kill()
 
 
-def cold_start(entry: Contender, settings: Settings, bar: Tracker) -> dict[str, Any]:
-    with worker(entry, settings) as fresh:
+def cold_start(
+    entry: Contender, shapes: Mapping[str, list[int]], settings: Settings, bar: Tracker
+) -> dict[str, Any]:
+    with worker(entry, shapes, settings) as fresh:
         bar.advance()
         return fresh.facts
 
@@ -232,11 +384,11 @@ def take_turns(workers: Sequence[Worker], first: int, bar: Tracker) -> list[list
 def summarise(
     entry: Contender,
     facts: Sequence[Mapping[str, Any]],
-    rounds: Sequence[Sequence[float]],
-    reference: Sequence[Sequence[float]],
+    latencies: npt.NDArray[np.float64],
+    reference: npt.NDArray[np.float64],
 ) -> Result:
     files = files_of(entry.path, read_onnx(entry.path))
-    p50, p90, p99 = np.percentile(np.concatenate([np.asarray(turn) for turn in rounds]), (50, 90, 99))
+    p50, p90, p99 = (shown(float(value)) for value in np.percentile(latencies, (50, 90, 99)))
     return Result(
         file=str(entry.path),
         runtime=entry.runtime,
@@ -244,29 +396,36 @@ def summarise(
         load_ms=median(fact["load_ms"] for fact in facts),
         first_ms=median(fact["first_ms"] for fact in facts),
         resident_bytes=int(median(fact["resident_bytes"] for fact in facts)),
-        p50_ms=float(p50),
-        p90_ms=float(p90),
-        p99_ms=float(p99),
-        ratio=median(median(ours) / median(theirs) for ours, theirs in zip(rounds, reference, strict=True)),
-        runs=sum(len(turn) for turn in rounds),
+        p50_ms=p50,
+        p90_ms=p90,
+        p99_ms=p99,
+        ratio=p50 / shown(float(np.median(reference))),
+        runs=len(latencies),
         inputs=facts[-1]["inputs"],
     )
 
 
-def as_table(results: Sequence[Result]) -> Table:
-    columns = ["file", "runtime", ">on disk", ">cold load ms", ">first run ms", ">resident"]
-    columns += [">p50 ms", ">p90 ms", ">p99 ms", ">x first"]
+def shown(milliseconds: float) -> float:
+    """To the tenth of a microsecond, as the table has it: a ratio is of the numbers one sees."""
+    return max(round(milliseconds, 4), 1e-4)
+
+
+def as_table(results: Sequence[Result]) -> RenderableType:
+    columns = ["file", "runtime", "inputs", ">on disk", ">cold load ms", ">first run ms", ">resident"]
+    columns += [">p50 ms", ">p90 ms", ">p99 ms", ">p50 / first"]
     rows = [
         (
             Path(row.file).name,
             row.runtime,
+            ", ".join(f"{name} {by(shape)}" for name, shape in row.inputs.items()),
             format_bytes(row.file_bytes),
             f"{row.load_ms:.1f}",
             f"{row.first_ms:.2f}",
             format_bytes(row.resident_bytes),
-            *(f"{value:.3f}" for value in (row.p50_ms, row.p90_ms, row.p99_ms)),
+            *(f"{value:.4f}" for value in (row.p50_ms, row.p90_ms, row.p99_ms)),
             f"{row.ratio:.2f}",
         )
         for row in results
     ]
-    return table(columns, rows)
+    caption = "\np50 / first: this file's p50 over the first file's; below 1 is faster than the first, above 1 slower"
+    return Group(table(columns, rows), caption)

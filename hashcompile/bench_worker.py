@@ -1,7 +1,7 @@
 """One ONNX file in a fresh process: load it, then run it when told to.
 
 Run as a file, not imported: a process that holds PyTorch cannot measure how little a device needs. It speaks
-JSON lines. `{files, library, threads, dims, batch, shapes, inputs}` is answered by what loading took, and each
+JSON lines. `{files, library, threads, shapes, inputs}` is answered by what loading took, and each
 later `{runs, warmup}` by that many latencies in nanoseconds, until stdin closes.
 """
 
@@ -58,19 +58,11 @@ def open_session(path: str, library: bool, threads: int) -> ort.InferenceSession
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def size(dim: int | str | None, axis: int, request: dict[str, Any]) -> int:
-    if isinstance(dim, int):
-        return dim
-    return int(request["dims"].get(dim, request["batch"] if axis == 0 else 1))
-
-
 def make_feeds(session: ort.InferenceSession, request: dict[str, Any]) -> Feeds:
     """The user's own arrays; else normal noise, and 1 for integers: a valid token, a full mask."""
     names = [node.name for node in session.get_inputs()]
     if request["inputs"]:
         with np.load(request["inputs"]) as given:
-            if missing := set(names) - set(given):
-                raise ValueError(f"{request['inputs']} has no array named {', '.join(sorted(missing))}")
             return {name: given[name] for name in names}
     generator = np.random.default_rng(0)
     feeds: Feeds = {}
@@ -78,8 +70,7 @@ def make_feeds(session: ort.InferenceSession, request: dict[str, Any]) -> Feeds:
         if node.type not in NUMPY:
             raise ValueError(f"input {node.name!r} is a {node.type}; only tensors of numbers can be made up")
         kind = np.dtype(NUMPY[node.type])
-        symbolic = [size(dim, axis, request) for axis, dim in enumerate(node.shape)]
-        shape = request["shapes"].get(node.name, symbolic)
+        shape = request["shapes"][node.name]
         noise = generator.standard_normal(shape) if kind.kind == "f" else np.ones(shape)
         feeds[node.name] = noise.astype(kind)
     return feeds

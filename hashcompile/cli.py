@@ -3,9 +3,11 @@
 import importlib
 import json
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +17,8 @@ from typer.core import TyperGroup
 import hashcompile as hc
 from hashcompile import bench as benching
 from hashcompile import inspector
-from hashcompile.core.console import show
+from hashcompile.core.console import format_bytes, show
+from hashcompile.core.files import staged
 from hashcompile.core.method import Compute
 
 
@@ -40,9 +43,18 @@ app = typer.Typer(
 )
 
 
+def print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"hashcompile {hc.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def main(
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Compile a trained PyTorch model to one small ONNX file: portable everywhere, fast with our kernels.
 
@@ -89,9 +101,12 @@ def compile(
     """
     if output is None and save is None:
         raise hc.ConfigError("nothing to write: give -o model.onnx, --save model.hc, or both")
-    model, example_inputs, batches = unpack(resolve(factory)())
+    check_outputs(output, save)
+    if "*" in (skip or ()):
+        raise hc.ConfigError("--skip '*': every layer is skipped, and nothing is left to compress")
+    model, example_inputs, batches = unpack(call(factory))
     if calibration:
-        batches = resolve(calibration)()
+        batches = call(calibration)
     config = hc.Codebook(bits, "per_group" if group_size is not None else "per_tensor", group_size)
     compiled = hc.compile(
         model,
@@ -108,7 +123,7 @@ def compile(
         compiled.save(save)
     show(compiled.report())
     for path in filter(None, (output, save)):
-        show(f"wrote {path}")
+        show(f"wrote {path}, {format_bytes(path.stat().st_size)}")
 
 
 @app.command()
@@ -134,7 +149,10 @@ def bench(
     files: Annotated[list[Path], typer.Argument(help="The first is what the others are compared with.")],
     threads: Annotated[int, typer.Option(help="Threads of each runtime.")] = 2,
     runs: Annotated[int, typer.Option(help="Timed runs of each file, in turns of ten.")] = 200,
-    batch: Annotated[int, typer.Option(help="Size of a symbolic first dimension.")] = 1,
+    batch: Annotated[
+        int | None,
+        typer.Option(help="Size of a symbolic first dimension; else what another file fixes, else 1."),
+    ] = None,
     dim: Annotated[
         list[str] | None, typer.Option(metavar="NAME=SIZE", help="Size of a symbolic dimension; repeatable.")
     ] = None,
@@ -154,6 +172,9 @@ def bench(
         hashcompile bench resnet.onnx resnet_fp32.onnx --batch 8 --threads 2
 
     Every file has a process of its own; latencies are taken in turns, so that all see the same machine.
+    All run inputs of the same size: what one file fixes, the others take.
+
+    The column `p50 / first` is a file's p50 over the first file's: below 1 is faster than the first.
     """
     settings = benching.Settings(
         threads=threads,
@@ -187,24 +208,72 @@ def demo(
     run(directory)
 
 
+def check_outputs(output: Path | None, save: Path | None) -> None:
+    """Refuse what could not be written, before minutes of work."""
+    if output is not None and save is not None and output.resolve() == save.resolve():
+        raise hc.ConfigError(f"-o and --save are both {output}: one file cannot be ONNX and an artifact")
+    if output is not None and output.suffix == ".hc":
+        raise hc.ConfigError(f"-o {output}: that is the name of an artifact; write it with --save {output}")
+    if save is not None and save.suffix == ".onnx":
+        raise hc.ConfigError(f"--save {save}: that is the name of an ONNX file; write it with -o {save}")
+    for path in filter(None, (output, save)):
+        with staged(path):  # nothing is staged: it only finds out whether it could be
+            pass
+
+
+def call(spec: str) -> Any:
+    """What `package.module:function` returns. What goes wrong in it is one line, with the place."""
+    return guarded(spec, resolve(spec))
+
+
+def guarded(spec: str, function: Callable[[], Any]) -> Any:
+    """Run the user's code: an error of theirs is told in one line, and `--debug` has the traceback."""
+    try:
+        return function()
+    except hc.HashcompileError:
+        raise
+    except Exception as error:
+        # the last frame outside installed packages is the user's own line
+        frames = [
+            frame for frame in traceback.extract_tb(error.__traceback__)[1:] if is_users(frame.filename)
+        ]
+        place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+        raise hc.ConfigError(
+            f"{spec} failed: {type(error).__name__}: {error}{place}; hashcompile --debug shows the traceback"
+        ) from error
+
+
+def is_users(filename: str) -> bool:
+    """Is the file neither Python's own nor an installed package's?"""
+    beside = Path(typer.__file__).parents[1], Path(traceback.__file__).parent
+    return not (filename.startswith("<") or any(Path(filename).is_relative_to(folder) for folder in beside))
+
+
 def resolve(spec: str) -> Callable[[], Any]:
     """`package.module:function` -> the function, looked for in the current directory too."""
     module_name, _, attribute = spec.partition(":")
     if not (module_name and attribute):
         raise hc.ConfigError(f"{spec!r}: wanted MODULE:FUNCTION, such as zoo:resnet")
+    if module_name.endswith(".py"):
+        dotted = ".".join(Path(module_name).with_suffix("").parts)
+        raise hc.ConfigError(f"{spec!r}: wanted a module, not a file: write {dotted}:{attribute}")
     if "" not in sys.path:
         sys.path.insert(0, "")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not module_name.startswith(error.name):
-            raise  # the user's module was found, and what it imports is missing: the traceback says where
-        raise hc.ConfigError(f"{spec!r}: no module {error.name!r} here, nor an installed one") from error
+    module = guarded(module_name, lambda: load_module(spec, module_name))
     function = getattr(module, attribute, None)
     if not callable(function):
         raise hc.ConfigError(f"{spec!r}: {module_name} has no function {attribute!r}")
     found: Callable[[], Any] = function
     return found
+
+
+def load_module(spec: str, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name + ".").startswith(error.name + "."):
+            raise  # the user's module was found, and what it imports is missing
+        raise hc.ConfigError(f"{spec!r}: no module {error.name!r} here, nor an installed one") from error
 
 
 def unpack(made: Any) -> tuple[Any, Any, Any]:

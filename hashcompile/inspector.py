@@ -4,7 +4,7 @@ import json
 import math
 import zipfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,8 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from rich.console import Group, RenderableType
 
 from hashcompile.bench import files_of, is_archive, read_onnx
-from hashcompile.container import TENSORS, read_manifest
+from hashcompile.container import GRAPH, TENSORS, read_manifest
 from hashcompile.core.console import format_bytes, table
-from hashcompile.core.errors import ArtifactError
 from hashcompile.core.onnx_op import DOMAIN
 from hashcompile.core.rows import RowView
 
@@ -31,7 +30,8 @@ class LayerInfo:
     bits: int | None
     shape: tuple[int, ...] | None  # of the weight, seen as rows: (N, K)
     bytes: int  # everything stored for it: codes, tables, scales, and in ONNX the bias
-    compute: str | None
+    compute: str | None  # None: it computes nothing on the codes, and only looks up or decodes
+    shared_with: str | None = None  # the layer that stores the weight, and counts its bytes
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,6 @@ class Contents:
 
 def inspect(path: Path) -> Contents:
     """Read `path`, .onnx or .hc by what it holds, not by its name. Raises ArtifactError if it is neither."""
-    if not path.is_file():
-        raise ArtifactError(f"{path}: no such file")
     return inspect_artifact(path) if is_archive(path) else inspect_onnx(path)
 
 
@@ -58,33 +56,56 @@ def inspect_onnx(path: Path) -> Contents:
     model = read_onnx(path)
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     ours = [node for node in model.graph.node if node.domain == DOMAIN]
-    compressed = {name for node in ours for name in node.input}
-    sizes = {name: stored_bytes(tensor) for name, tensor in tensors.items()}
+    layers = layer_infos(ours, tensors)
+    compressed = sum(layer.bytes for layer in layers)
     return Contents(
         file=str(path),
         ours=bool(ours),
         file_bytes=sum(file.stat().st_size for file in files_of(path, model)),
-        compressed_bytes=sum(size for name, size in sizes.items() if name in compressed),
-        other_bytes=sum(size for name, size in sizes.items() if name not in compressed),
-        layers=tuple(layer_info(node, tensors) for node in ours),
+        compressed_bytes=compressed,
+        other_bytes=sum(map(stored_bytes, tensors.values())) - compressed,
+        layers=layers,
         operators=dict(Counter(node.op_type for node in model.graph.node).most_common()),
     )
 
 
-def layer_info(node: onnx.NodeProto, tensors: Mapping[str, onnx.TensorProto]) -> LayerInfo:
-    """What one node of ours says of itself."""
-    attributes = {item.name: item.i for item in node.attribute}
-    constants = [tensors[name] for name in node.input if name in tensors]  # codes, codebook, scale, bias
-    columns = attributes.get("in_features")
-    known = columns is not None and len(constants) >= 3
-    return LayerInfo(
-        name=node.name,
-        op=node.op_type,
-        bits=attributes.get("bits"),
-        shape=(math.prod(constants[2].dims), columns) if known and columns else None,
-        bytes=sum(stored_bytes(tensor) for tensor in constants),
-        compute=COMPUTE.get(attributes["compute"]) if "compute" in attributes else None,
-    )
+def layer_infos(
+    nodes: Iterable[onnx.NodeProto], tensors: Mapping[str, onnx.TensorProto]
+) -> tuple[LayerInfo, ...]:
+    """What our nodes say of themselves; codes that two of them read belong to the first."""
+    owners: dict[str, str] = {}
+    counted: set[str] = set()
+    layers = []
+    for node in nodes:
+        attributes = {item.name: item.i for item in node.attribute}
+        names = list(node.input)
+        # codes, codebook, scale, bias: what stands before the codes is what they are applied to, constant or not
+        at = next(
+            (i for i, name in enumerate(names) if name in tensors and is_codes(tensors[name])), len(names)
+        )
+        constants = [name for name in names[at:] if name in tensors]
+        columns = attributes.get("in_features")
+        owner = owners.setdefault(constants[0], node.name) if constants else node.name
+        layers.append(
+            LayerInfo(
+                name=node.name,
+                op=node.op_type,
+                bits=attributes.get("bits"),
+                shape=(math.prod(tensors[constants[2]].dims), columns)
+                if columns and len(constants) > 2
+                else None,
+                bytes=sum(stored_bytes(tensors[name]) for name in constants if name not in counted),
+                compute=COMPUTE.get(attributes["compute"]) if "compute" in attributes else None,
+                shared_with=owner if owner != node.name else None,
+            )
+        )
+        counted.update(constants)
+    return tuple(layers)
+
+
+def is_codes(tensor: onnx.TensorProto) -> bool:
+    """Packed indices, as no other input of our nodes looks: bytes in tiles."""
+    return tensor.data_type == onnx.TensorProto.UINT8 and len(tensor.dims) == 6
 
 
 def stored_bytes(tensor: onnx.TensorProto) -> int:
@@ -98,6 +119,7 @@ def stored_bytes(tensor: onnx.TensorProto) -> int:
 def inspect_artifact(path: Path) -> Contents:
     manifest = read_manifest(path)
     sizes = tensor_sizes(path)
+    computing = computing_weights(path)
     layers = []
     for name, code in manifest["codes"].items():
         view = RowView(tuple(code["view"]["shape"]), code["view"]["transposed_groups"])
@@ -108,7 +130,7 @@ def inspect_artifact(path: Path) -> Contents:
                 bits=code.get("bits"),
                 shape=view.size,
                 bytes=sum(size for key, size in sizes.items() if key.startswith(f"code.{name}.")),
-                compute=manifest["extra"]["compute"],
+                compute=manifest["extra"]["compute"] if name in computing else None,
             )
         )
     compressed = sum(layer.bytes for layer in layers)
@@ -121,6 +143,24 @@ def inspect_artifact(path: Path) -> Contents:
         layers=tuple(layers),
         operators={},
     )
+
+
+def computing_weights(path: Path) -> set[str]:
+    """The parameters that a linear layer or a convolution with a kernel of ours reads, from the graph's JSON."""
+    with zipfile.ZipFile(path) as archive:
+        module = json.loads(archive.read(GRAPH))["graph_module"]
+    parameters = {
+        spec["parameter"]["arg"]["name"]: spec["parameter"]["parameter_name"]
+        for spec in module["signature"]["input_specs"]
+        if "parameter" in spec
+    }
+    found = set()
+    for node in module["graph"]["nodes"]:
+        arguments = {item["name"]: item["arg"] for item in node["inputs"]}
+        groups = arguments.get("groups", {}).get("as_int", 1)
+        if node["target"].split(".")[-2:-1] in (["linear"], ["conv1d"], ["conv2d"]) and groups == 1:
+            found.add(arguments["weight"].get("as_tensor", {}).get("name"))
+    return {parameter for argument, parameter in parameters.items() if argument in found}
 
 
 def tensor_sizes(path: Path) -> dict[str, int]:
@@ -143,7 +183,7 @@ def as_table(contents: Contents) -> RenderableType:
             layer.op,
             "-" if layer.bits is None else str(layer.bits),
             " x ".join(map(str, layer.shape or ())) or "-",
-            f"{layer.bytes:,}",
+            f"shared with {layer.shared_with}" if layer.shared_with else f"{layer.bytes:,}",
             layer.compute or "-",
         )
         for layer in contents.layers

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto
 
@@ -43,6 +44,12 @@ def test_every_number_is_measured(small: Path, tmp_path: Path, write_mlp: WriteM
     text = render(benching.as_table([first, second]))
     assert "small.onnx" in text
     assert "1.00" in text
+    assert f"x 3x{SIZE}" in text, "what was measured"
+    assert second.ratio == second.p50_ms / first.p50_ms
+    for row in (first, second):
+        assert f" {row.p50_ms:.4f} " in text, "the ratio is of the numbers shown"
+        assert f" {row.ratio:.2f}" in text
+    assert "below 1 is faster than the first" in text
 
 
 def test_external_data_counts(tmp_path: Path, write_mlp: WriteMlp) -> None:
@@ -72,8 +79,72 @@ def test_own_inputs(small: Path, tmp_path: Path) -> None:
     (row,) = bench(contenders([small]), Settings(inputs=tmp_path / "in.npz", **QUICK))
     assert row.inputs == {"x": [9, SIZE]}
     np.savez(tmp_path / "other.npz", y=np.zeros(1))
-    with pytest.raises(ArtifactError, match="no array named x"):
+    with pytest.raises(ArtifactError, match=r"^\S*other\.npz has no array named x"):
         bench(contenders([small]), Settings(inputs=tmp_path / "other.npz", **QUICK))
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((9, SIZE)), "its array 'x' is float64"),
+        (np.zeros((9, SIZE + 1), np.float32), "takes float32 batchx128"),
+        (np.zeros(SIZE, np.float32), "is float32 128,"),
+        (np.array([object()]), "not an .npz file of numbers"),
+    ],
+    ids=["dtype", "size", "rank", "pickle"],
+)
+def test_an_npz_that_does_not_fit_is_blamed(
+    small: Path, tmp_path: Path, array: np.ndarray, message: str
+) -> None:
+    np.savez(tmp_path / "in.npz", x=array)
+    with pytest.raises(ArtifactError, match=rf"^\S*in\.npz: .*{message}"):
+        bench(contenders([small]), Settings(inputs=tmp_path / "in.npz", **QUICK))
+
+
+def test_what_is_no_npz_is_blamed(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.npz").write_text("hello")
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    for name, message in (("absent.npz", "no such file"), ("text.npz", "not an"), ("one.npy", "not an")):
+        with pytest.raises(ArtifactError, match=f"{name}: {message}"):
+            bench(contenders([small]), Settings(inputs=tmp_path / name, **QUICK))
+
+
+@pytest.fixture
+def fix_batch(write_mlp: WriteMlp) -> Callable[..., Path]:
+    """An ONNX file whose batch is fixed, and whose input may have another name."""
+
+    def write(path: Path, batch: int, name: str = "x") -> Path:
+        model = onnx.load(write_mlp(path))
+        for value in (model.graph.input[0], model.graph.output[0]):
+            value.type.tensor_type.shape.dim[0].dim_value = batch
+        model.graph.input[0].name = model.graph.node[0].input[0] = name
+        onnx.save(model, path)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("name", ["x", "pixels"])
+def test_a_fixed_size_is_every_files_size(
+    small: Path, tmp_path: Path, fix_batch: Callable[..., Path], name: str
+) -> None:
+    fixed = fix_batch(tmp_path / "fixed.onnx", 2, name)
+    for files in ([small, fixed], [fixed, small]):
+        for batch in (None, 2):
+            rows = bench(contenders(files), Settings(batch=batch, **QUICK))
+            assert [list(row.inputs.values()) for row in rows] == [[[2, SIZE]], [[2, SIZE]]]
+
+
+def test_sizes_that_conflict_are_refused(small: Path, tmp_path: Path, fix_batch: Callable[..., Path]) -> None:
+    two, three = fix_batch(tmp_path / "two.onnx", 2), fix_batch(tmp_path / "three.onnx", 3, "y")
+    with pytest.raises(ConfigError, match=r"three\.onnx fixes dimension 0 .* at 3, but \S*two\.onnx .* at 2"):
+        bench(contenders([small, two, three]), Settings(**QUICK))
+    with pytest.raises(
+        ConfigError, match=r"two\.onnx fixes the batch .* at 2, but --batch is 8: give --batch 2"
+    ):
+        bench(contenders([small, two]), Settings(batch=8, **QUICK))
+    with pytest.raises(ConfigError, match=r"two\.onnx fixes dimension 0 .* at 2, and 5 was asked for 'x'"):
+        bench(contenders([small, two]), Settings(dims={"batch": 5}, **QUICK))
 
 
 def test_a_name_nobody_has_is_an_error(small: Path) -> None:
@@ -93,7 +164,11 @@ def test_what_onnxruntime_says_reaches_the_user(small: Path) -> None:
 def test_not_an_onnx_file(tmp_path: Path, write_mlp: WriteMlp) -> None:
     with pytest.raises(ArtifactError, match="no such file"):
         read_onnx(tmp_path / "absent.onnx")
-    for name, content in (("empty", b""), ("text", b"hello, world"), ("noise", bytes(range(256)))):
+    for path, message in ((tmp_path, "is a directory"), (tmp_path / "empty.onnx", "is empty")):
+        (tmp_path / "empty.onnx").touch()
+        with pytest.raises(ArtifactError, match=message):
+            read_onnx(path)
+    for name, content in (("text", b"hello, world"), ("noise", bytes(range(256)))):
         path = tmp_path / f"{name}.onnx"
         path.write_bytes(content)
         with pytest.raises(ArtifactError, match=f"{name}.onnx: not an ONNX file"):
@@ -114,8 +189,8 @@ def test_a_dead_worker_is_an_error(small: Path, monkeypatch: pytest.MonkeyPatch,
 
 def test_worker_needs_no_torch(small: Path) -> None:
     """Resident memory would be PyTorch's, not the model's."""
-    request = {"files": [str(small)], "library": False, "threads": 1, "batch": 1}
-    request |= {"dims": {}, "shapes": {}, "inputs": None}
+    request = {"files": [str(small)], "library": False, "threads": 1}
+    request |= {"shapes": {"x": [1, SIZE]}, "inputs": None}
     program = """
 import sys, runpy
 sys.modules["torch"] = None

@@ -1,6 +1,7 @@
 """The command line: help that teaches, one message an error, and files that the other commands can read."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 import hashcompile as hc
 from hashcompile import cli
+from hashcompile.core.console import format_bytes
 
 ZOO = """
 from types import SimpleNamespace
@@ -33,6 +35,25 @@ def record():
 def batches():
     torch.manual_seed(1)
     return [(torch.randn(32, 64),) for _ in range(4)]
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.tok, self.pos = nn.Embedding(200, 128), nn.Embedding(64, 128)
+        self.grouped = nn.Conv1d(128, 128, 3, padding=1, groups=2)
+        self.head = nn.Linear(128, 200, bias=False)
+        self.head.weight = self.tok.weight
+
+    def forward(self, ids):
+        x = self.tok(ids) + self.pos(torch.arange(16))
+        return self.head(self.grouped(x.transpose(1, 2)).transpose(1, 2))
+
+def tied():
+    torch.manual_seed(0)
+    return Tied().eval(), (torch.randint(0, 200, (2, 16)),)
+
+def raises():
+    return nn.Linear(1, 2, 3, 4, 5, 6, 7)  # raises: here
 
 def nonsense():
     return 42
@@ -69,8 +90,8 @@ def test_help_teaches() -> None:
 def test_compile_inspect_bench(zoo: Path, factory: str) -> None:
     made = run("compile", f"zoo:{factory}", "--bits", 3, "--skip", "2", "-o", "m.onnx", "--save", "m.hc")
     assert made.exit_code == 0, made.output
-    assert "wrote m.onnx" in made.output
-    assert "wrote m.hc" in made.output
+    for file in ("m.onnx", "m.hc"):
+        assert f"wrote {file}, {format_bytes(Path(file).stat().st_size)}" in made.output
     assert isinstance(hc.load("m.hc"), object)
 
     for file in ("m.onnx", "m.hc"):
@@ -128,7 +149,15 @@ def test_options_reach_the_compiler(zoo: Path) -> None:
         (("compile", "zoo:pair", "--skip", "fc9", "-o", "m.onnx"), "fc9"),
         (("compile", "zoo:pair", "--group-size", "7", "-o", "m.onnx"), "group_size"),
         (("compile", "zoo:pair", "-o", "no/such/folder/m.onnx"), "no/such/folder"),
+        (("compile", "zoo:nonsense", "-o", "zoo.py/m.onnx"), "there is no directory zoo.py"),
+        (("compile", "zoo:nonsense", "-o", "."), "is a directory"),
+        (("compile", "zoo:nonsense", "-o", "m", "--save", "./m"), "both m"),
+        (("compile", "zoo:nonsense", "-o", "m.hc"), "write it with --save m.hc"),
+        (("compile", "zoo:nonsense", "--save", "m.onnx"), "write it with -o m.onnx"),
+        (("compile", "zoo:nonsense", "-o", "m.onnx", "--skip", "*"), "every layer is skipped"),
+        (("compile", "zoo.py:pair", "-o", "m.onnx"), "write zoo:pair"),
         (("inspect", "absent.onnx"), "no such file"),
+        (("inspect", "."), "is a directory"),
         (("inspect", "zoo.py"), "not an ONNX file"),
         (("bench", "zoo.py"), "not an ONNX file"),
         (("bench", "zoo.py", "--dim", "batch"), "--dim batch: wanted NAME=NUMBER"),
@@ -146,9 +175,48 @@ def test_our_errors_are_one_message(zoo: Path, arguments: tuple[str, ...], messa
         CliRunner().invoke(cli.app, ["--debug", *arguments], catch_exceptions=False)
 
 
-def test_their_errors_keep_the_traceback(zoo: Path) -> None:
-    (zoo / "broken.py").write_text("import not_there_at_all\n")
-    assert isinstance(run("compile", "broken:make", "-o", "m.onnx").exception, ModuleNotFoundError)
+def test_their_errors_are_one_line_with_its_place(zoo: Path) -> None:
+    (zoo / "broken.py").write_text("\nimport not_there_at_all\n")
+    line = 1 + next(i for i, text in enumerate(ZOO.splitlines()) if "raises: here" in text)
+    for spec, kind, message in (
+        ("zoo:raises", TypeError, f"zoo:raises failed: TypeError: .* \\(zoo.py:{line}\\)"),
+        ("broken:make", ModuleNotFoundError, "broken failed: .*not_there_at_all.* \\(broken.py:2\\)"),
+    ):
+        done = run("compile", spec, "-o", "m.onnx")
+        assert done.exit_code == 1
+        assert re.search(message, done.stderr)
+        assert len(done.stderr.splitlines()) == 1
+        with pytest.raises(hc.ConfigError) as raised:
+            CliRunner().invoke(cli.app, ["--debug", "compile", spec, "-o", "m.onnx"], catch_exceptions=False)
+        assert isinstance(raised.value.__cause__, kind), "the traceback shows it"
+
+
+def test_version() -> None:
+    assert run("--version").output.split() == ["hashcompile", hc.__version__]
+
+
+def test_inspect_reads_constant_ids_tied_and_decoded_weights(zoo: Path) -> None:
+    made = run("compile", "zoo:tied", "-o", "m.onnx", "--save", "m.hc")
+    assert made.exit_code == 0, made.output
+    contents = json.loads(run("inspect", "m.onnx", "--json").output)
+    assert sum(layer["bytes"] for layer in contents["layers"]) == contents["compressed_bytes"]
+    by_op: dict[str, dict[str, list[int]]] = {}
+    for layer in contents["layers"]:
+        by_op.setdefault(layer["op"], {})[layer["name"]] = layer["shape"]
+    assert sorted(by_op["CodebookEmbedding"].values()) == [[64, 128], [200, 128]]
+    assert list(by_op["CodebookLinear"].values()) == [[200, 128]]
+    (shared,) = (layer for layer in contents["layers"] if layer["shared_with"])
+    assert shared["bytes"] == 0
+    assert f"shared with {shared['shared_with']}" in run("inspect", "m.onnx").output
+
+    computes = {
+        layer["name"]: layer["compute"]
+        for layer in json.loads(run("inspect", "m.hc", "--json").output)["layers"]
+    }
+    assert len(computes) == 3
+    assert computes["pos"] is None
+    assert computes["grouped"] is None, "no kernel: it is decoded"
+    assert computes.get("head", computes.get("tok")) == "int8", "its second reader computes"
 
 
 def test_inspect_says_what_is_not_ours(tmp_path: Path, write_mlp: Callable[..., Path]) -> None:
