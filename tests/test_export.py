@@ -224,7 +224,6 @@ def test_the_message_names_the_users_line(
         cnn.export_onnx(tmp_path / "m.onnx")
 
 
-@pytest.mark.xfail(strict=True, reason="the innermost frame is named, which lies in torch, not the user's")
 def test_the_users_line_is_in_the_users_file(
     cnn: hc.CompiledModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,9 +300,6 @@ class Output(nn.Module):
         return self.fc(output)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="ValueError: the comparison skips what is no tensor, the file does not"
-)
 def test_a_size_among_the_outputs(tmp_path: Path) -> None:
     try:
         hc.compile(Size(), (torch.randn(2, 32),)).export_onnx(tmp_path / "m.onnx")
@@ -311,14 +307,10 @@ def test_a_size_among_the_outputs(tmp_path: Path) -> None:
         return  # to refuse is right as well
 
 
-@pytest.mark.xfail(strict=True, reason="its output takes the same name: not valid ONNX")
 def test_an_input_named_output(tmp_path: Path) -> None:
     hc.compile(Output(), (torch.randn(2, 32),)).export_onnx(tmp_path / "m.onnx")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="CodebookEmbedding of our library takes int64 ids only; ONNX's Gather takes both"
-)
 def test_int32_ids(tmp_path: Path) -> None:
     ids = torch.arange(20, dtype=torch.int32).reshape(2, 10)
     hc.compile(nn.Embedding(90, 24), (ids,)).export_onnx(tmp_path / "m.onnx")
@@ -343,9 +335,6 @@ def test_what_cannot_be_lowered_is_an_export_error(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the first line of the exporter's message speaks of steps, the reason is below"
-)
 def test_what_cannot_be_lowered_is_named(tmp_path: Path) -> None:
     compiled = hc.compile(FiveDims(), (torch.randn(2, 2, 2, 3, 32),))
     with pytest.raises(hc.ExportError, match=r"scaled_dot_product_attention") as caught:

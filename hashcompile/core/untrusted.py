@@ -15,6 +15,7 @@ from hashcompile.core.errors import ArtifactError
 NAME = re.compile(r"[A-Za-z0-9_.]*", re.ASCII)  # of nodes, parameters, arguments
 EXPRESSION = re.compile(r"[A-Za-z0-9_\s+\-*/(),<>=&|~]*", re.ASCII)
 SYMBOL = re.compile(r"[a-z]+\d+", re.ASCII)  # s0, u1: the sizes themselves
+LONGEST = 2000  # characters of a size expression; an honest one is far shorter
 QUOTED = re.compile(r"'[a-z]+\d+'", re.ASCII)  # the same in sympy's long form: Symbol('s0', positive=True)
 WORDS = frozenset(
     """Abs Add And CeilToInt CleanDiv Eq FloatPow FloatTrueDiv FloorDiv FloorToInt Ge Gt Identity IntTrueDiv Integer
@@ -41,8 +42,9 @@ def check_name(text: Any) -> str:
 def check_expression(text: str) -> None:
     plain = QUOTED.sub("s0", text)
     words = re.findall(r"[A-Za-z_]\w*", plain)
-    if not EXPRESSION.fullmatch(plain) or not all(word in WORDS or SYMBOL.fullmatch(word) for word in words):
-        raise ArtifactError(f"{text!r} is not a size")
+    known = all(word in WORDS or SYMBOL.fullmatch(word) for word in words)
+    if not known or not EXPRESSION.fullmatch(plain) or "**" in plain or len(plain) > LONGEST:
+        raise ArtifactError(f"{text[:200]!r} is not a size")
 
 
 def strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:

@@ -195,8 +195,11 @@ def digest(model: ir.Model) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What went wrong at the root: an exporter's own message speaks of its steps."""
+    """What went wrong at the root, and at which node: an exporter's own message speaks of its steps."""
+    node = ""
     while error.__cause__ is not None:
         error = error.__cause__
-    text = str(error).strip()
+        found = re.search(r"translating node %(\w+)", str(error))
+        node = f"node {found[1]}: " if found else node
+    text = node + str(error).strip()
     return f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"
