@@ -6,7 +6,7 @@ import copy
 import itertools
 import sysconfig
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from hashcompile.core.console import quiet
 from hashcompile.core.errors import CaptureError, ConfigError, WeightError
 from hashcompile.core.graph import CompressedGraph, as_compressed, check, remove_dead
-from hashcompile.core.shapes import BATCH, batch_shapes, one_larger, widen
+from hashcompile.core.shapes import batch_shapes, flat_shapes, one_larger, symbolic, widen
 from hashcompile.core.signature import Inputs, Signature, parameters_of
 
 
@@ -64,7 +64,7 @@ def capture(
     except Exception as error:
         line = user_line(error) or fixed_size(model, example, shapes)
         raise CaptureError(explain(error, line, batched)) from error
-    takes = signature(program, parameters_of(model, len(args)), keywords, batched)
+    takes = signature(program, parameters_of(model, len(args)), keywords, flat_shapes(example, shapes))
     with quiet():
         graph = as_compressed(program.module(check_guards=False))
     graph.meta["tied"] = tied(model)
@@ -90,15 +90,29 @@ def named(example: Inputs, model: nn.Module) -> Iterable[tuple[str, Any]]:
 
 
 def signature(
-    program: torch.export.ExportedProgram, parameters: tuple[str, ...], keywords: bool, batched: bool
+    program: torch.export.ExportedProgram,
+    parameters: tuple[str, ...],
+    keywords: bool,
+    dynamic: Sequence[Any],
 ) -> Signature:
+    """What the program takes. A size bears the name of the user's Dim, where one symbol has one name."""
     wanted = set(program.graph_signature.user_inputs)
     nodes = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in wanted]
     values = [node.meta["val"] for node in nodes]
     shapes = [tuple(size if isinstance(size, int) else str(size) for size in value.shape) for value in values]
-    first = {shape[0] for shape in shapes if shape and isinstance(shape[0], str)}
-    if batched and len(first) == 1:
-        shapes = [tuple(BATCH if size in first else size for size in shape) for shape in shapes]
+    names: dict[int | str, set[str]] = {}
+    for shape, dims in zip(shapes, dynamic, strict=True):
+        for dim in symbolic(dims):
+            names.setdefault(shape[dim], set()).add(getattr(dims[dim], "__name__", ""))
+    called = {
+        symbol: min(given) for symbol, given in names.items() if len(given) == 1 and isinstance(symbol, str)
+    }
+    called = {
+        symbol: name for symbol, name in called.items() if name and list(called.values()).count(name) == 1
+    }
+    shapes = [
+        tuple(called.get(size, size) if isinstance(size, str) else size for size in shape) for shape in shapes
+    ]
     spec = program.call_spec.in_spec
     assert spec is not None
     inputs = spec.child(1 if keywords else 0)
