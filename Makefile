@@ -8,11 +8,12 @@ VENV ?= .venv
 TORCH_INDEX ?=
 
 BIN := $(VENV)/bin
+ARM := build/arm
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 RUNTIME_SOURCES := $(shell find runtime -type f -not -path '*/build/*' -not -name '*.pyc')
 
-.PHONY: help demo test test-all bench lint format clean
+.PHONY: help demo test test-all test-arm bench lint format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -25,6 +26,12 @@ test: $(VENV)/installed ## the tests that take seconds each
 
 test-all: $(VENV)/installed ## the slow ones too
 	$(BIN)/pytest
+
+test-arm: $(VENV)/installed ## the runtime on an emulated 64-bit ARM: with dotprod and i8mm, and without
+	PYTHON=$(BIN)/python tools/arm/root.sh $(ARM)
+	PYTHON=$(BIN)/python tools/arm/tree.sh $(ARM)
+	cd $(ARM)/tree && HC_ARM_CPU=max ../python -m pytest -q tests/runtime tools/arm
+	cd $(ARM)/tree && HC_ARM_CPU=cortex-a53 ../python -m pytest -q tests/runtime tools/arm
 
 bench: $(VENV)/benchmarks ## kernels and real models against what they replace; JSON under out/
 	mkdir -p out

@@ -1,8 +1,7 @@
-"""Convolutions against torch in float64, and against the integer arithmetic bit for bit."""
+"""Convolutions against numpy in float64, and against the integer arithmetic bit for bit."""
 
 import numpy as np
 import pytest
-import torch
 
 from hashcompile_runtime import NativeError
 from hashcompile_runtime._native import FLOAT, INT8
@@ -25,11 +24,22 @@ SHAPES = [
 
 
 def reference(weight, x, strides, pads, dilations):
-    """conv of (B, C, H, W) with (N, kh, kw, C), in float64."""
+    """conv of (B, C, H, W) with (N, kh, kw, C), in float64: one product for each tap of the window."""
     top, left, bottom, right = pads
-    padded = torch.nn.functional.pad(torch.from_numpy(x).double(), (left, right, top, bottom))
-    filters = torch.from_numpy(weight).double().permute(0, 3, 1, 2)
-    return torch.nn.functional.conv2d(padded, filters, stride=strides, dilation=dilations).numpy()
+    padded = np.pad(np.asarray(x, np.float64), ((0, 0), (0, 0), (top, bottom), (left, right)))
+    _, kh, kw, _ = weight.shape
+    OH, OW = (
+        (size - (taps - 1) * dilation - 1) // stride + 1
+        for size, taps, dilation, stride in zip(padded.shape[2:], (kh, kw), dilations, strides, strict=True)
+    )
+    y = np.zeros((len(x), len(weight), OH, OW))
+    for i, j in np.ndindex(kh, kw):
+        rows = slice(i * dilations[0], i * dilations[0] + (OH - 1) * strides[0] + 1, strides[0])
+        columns = slice(j * dilations[1], j * dilations[1] + (OW - 1) * strides[1] + 1, strides[1])
+        y += np.einsum(
+            "nc,bchw->bnhw", weight[:, i, j].astype(np.float64), padded[:, :, rows, columns], optimize=True
+        )
+    return y
 
 
 def build(shape, bits, group_rows=0, bias=True):
