@@ -34,6 +34,21 @@ HC_INLINE int32_t load_dword(const void* from) {
     return dword;
 }
 
+HC_INLINE uint32_t bits_of(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+HC_INLINE float float_of(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+// x + kRoundingShift, |x| < 2^22, has a last bit of one: the addition itself rounds, half to even.
+constexpr float kRoundingShift = 12582912.0f; // 1.5 * 2^23
+
 constexpr size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
 } // namespace

@@ -9,22 +9,14 @@
 namespace hc {
 namespace {
 
-HC_INLINE int32_t bits_of(float x) {
-    int32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
-// Below 2^22 the sum with 1.5 * 2^23 has a last bit of one: the addition itself rounds, half to even.
 HC_INLINE int32_t rounded(float x) {
-    constexpr float magic = 12582912.0f;
-    return bits_of(x + magic) - bits_of(magic);
+    return static_cast<int32_t>(bits_of(x + kRoundingShift) - bits_of(kRoundingShift));
 }
 
 uint32_t largest(const float* x, size_t n) {
     uint32_t most = 0;
     for (size_t i = 0; i < n; ++i) {
-        const uint32_t size = static_cast<uint32_t>(bits_of(x[i])) & 0x7FFFFFFFu;
+        const uint32_t size = bits_of(x[i]) & 0x7FFFFFFFu;
         most = most > size ? most : size;
     }
     return most;
