@@ -51,15 +51,22 @@ typedef struct hc_exec {
  *     Y = float(sum_k q * t) * (sx * sc) * scale[n] + bias[n]  */
 enum { HC_FLOAT = 0, HC_INT8 = 1 };
 
-/* Instruction sets, each including those before it. */
+/* Instruction sets. A kernel for one runs where the CPU has all that it includes; as a cap (HC_ISA, hc_weight_desc.isa)
+ * one allows all that it includes. */
 typedef int32_t hc_isa;
 enum {
     HC_ISA_AUTO = 0,
     HC_ISA_SCALAR = 1,
-    HC_ISA_AVX2 = 2,       /* AVX2, FMA */
-    HC_ISA_AVX512 = 3,     /* AVX-512 F, BW, DQ, VL */
-    HC_ISA_AVX512VNNI = 4, /* AVX-512 VNNI, VBMI */
-    HC_ISA_END = 5
+    HC_ISA_AVX2 = 2,          /* scalar; AVX2, FMA */
+    HC_ISA_AVXVNNI = 3,       /* avx2; AVX-VNNI: CPUs without AVX-512 may have it, and some with AVX-512 do not */
+    HC_ISA_AVX512 = 4,        /* avx2; AVX-512 F, BW, DQ, VL */
+    HC_ISA_AVX512VNNI256 = 5, /* avx512; AVX-512 VNNI, used on 256 bits: CPUs without VBMI */
+    HC_ISA_AVX512VNNI = 6,    /* avx512vnni256; AVX-512 VBMI */
+    HC_ISA_AVX512BF16 = 7,    /* avx512vnni; AVX-512 BF16 */
+    HC_ISA_NEON = 8,          /* scalar; every 64-bit ARM */
+    HC_ISA_DOTPROD = 9,       /* neon; FEAT_DotProd */
+    HC_ISA_I8MM = 10,         /* dotprod; FEAT_I8MM */
+    HC_ISA_END = 11
 };
 
 typedef struct hc_weight hc_weight;
@@ -68,7 +75,7 @@ typedef struct hc_weight_desc {
     uint32_t size;      /* sizeof(hc_weight_desc) */
     uint32_t bits;      /* of an index, 1 to 8 */
     uint32_t compute;   /* HC_FLOAT or HC_INT8 */
-    hc_isa isa;         /* the highest instruction set to use; HC_ISA_AUTO for the best of this CPU */
+    hc_isa isa;         /* the cap; HC_ISA_AUTO for what HC_ISA allows and this CPU has */
     int64_t rows;       /* N */
     int64_t columns;    /* K */
     int64_t group_rows; /* rows that share a table: 0 (all of them) or a multiple of 16 */

@@ -54,12 +54,12 @@ constexpr Row<Rowwise> kRowwise[] = {
 };
 #undef HC_KERNEL
 
-// Rows of a room stand in rising order; the first is scalar and always runs.
+// Rows of a room stand in rising order of speed; the first is scalar and always runs.
 template <class Kernel, size_t N>
 const Row<Kernel>& best(const Row<Kernel> (&rows)[N], hc_isa cap) {
     size_t chosen = 0;
     for (size_t i = 1; i < N; ++i)
-        if (rows[i].isa <= cap && runnable(rows[i].isa)) chosen = i;
+        if (allows(cap, rows[i].isa) && runnable(rows[i].isa)) chosen = i;
     return rows[chosen];
 }
 
@@ -74,7 +74,8 @@ bool describe(const Row<Kernel> (&rows)[N], int widths, size_t i, size_t& first,
     out.isa_id = row.isa;
     out.bits = widths == 1 ? 0 : static_cast<int32_t>(at % widths) + 1;
     out.runnable = runnable(row.isa);
-    out.selected = &best(rows, automatic_isa()) == &row;
+    const hc_isa cap = cap_of_environment();
+    out.selected = cap != HC_ISA_END && &best(rows, cap) == &row;
     if (out.bits)
         snprintf(out.name, sizeof out.name, "%s_u%d_%s", row.room, out.bits, out.isa);
     else

@@ -38,10 +38,10 @@ void check_values(const char* what, const float* values, size_t count) {
 
 hc_isa cap_of(hc_isa wanted) {
     if (wanted < HC_ISA_AUTO || wanted >= HC_ISA_END) fail(HC_INVALID_ARGUMENT, "isa is %d: unknown", wanted);
-    const hc_isa automatic = automatic_isa();
-    if (automatic == HC_ISA_END)
-        fail(HC_INVALID_ARGUMENT, "environment variable HC_ISA: unknown; wanted scalar, avx2, avx512 or avx512vnni");
-    return wanted == HC_ISA_AUTO ? automatic : wanted;
+    const hc_isa cap = cap_of_environment();
+    if (cap == HC_ISA_END)
+        fail(HC_INVALID_ARGUMENT, "environment variable HC_ISA: unknown; wanted one of %s", isa_names());
+    return wanted == HC_ISA_AUTO ? cap : wanted;
 }
 
 // One table in 8 bits; returns its scale.
