@@ -28,9 +28,10 @@ import numpy.typing as npt
 
 from ._errors import NativeError, RuntimeLibraryError
 
-_ABI_VERSION = 1
+_ABI_VERSION = 2
 _OUT_OF_RANGE = 2
 FLOAT, INT8 = 0, 1
+ACTIVATIONS = ("none", "relu", "clip", "gelu", "gelu_tanh", "silu", "hard_swish")  # in the order of hc_activation
 _SUFFIXES = ("so", "dylib", "dll")
 
 
@@ -63,6 +64,7 @@ class _WeightDesc(ctypes.Structure):
         ("rows", c_int64),
         ("columns", c_int64),
         ("group_rows", c_int64),
+        ("groups", c_int64),
         ("codes", POINTER(c_uint8)),
         ("codes_bytes", c_size_t),
         ("codebook", POINTER(c_float)),
@@ -74,18 +76,30 @@ class _WeightDesc(ctypes.Structure):
     ]
 
 
-class _ConvDesc(ctypes.Structure):
+class _Window(ctypes.Structure):
     _fields_ = [
-        ("size", c_uint32),
-        ("reserved", c_uint32),
-        ("batch", c_int64),
-        ("channels", c_int64),
-        ("height", c_int64),
-        ("width", c_int64),
         ("kernel", c_int64 * 2),
         ("strides", c_int64 * 2),
         ("dilations", c_int64 * 2),
         ("pads", c_int64 * 4),
+    ]
+
+
+class _Shape(ctypes.Structure):
+    _fields_ = [(name, c_int64) for name in ("batch", "channels", "height", "width")]
+
+
+class _ConvDesc(ctypes.Structure):
+    _fields_ = [("size", c_uint32), ("reserved", c_uint32), ("x", _Shape), ("window", _Window)]
+
+
+class _Epilogue(ctypes.Structure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("activation", c_int32),
+        ("low", c_float),
+        ("high", c_float),
+        ("residual", POINTER(c_float)),
     ]
 
 
@@ -101,6 +115,7 @@ class _Kernel(ctypes.Structure):
 
 
 _FLOATS, _IDS = POINTER(c_float), POINTER(c_int64)
+_TAIL = POINTER(_Epilogue), POINTER(_Exec), POINTER(_Error)
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "hc_abi_version": (c_uint32, []),
     "hc_cpu_feature": (c_char_p, [c_size_t, POINTER(c_int32)]),
@@ -109,9 +124,9 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "hc_codes_bytes": (c_size_t, [c_uint32, c_int64, c_int64]),
     "hc_weight_open": (c_int32, [POINTER(_WeightDesc), POINTER(c_void_p), POINTER(_Error)]),
     "hc_weight_close": (None, [c_void_p]),
-    "hc_linear": (c_int32, [c_void_p, _FLOATS, c_size_t, _FLOATS, POINTER(_Exec), POINTER(_Error)]),
+    "hc_linear": (c_int32, [c_void_p, _FLOATS, c_size_t, _FLOATS, *_TAIL]),
     "hc_conv2d_output": (c_int32, [POINTER(_ConvDesc), POINTER(c_int64), POINTER(c_int64), POINTER(_Error)]),
-    "hc_conv2d": (c_int32, [c_void_p, POINTER(_ConvDesc), _FLOATS, _FLOATS, POINTER(_Exec), POINTER(_Error)]),
+    "hc_conv2d": (c_int32, [c_void_p, POINTER(_ConvDesc), _FLOATS, _FLOATS, *_TAIL]),
     "hc_embedding": (c_int32, [c_void_p, _IDS, c_size_t, _FLOATS, POINTER(_Exec), POINTER(_Error)]),
     "hc_decode": (c_int32, [c_void_p, _FLOATS, POINTER(_Error)]),
 }
@@ -190,6 +205,33 @@ def _executor(threads: int) -> Any:
     return byref(_Exec(None, _ParallelFor(parallel_for)))
 
 
+def _window(
+    kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], pads: Sequence[int]
+) -> _Window:
+    window = _Window()
+    window.kernel[:], window.strides[:], window.dilations[:], window.pads[:] = kernel, strides, dilations, pads
+    return window
+
+
+class Epilogue(NamedTuple):
+    """What follows a product: activation(product + bias + residual)."""
+
+    activation: str = "none"
+    low: float = 0.0  # of "clip"
+    high: float = 0.0
+    residual: npt.NDArray[np.float32] | None = None  # of the shape of the output
+
+
+def _epilogue(of: Epilogue, y: npt.NDArray[np.float32]) -> Any:
+    if of.residual is not None and of.residual.shape != y.shape:
+        raise NativeError(1, f"residual has shape {of.residual.shape}; wanted {y.shape}")
+    activation = ACTIVATIONS.index(of.activation)
+    residual = None if of.residual is None else _float32(of.residual)
+    epilogue = _Epilogue(ctypes.sizeof(_Epilogue), activation, of.low, of.high, _floats(residual))
+    epilogue.keep = residual
+    return byref(epilogue)
+
+
 class Weight:
     """An open hc_weight.
 
@@ -206,6 +248,7 @@ class Weight:
         bits: int,
         columns: int,
         group_rows: int = 0,
+        groups: int = 1,
         compute: int = FLOAT,
         isa: str = "auto",
     ) -> None:
@@ -222,6 +265,7 @@ class Weight:
             rows=scales.size,
             columns=columns,
             group_rows=group_rows,
+            groups=groups,
             codes=self._codes.ctypes.data_as(POINTER(c_uint8)),
             codes_bytes=self._codes.size,
             codebook=_floats(book),
@@ -238,15 +282,17 @@ class Weight:
         if self._handle:
             _library().hc_weight_close(self._handle)
 
-    def linear(self, x: npt.ArrayLike, threads: int = 1) -> npt.NDArray[np.float32]:
+    def linear(
+        self, x: npt.ArrayLike, threads: int = 1, epilogue: Epilogue = Epilogue()
+    ) -> npt.NDArray[np.float32]:
         """x: (..., K) -> (..., N)."""
         rows = _float32(x)
         if rows.shape[-1] != self.shape[1]:
             raise NativeError(1, f"x has {rows.shape[-1]} columns; wanted {self.shape[1]}")
         y = np.empty((*rows.shape[:-1], self.shape[0]), np.float32)
         m, error = int(np.prod(rows.shape[:-1])), _Error()
-        execute = _executor(threads)
-        _check(_library().hc_linear(self._handle, _floats(rows), m, _floats(y), execute, byref(error)), error)
+        tail = _epilogue(epilogue, y), _executor(threads), byref(error)
+        _check(_library().hc_linear(self._handle, _floats(rows), m, _floats(y), *tail), error)
         return y
 
     def conv2d(
@@ -257,16 +303,15 @@ class Weight:
         pads: Sequence[int] = (0, 0, 0, 0),
         dilations: Sequence[int] = (1, 1),
         threads: int = 1,
+        epilogue: Epilogue = Epilogue(),
     ) -> npt.NDArray[np.float32]:
         """x: (B, C, H, W) -> (B, N, OH, OW); pads: top, left, bottom, right."""
         image, error = _float32(x), _Error()
-        desc = _ConvDesc(ctypes.sizeof(_ConvDesc), 0, *image.shape)
-        desc.kernel[:], desc.strides[:], desc.pads[:], desc.dilations[:] = kernel, strides, pads, dilations
+        desc = _ConvDesc(ctypes.sizeof(_ConvDesc), 0, _Shape(*image.shape), _window(kernel, strides, dilations, pads))
         height, width = c_int64(), c_int64()
         _check(_library().hc_conv2d_output(byref(desc), byref(height), byref(width), byref(error)), error)
         y = np.empty((image.shape[0], self.shape[0], height.value, width.value), np.float32)
-        execute = _executor(threads)
-        into = _floats(y), execute, byref(error)
+        into = _floats(y), _epilogue(epilogue, y), _executor(threads), byref(error)
         _check(_library().hc_conv2d(self._handle, byref(desc), _floats(image), *into), error)
         return y
 

@@ -24,7 +24,7 @@
 extern "C" {
 #endif
 
-#define HC_ABI_VERSION 1
+#define HC_ABI_VERSION 2
 
 typedef int32_t hc_code;
 enum { HC_OK = 0, HC_INVALID_ARGUMENT = 1, HC_OUT_OF_RANGE = 2, HC_OUT_OF_MEMORY = 3, HC_INTERNAL = 4 };
@@ -48,8 +48,29 @@ typedef struct hc_exec {
  *     q = round_half_even(x * (127 / amax)),  sx = amax / 127     (q = 0 where 127 / amax is not finite;
  *                                                                  the row of Y is NaN where amax is not)
  *   Per table: sc = max|c| / 127, t = round_half_even(c / sc).
- *     Y = float(sum_k q * t) * (sx * sc) * scale[n] + bias[n]  */
+ *     Y = float(sum_k q * t) * (sx * sc) * scale[n] + bias[n]
+ *   (The kernels see q + 128: activations are unsigned there, with a zero point.) */
 enum { HC_FLOAT = 0, HC_INT8 = 1 };
+
+/* What follows a product: y = activation(product + bias + residual). */
+typedef int32_t hc_activation;
+enum {
+    HC_NONE = 0,
+    HC_RELU = 1,
+    HC_CLIP = 2, /* to [low, high] */
+    HC_GELU = 3,
+    HC_GELU_TANH = 4,
+    HC_SILU = 5,
+    HC_HARD_SWISH = 6,
+    HC_ACTIVATION_END = 7
+};
+
+typedef struct hc_epilogue {
+    uint32_t size; /* sizeof(hc_epilogue) */
+    hc_activation activation;
+    float low, high;       /* of HC_CLIP */
+    const float* residual; /* of the shape of y; NULL for none */
+} hc_epilogue;
 
 /* Instruction sets. A kernel for one runs where the CPU has all that it includes; as a cap (HC_ISA, hc_weight_desc.isa)
  * one allows all that it includes. */
@@ -79,6 +100,7 @@ typedef struct hc_weight_desc {
     int64_t rows;       /* N */
     int64_t columns;    /* K */
     int64_t group_rows; /* rows that share a table: 0 (all of them) or a multiple of 16 */
+    int64_t groups;     /* of a convolution: group g of the rows reads group g of the channels; 1 elsewhere */
     const uint8_t* codes;
     size_t codes_bytes; /* hc_codes_bytes(bits, rows, columns) */
     const float* codebook;
@@ -89,14 +111,70 @@ typedef struct hc_weight_desc {
     size_t bias_len;   /* N */
 } hc_weight_desc;
 
-/* Sizes of x (B, C, H, W) and of the window. A 1-D convolution has height, kernel[0] and strides[0] of 1. */
+/* A window over (H, W). A 1-D convolution has height, kernel[0] and strides[0] of 1. */
+typedef struct hc_window {
+    int64_t kernel[2], strides[2], dilations[2];
+    int64_t pads[4]; /* top, left, bottom, right */
+} hc_window;
+
+/* (B, C, H, W) */
+typedef struct hc_shape {
+    int64_t batch, channels, height, width;
+} hc_shape;
+
 typedef struct hc_conv_desc {
     uint32_t size; /* sizeof(hc_conv_desc) */
     uint32_t reserved;
-    int64_t batch, channels, height, width;
-    int64_t kernel[2], strides[2], dilations[2];
-    int64_t pads[4]; /* top, left, bottom, right */
+    hc_shape x;
+    hc_window window;
 } hc_conv_desc;
+
+/* A chain: convolutions and what lies between them, with activations in 8 bits from the first to the last.
+ *
+ * Tensors are numbered: the inputs of the chain, then the output of every step. Each is held as q in 0..255,
+ * channels innermost:
+ *     real = scale * (q - zero),   q = clamp(round_half_even(real * (1 / scale)) + zero, 0, 255)
+ * A scale of 0 is found in each run, for each image, from its values and 0:
+ *     scale = (high - low) / 255,  zero = round_half_even(-low * (1 / scale))
+ * A tensor that no step reads is not rounded. The outputs of an image whose input is not finite are NaN. */
+typedef struct hc_quant {
+    float scale;
+    int32_t zero;
+} hc_quant;
+
+typedef int32_t hc_step_kind;
+enum {
+    HC_STEP_CONV = 0,           /* other: the residual, or -1 */
+    HC_STEP_MAX_POOL = 1,
+    HC_STEP_AVERAGE_POOL = 2,   /* flag 1: the padding counts */
+    HC_STEP_GLOBAL_AVERAGE = 3, /* over (H, W), which become (1, 1) */
+    HC_STEP_ADD = 4,            /* input + other */
+    HC_STEP_END = 5
+};
+
+typedef struct hc_step {
+    uint32_t size; /* sizeof(hc_step) */
+    hc_step_kind kind;
+    int32_t input, other, output; /* tensors */
+    uint32_t flag;
+    hc_activation activation;
+    float low, high;
+    const hc_weight* weight; /* of a convolution; HC_INT8 */
+    hc_window window;
+} hc_step;
+
+typedef struct hc_chain hc_chain;
+
+typedef struct hc_chain_desc {
+    uint32_t size; /* sizeof(hc_chain_desc) */
+    uint32_t input_count;
+    const hc_quant* tensors; /* input_count + step_count */
+    size_t tensor_count;
+    const hc_step* steps;
+    size_t step_count;
+    const int32_t* outputs; /* tensors that leave the chain */
+    size_t output_count;
+} hc_chain_desc;
 
 /* One row of the kernel table. */
 typedef struct hc_kernel {
@@ -131,16 +209,29 @@ HC_API size_t hc_codes_bytes(uint32_t bits, int64_t rows, int64_t columns);
 HC_API hc_code hc_weight_open(const hc_weight_desc* desc, hc_weight** out, hc_error* error);
 HC_API void hc_weight_close(hc_weight* weight);
 
-/* y (m, N) = x (m, K) W' + bias, both dense and row-major. */
-HC_API hc_code hc_linear(const hc_weight* weight, const float* x, size_t m, float* y, const hc_exec* exec,
-                         hc_error* error);
+/* y (m, N) = activation(x (m, K) W' + bias + residual), dense and row-major; `epilogue` NULL for none. */
+HC_API hc_code hc_linear(const hc_weight* weight, const float* x, size_t m, float* y, const hc_epilogue* epilogue,
+                         const hc_exec* exec, hc_error* error);
 
 /* Output height and width; fails if the window does not fit the padded image or any size is not sane. */
 HC_API hc_code hc_conv2d_output(const hc_conv_desc* desc, int64_t* height, int64_t* width, hc_error* error);
 
-/* y (B, N, OH, OW) = conv(x (B, C, H, W), W (N, kh, kw, C)) + bias: K = kh * kw * C, channels innermost. */
+/* y (B, N, OH, OW) = activation(conv(x (B, C, H, W), W (N, kh, kw, C / groups)) + bias + residual), channels innermost
+ * in K. */
 HC_API hc_code hc_conv2d(const hc_weight* weight, const hc_conv_desc* desc, const float* x, float* y,
-                         const hc_exec* exec, hc_error* error);
+                         const hc_epilogue* epilogue, const hc_exec* exec, hc_error* error);
+
+/* Checks the steps and their weights, which the caller keeps open for the life of the chain. A step reads inputs of
+ * the chain and outputs of earlier steps. */
+HC_API hc_code hc_chain_open(const hc_chain_desc* desc, hc_chain** out, hc_error* error);
+HC_API void hc_chain_close(hc_chain* chain);
+
+/* The shapes of the outputs for these inputs (as many as the chain has), or why they do not fit. */
+HC_API hc_code hc_chain_shapes(const hc_chain* chain, const hc_shape* inputs, hc_shape* outputs, hc_error* error);
+
+/* y[i] (B, C, H, W) of every output from x[i] of every input, dense. */
+HC_API hc_code hc_chain_run(const hc_chain* chain, const hc_shape* inputs, const float* const* x, float* const* y,
+                            const hc_exec* exec, hc_error* error);
 
 /* y (count, K) = W[ids]. An id in [-N, 0) counts from the end; any other outside [0, N) is HC_OUT_OF_RANGE, and y
  * is then untouched. */

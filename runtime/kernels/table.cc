@@ -15,6 +15,9 @@ namespace hc {
 #define HC_KERNEL(room, isa, ...) extern const CodebookI8 room##_##isa[8];
 #include "codebook_i8/kernels.inc"
 #undef HC_KERNEL
+#define HC_KERNEL(room, isa, id) extern const Depthwise room##_##isa;
+#include "depthwise/kernels.inc"
+#undef HC_KERNEL
 #define HC_KERNEL(room, isa, id) extern const Rowwise room##_##isa;
 #include "rowwise/kernels.inc"
 #undef HC_KERNEL
@@ -49,6 +52,9 @@ constexpr Row<PanelF32> kPanelF32[] = {
 #undef HC_PANEL
 
 #define HC_KERNEL(room, isa, id) {#room, id, &room##_##isa, 0, 0},
+constexpr Row<Depthwise> kDepthwise[] = {
+#include "depthwise/kernels.inc"
+};
 constexpr Row<Rowwise> kRowwise[] = {
 #include "rowwise/kernels.inc"
 };
@@ -89,7 +95,7 @@ Kernels select(int bits, hc_isa cap) {
     const Row<CodebookF32>& f32 = best(kCodebookF32, cap);
     const Row<CodebookI8>& i8 = best(kCodebookI8, cap);
     return {f32.kernel[bits - 1],        i8.kernel[bits - 1], *best(kPanelF32, cap).kernel,
-            *best(kRowwise, cap).kernel, {f32.few, i8.few},   {f32.many, i8.many}};
+            *best(kDepthwise, cap).kernel, *best(kRowwise, cap).kernel, {f32.few, i8.few}, {f32.many, i8.many}};
 }
 
 } // namespace hc
@@ -99,6 +105,7 @@ extern "C" hc_code hc_kernel_get(size_t i, hc_kernel* out) {
     size_t first = 0;
     const bool found = hc::describe(hc::kCodebookF32, 8, i, first, *out) ||
                        hc::describe(hc::kCodebookI8, 8, i, first, *out) ||
-                       hc::describe(hc::kPanelF32, 1, i, first, *out) || hc::describe(hc::kRowwise, 1, i, first, *out);
+                       hc::describe(hc::kPanelF32, 1, i, first, *out) ||
+                       hc::describe(hc::kDepthwise, 1, i, first, *out) || hc::describe(hc::kRowwise, 1, i, first, *out);
     return found ? HC_OK : HC_OUT_OF_RANGE;
 }

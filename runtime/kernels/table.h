@@ -3,6 +3,7 @@
 
 #include "codebook_f32/kernel.h"
 #include "codebook_i8/kernel.h"
+#include "depthwise/kernel.h"
 #include "hashcompile.h"
 #include "rowwise/kernel.h"
 
@@ -13,6 +14,7 @@ struct Kernels {
     CodebookF32 codebook_f32;
     CodebookI8 codebook_i8;
     PanelF32 panel_f32;
+    Depthwise depthwise;
     Rowwise rowwise;
     double rate_few[2], rate_many[2]; // multiply-adds per nanosecond, by HC_FLOAT and HC_INT8
 };

@@ -3,14 +3,28 @@
 #include <math.h>
 #include <string.h>
 
+#include "ops/sizes.h"
+
 namespace hc {
 
-QuantScale quant_scale(uint32_t largest_bits) {
+Quant quant_of(float scale, int32_t zero) {
+    const float inverse = 1.0f / scale;
+    return {scale, isfinite(inverse) ? inverse : 0.0f, zero};
+}
+
+bool is_finite(uint32_t largest) { return largest < 0x7F800000u; }
+
+Quant symmetric_quant(uint32_t largest_bits) {
+    if (!is_finite(largest_bits)) return {NAN, 0.0f, kMiddle};
     float largest;
     memcpy(&largest, &largest_bits, sizeof largest);
-    if (!isfinite(largest)) return {0.0f, NAN};
     const float to = 127.0f / largest;
-    return {isfinite(to) ? to : 0.0f, largest / 127.0f};
+    return {largest / 127.0f, isfinite(to) ? to : 0.0f, kMiddle};
+}
+
+Quant range_quant(float low, float high) {
+    const Quant quant = quant_of((high - low) / 255.0f, 0);
+    return {quant.scale, quant.inverse, static_cast<int32_t>(nearbyintf(fminf(-low * quant.inverse, 255.0f)))};
 }
 
 size_t quantized_pitch(const hc_weight& weight) {
@@ -18,30 +32,12 @@ size_t quantized_pitch(const hc_weight& weight) {
     return length % 512 ? length : length + 64;
 }
 
-float quantize_row(const hc_weight& weight, const float* x, int8_t* q, size_t pitch, int32_t* sum) {
+float quantize_row(const hc_weight& weight, const float* x, uint8_t* q, size_t pitch) {
     const Rowwise& rowwise = weight.kernels.rowwise;
-    const QuantScale scale = quant_scale(rowwise.largest(x, weight.columns));
-    const size_t chunks = chunks_of(weight);
+    const Quant quant = symmetric_quant(rowwise.largest(x, weight.columns));
     memset(q + weight.columns, 0, pitch - weight.columns);
-    if (isnan(scale.from)) { // the scale makes the outputs NaN; the values need only exist
-        memset(q, 0, weight.columns);
-        memset(sum, 0, chunks * sizeof *sum);
-        return scale.from;
-    }
-    for (size_t c = 0; c < chunks; ++c) {
-        const size_t first = c * kSumColumns, left = weight.columns - first;
-        sum[c] = rowwise.quantize(x + first, left < kSumColumns ? left : kSumColumns, scale.to, q + first);
-    }
-    return scale.from;
-}
-
-void chunk_sums(const Rows<int8_t>& rows, size_t m, size_t chunks, int32_t* sums) {
-    for (size_t i = 0; i < m * chunks; ++i) {
-        const int8_t* row = rows.from(i / chunks).data;
-        const size_t first = i % chunks * kSumColumns, left = rows.length - first;
-        sums[i] = 0;
-        for (size_t k = first; k < first + (left < kSumColumns ? left : kSumColumns); ++k) sums[i] += row[k];
-    }
+    rowwise.quantize(x, weight.columns, quant, q); // of a row that is not finite, anything: its scale is NaN
+    return quant.scale;
 }
 
 } // namespace hc

@@ -19,6 +19,8 @@ size_t product(size_t a, size_t b, Rest... rest) {
     return product(product(a, b), rest...);
 }
 
+constexpr size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+
 inline size_t ceil_div(size_t a, size_t b) { return a / b + (a % b != 0); }
 
 inline size_t round_up(size_t a, size_t to) { return product(ceil_div(a, to), to); }

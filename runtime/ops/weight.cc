@@ -1,16 +1,20 @@
 #include "ops/weight.h"
 
 #include <math.h>
+#include <string.h>
 
 #include <memory>
 
 #include "isa.h"
 #include "layout.h"
+#include "ops/decode.h"
 #include "ops/error.h"
 #include "ops/sizes.h"
 
 namespace hc {
 namespace {
+
+constexpr int64_t kMostColumns = INT32_MAX / 127; // the sum of a row's 8-bit centroids is an int32
 
 struct Form {
     size_t period, block_bytes;
@@ -44,14 +48,50 @@ hc_isa cap_of(hc_isa wanted) {
     return wanted == HC_ISA_AUTO ? cap : wanted;
 }
 
+// The sums over K of the 8-bit centroids of every row: the kernel itself, on activations of one.
+std::vector<int32_t> sums_of_rows(const hc_weight& weight) {
+    std::vector<int32_t> sums(weight.pairs * kPair);
+    if (!weight.columns) return sums;
+    std::vector<uint8_t> ones(product(weight.blocks, weight.period)); // padding columns count nothing
+    memset(ones.data(), 1, weight.columns);
+    const uint8_t* const q = ones.data();
+    const size_t start = 0;
+    for (size_t pair = 0; pair < weight.pairs; ++pair) {
+        CodebookI8Call call = weight.i8_call(pair);
+        call.q = &q;
+        call.segment = &start;
+        call.segments = 1;
+        call.blocks = weight.blocks;
+        call.sum = &sums[pair * kPair];
+        call.rows = 1;
+        weight.kernels.codebook_i8(call);
+    }
+    return sums;
+}
+
+// The 8-bit centroids of a weight with one row a group, dense: a few bytes a channel, and no kernel could gain by
+// looking them up.
+std::vector<int8_t> depthwise_taps(const hc_weight& weight) {
+    const size_t quads = ceil_div(weight.columns, 4);
+    std::vector<int8_t> taps(product(weight.pairs, quads, kPair * 4));
+    std::vector<uint8_t> indices(weight.columns);
+    for (size_t n = 0; n < weight.rows; ++n) {
+        decode_indices(weight, n, indices.data());
+        const int8_t* table = weight.i8_table(n / kPair, n % kPair / kTile);
+        for (size_t k = 0; k < weight.columns; ++k)
+            taps[((n / kPair * quads + k / 4) * kPair + n % kPair) * 4 + k % 4] = table[indices[k]];
+    }
+    return taps;
+}
+
 // One table in 8 bits; returns its scale.
-float quantize_table(const float* centroids, size_t count, uint8_t* table) {
+float quantize_table(const float* centroids, size_t count, int8_t* table) {
     float largest = 0;
     for (size_t i = 0; i < count; ++i) largest = fmaxf(largest, fabsf(centroids[i]));
     const float scale = largest / 127.0f;
     for (size_t i = 0; i < count; ++i) {
         const float t = scale > 0 ? nearbyintf(centroids[i] / scale) : 0.0f;
-        table[i] = static_cast<uint8_t>(fminf(fmaxf(t, -127.0f), 127.0f) + 128.0f);
+        table[i] = static_cast<int8_t>(fminf(fmaxf(t, -127.0f), 127.0f));
     }
     return scale;
 }
@@ -74,11 +114,18 @@ hc_weight::hc_weight(const hc_weight_desc& desc) {
     if (desc.group_rows < 0 || desc.group_rows % kTile)
         fail(HC_INVALID_ARGUMENT, "group_rows is %lld; wanted 0 or a multiple of 16",
              static_cast<long long>(desc.group_rows));
+    if (desc.compute == HC_INT8 && desc.columns > kMostColumns)
+        fail(HC_INVALID_ARGUMENT, "K is %lld; HC_INT8 takes up to %lld", static_cast<long long>(desc.columns),
+             static_cast<long long>(kMostColumns));
+    if (desc.groups < 1 || desc.rows % desc.groups)
+        fail(HC_INVALID_ARGUMENT, "%lld groups do not divide %lld rows", static_cast<long long>(desc.groups),
+             static_cast<long long>(desc.rows));
     bits = static_cast<int>(desc.bits);
     int8 = desc.compute == HC_INT8;
     rows = static_cast<size_t>(desc.rows);
     columns = static_cast<size_t>(desc.columns);
     group_rows = static_cast<size_t>(desc.group_rows);
+    groups = static_cast<size_t>(desc.groups);
     period = form.period;
     block_bytes = form.block_bytes;
     blocks = ceil_div(columns, period);
@@ -96,6 +143,7 @@ hc_weight::hc_weight(const hc_weight_desc& desc) {
     check_length("codebook", desc.codebook_len, product(tables, count));
     check_length("scale", desc.scale_len, rows);
     if (desc.bias) check_length("bias", desc.bias_len, rows);
+    if (desc.bias) check_values("bias", desc.bias, desc.bias_len);
     check_values("codebook", desc.codebook, desc.codebook_len);
     check_values("scale", desc.scale, desc.scale_len);
 
@@ -117,6 +165,9 @@ hc_weight::hc_weight(const hc_weight_desc& desc) {
         i8_scale[g] = quantize_table(table, count, &i8_tables[g * i8_stride]);
         repeat(&i8_tables[g * i8_stride], count, i8_stride);
     }
+    if (!int8) return;
+    row_sums = sums_of_rows(*this);
+    if (groups > 1 && groups == rows) taps = depthwise_taps(*this);
 }
 
 size_t hc_weight::table_of_tile(size_t pair, int tile) const {
@@ -124,14 +175,29 @@ size_t hc_weight::table_of_tile(size_t pair, int tile) const {
     return table_of(row < rows ? row : rows - 1); // a tile of padding borrows the last table
 }
 
-Output hc_weight::output_of(size_t pair) const {
+int hc_weight::columns_of(size_t pair) const {
     const size_t left = rows - pair * kPair;
-    Output out{};
-    for (int tile = 0; tile < 2; ++tile) out.table_scale[tile] = int8 ? i8_scale[table_of_tile(pair, tile)] : 1.0f;
-    out.scale = &scale[pair * kPair];
-    out.bias = &bias[pair * kPair];
-    out.columns = left < kPair ? static_cast<int>(left) : kPair;
-    return out;
+    return left < kPair ? static_cast<int>(left) : kPair;
+}
+
+Scaling hc_weight::scaling_of(size_t pair, int32_t zero) const {
+    Scaling scaling{};
+    for (int tile = 0; tile < 2; ++tile) scaling.table_scale[tile] = int8 ? i8_scale[table_of_tile(pair, tile)] : 1.0f;
+    scaling.scale = &scale[pair * kPair];
+    scaling.bias = &bias[pair * kPair];
+    if (int8 && zero) // for K above kSumColumns the product may not fit; such rows take it out themselves
+        for (int n = 0; n < kPair; ++n)
+            scaling.offset[n] = columns <= kSumColumns ? zero * row_sums[pair * kPair + static_cast<size_t>(n)] : 0;
+    return scaling;
+}
+
+CodebookI8Call hc_weight::i8_call(size_t pair) const {
+    CodebookI8Call call{};
+    call.codes = pair_codes(pair);
+    call.table[0] = i8_table(pair, 0);
+    call.table[1] = i8_table(pair, 1);
+    call.tiles = columns_of(pair) > kTile ? 2 : 1;
+    return call;
 }
 
 double hc_weight::pair_ns(size_t m) const {

@@ -19,12 +19,15 @@ struct hc_weight {
     bool int8;
     size_t rows, columns;
     size_t period, block_bytes, blocks, pairs; // of the codes
+    size_t groups;                             // of channels
     size_t group_rows, f32_stride, i8_stride;  // entries from table to table
     const uint8_t* codes;
     std::vector<float> f32_tables;  // centroids, repeated up to kTableF32
-    std::vector<uint8_t> i8_tables; // centroids / i8_scale + 128, repeated up to kTableI8; empty unless int8
+    std::vector<int8_t> i8_tables;  // centroids / i8_scale, repeated up to kTableI8; empty unless int8
     std::vector<float> i8_scale;    // of each table
+    std::vector<int32_t> row_sums;  // of 8-bit centroids over K, padded to whole pairs; empty unless int8
     std::vector<float> scale, bias; // padded with zeros to whole pairs
+    std::vector<int8_t> taps;       // of a depthwise convolution: dense, as DepthwiseCall has them; int8 only
     hc::Kernels kernels;
 
     size_t pair_bytes() const { return blocks * block_bytes; }
@@ -32,10 +35,15 @@ struct hc_weight {
     size_t table_of(size_t row) const { return group_rows ? row / group_rows : 0; }
     size_t table_of_tile(size_t pair, int tile) const;
     const float* f32_table(size_t pair, int tile) const { return &f32_tables[table_of_tile(pair, tile) * f32_stride]; }
-    const uint8_t* i8_table(size_t pair, int tile) const { return &i8_tables[table_of_tile(pair, tile) * i8_stride]; }
+    const int8_t* i8_table(size_t pair, int tile) const { return &i8_tables[table_of_tile(pair, tile) * i8_stride]; }
 
-    // How the sums of a pair become outputs: all but row_scale and where they go.
-    hc::Output output_of(size_t pair) const;
+    int columns_of(size_t pair) const; // rows of W that the pair has: columns of the output
+
+    // How the sums of a pair become values: all but row_scale.
+    hc::Scaling scaling_of(size_t pair, int32_t zero) const;
+
+    // The call that multiplies a pair: all but the activations and the sums.
+    hc::CodebookI8Call i8_call(size_t pair) const;
 
     // Estimated time of `m` rows times one pair.
     double pair_ns(size_t m) const;

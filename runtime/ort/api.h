@@ -87,11 +87,14 @@ constexpr Slot<60, OrtStatus*(const OrtTensorTypeAndShapeInfo*, int*)> kGetEleme
 constexpr Slot<61, OrtStatus*(const OrtTensorTypeAndShapeInfo*, size_t*)> kGetDimensionsCount;
 constexpr Slot<62, OrtStatus*(const OrtTensorTypeAndShapeInfo*, int64_t*, size_t)> kGetDimensions;
 constexpr Slot<65, OrtStatus*(const OrtValue*, OrtTensorTypeAndShapeInfo**)> kGetTypeAndShape;
+constexpr Slot<85, OrtStatus*(const OrtKernelInfo*, const char*, float*)> kGetFloatAttribute;
 constexpr Slot<86, OrtStatus*(const OrtKernelInfo*, const char*, int64_t*)> kGetAttribute;
+constexpr Slot<87, OrtStatus*(const OrtKernelInfo*, const char*, char*, size_t*)> kGetStringAttribute;
 constexpr Slot<90, OrtStatus*(const OrtKernelContext*, size_t, const OrtValue**)> kGetInput;
 constexpr Slot<91, OrtStatus*(OrtKernelContext*, size_t, const int64_t*, size_t, OrtValue**)> kGetOutput;
 constexpr Slot<93, void(OrtStatus*)> kReleaseStatus;
 constexpr Slot<99, void(OrtTensorTypeAndShapeInfo*)> kReleaseTypeAndShape;
+constexpr Slot<162, OrtStatus*(const OrtKernelInfo*, const char*, float*, size_t*)> kGetFloatAttributeArray;
 constexpr Slot<163, OrtStatus*(const OrtKernelInfo*, const char*, int64_t*, size_t*)> kGetAttributeArray;
 constexpr Slot<230, OrtStatus*(const OrtKernelInfo*, size_t*)> kGetInputCount;
 constexpr Slot<232, OrtStatus*(const OrtKernelInfo*, size_t, char*, size_t*)> kGetInputName;

@@ -26,6 +26,21 @@ Tensor tensor_of(const OrtApi* api, const OrtValue* value, int* type) {
     return tensor;
 }
 
+// Did the call succeed? A failure is forgotten.
+bool succeeded(const OrtApi* api, OrtStatus* status) {
+    if (status) kReleaseStatus(api, status);
+    return !status;
+}
+
+template <class T, class Get>
+std::vector<T> values_of(const OrtApi* api, const OrtKernelInfo* info, const char* name, const Get& get) {
+    size_t count = 0;
+    check(api, get(api, info, name, nullptr, &count));
+    std::vector<T> values(count);
+    check(api, get(api, info, name, values.data(), &count));
+    return values;
+}
+
 } // namespace
 
 void check(const OrtApi* api, OrtStatus* status) {
@@ -58,19 +73,42 @@ int64_t Node::attribute(const char* name) const {
 }
 
 std::vector<int64_t> Node::attributes(const char* name) const {
-    size_t count = 0;
-    check(api_, kGetAttributeArray(api_, info_, name, nullptr, &count));
-    std::vector<int64_t> values(count);
-    check(api_, kGetAttributeArray(api_, info_, name, values.data(), &count));
-    return values;
+    return values_of<int64_t>(api_, info_, name, kGetAttributeArray);
 }
 
-Tensor Node::constant(size_t index, const char* name, ElementType type, Characteristic kind) const {
+std::vector<float> Node::float_attributes(const char* name) const {
+    return values_of<float>(api_, info_, name, kGetFloatAttributeArray);
+}
+
+int64_t Node::attribute_or(const char* name, int64_t otherwise) const {
+    int64_t value = 0;
+    return succeeded(api_, kGetAttribute(api_, info_, name, &value)) ? value : otherwise;
+}
+
+float Node::attribute_or(const char* name, float otherwise) const {
+    float value = 0;
+    return succeeded(api_, kGetFloatAttribute(api_, info_, name, &value)) ? value : otherwise;
+}
+
+std::string Node::attribute_or(const char* name, const char* otherwise) const {
+    size_t size = 0;
+    if (!succeeded(api_, kGetStringAttribute(api_, info_, name, nullptr, &size))) return otherwise;
+    std::string value(size, '\0');
+    check(api_, kGetStringAttribute(api_, info_, name, value.data(), &size));
+    value.resize(size ? size - 1 : 0); // the terminator
+    return value;
+}
+
+bool Node::has_input(size_t index) const {
     size_t count = 0;
     check(api_, kGetInputCount(api_, info_, &count));
     size_t name_size = 1; // of the terminator alone: an input left out before others
     if (index < count) check(api_, kGetInputName(api_, info_, index, nullptr, &name_size));
-    if (kind == kOptional && name_size <= 1) return {};
+    return name_size > 1;
+}
+
+Tensor Node::constant(size_t index, const char* name, ElementType type, Characteristic kind) const {
+    if (kind == kOptional && !has_input(index)) return {};
     int constant = 0;
     const OrtValue* value = nullptr;
     check(api_, kGetConstantInput(api_, info_, index, &constant, &value));
@@ -88,9 +126,9 @@ Tensor Call::input(size_t index) const {
     return tensor_of(api_, value, nullptr);
 }
 
-void* Call::output(const std::vector<int64_t>& dims) const {
+void* Call::output(const std::vector<int64_t>& dims, size_t index) const {
     OrtValue* value = nullptr;
-    check(api_, kGetOutput(api_, context_, 0, dims.data(), dims.size(), &value));
+    check(api_, kGetOutput(api_, context_, index, dims.data(), dims.size(), &value));
     void* data = nullptr;
     check(api_, kGetTensorData(api_, value, &data));
     return data;

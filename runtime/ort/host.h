@@ -28,6 +28,15 @@ class Node {
     std::string name() const;
     int64_t attribute(const char* name) const;
     std::vector<int64_t> attributes(const char* name) const;
+    std::vector<float> float_attributes(const char* name) const;
+
+    // The attribute, or a default where the node has none.
+    int64_t attribute_or(const char* name, int64_t otherwise) const;
+    float attribute_or(const char* name, float otherwise) const;
+    std::string attribute_or(const char* name, const char* otherwise) const;
+
+    // Is this input given?
+    bool has_input(size_t index) const;
 
     // A constant input; fails unless it is an initializer of that element type. Absent: optional and not given.
     Tensor constant(size_t index, const char* name, ElementType type, Characteristic kind) const;
@@ -43,7 +52,7 @@ class Call {
     Call(const OrtApi* api, OrtKernelContext* context) : api_(api), context_(context) {}
 
     Tensor input(size_t index) const;
-    void* output(const std::vector<int64_t>& dims) const;
+    void* output(const std::vector<int64_t>& dims, size_t index = 0) const;
 
     // The session's own threads.
     hc_exec exec();

@@ -32,7 +32,7 @@ void check_codes(const Tensor& codes, uint32_t bits, int64_t rows, int64_t colum
              bits, static_cast<long long>(rows), static_cast<long long>(columns), text_of(wanted).c_str());
 }
 
-OpenWeight open(const Node& node, int64_t compute, bool has_bias) {
+OpenWeight open(const Node& node, int64_t compute, int64_t groups, bool has_bias) {
     const Tensor codes = node.constant(1, "codes", kUint8, kRequired);
     const Tensor codebook = node.constant(2, "codebook", kFloat, kRequired);
     const Tensor scale = node.constant(3, "scale", kFloat, kRequired);
@@ -54,6 +54,7 @@ OpenWeight open(const Node& node, int64_t compute, bool has_bias) {
     desc.rows = scale.dims[0];
     desc.columns = node.attribute("in_features");
     desc.group_rows = node.attribute("group_rows");
+    desc.groups = groups;
     if (desc.columns < 0) fail(HC_INVALID_ARGUMENT, "in_features is negative");
     check_codes(codes, desc.bits, desc.rows, desc.columns);
     desc.codes = static_cast<const uint8_t*>(codes.data);
@@ -79,10 +80,39 @@ void spread(const Node& node, const char* name, size_t spatial, int64_t first, i
     to[1] = values[spatial - 1];
 }
 
+hc_activation activation_named(const std::string& name) {
+    constexpr const char* names[HC_ACTIVATION_END] = {"none", "relu", "clip", "gelu", "gelu_tanh", "silu",
+                                                      "hard_swish"};
+    for (hc_activation i = HC_NONE; i < HC_ACTIVATION_END; ++i)
+        if (name == names[i]) return i;
+    fail(HC_INVALID_ARGUMENT, "activation is '%s'; wanted none, relu, clip, gelu, gelu_tanh, silu or hard_swish",
+         name.c_str());
+}
+
+constexpr size_t kResidual = 5;
+
 } // namespace
 
-LinearKernel::LinearKernel(const Node& node) {
-    OpenWeight open_weight = open(node, node.attribute("compute"), has_bias);
+Epilogue::Epilogue(const Node& node) : has_residual_(node.has_input(kResidual)) {
+    epilogue_.size = sizeof epilogue_;
+    epilogue_.activation = activation_named(node.attribute_or("activation", "none"));
+    epilogue_.low = node.attribute_or("low", 0.0f);
+    epilogue_.high = node.attribute_or("high", 0.0f);
+}
+
+hc_epilogue Epilogue::of(const Call& call, const std::vector<int64_t>& dims) const {
+    hc_epilogue epilogue = epilogue_;
+    if (!has_residual_) return epilogue;
+    const Tensor residual = call.input(kResidual);
+    if (residual.dims != dims)
+        fail(HC_INVALID_ARGUMENT, "residual has shape %s; wanted %s", text_of(residual.dims).c_str(),
+             text_of(dims).c_str());
+    epilogue.residual = residual.floats();
+    return epilogue;
+}
+
+LinearKernel::LinearKernel(const Node& node) : epilogue_(node) {
+    OpenWeight open_weight = open(node, node.attribute("compute"), 1, true);
     rows_ = open_weight.rows;
     columns_ = open_weight.columns;
     weight_ = std::move(open_weight.weight);
@@ -98,58 +128,67 @@ void LinearKernel::run(Call& call) const {
     const size_t m = Tensor{nullptr, dims}.count();
     dims.back() = rows_;
     float* y = static_cast<float*>(call.output(dims));
+    const hc_epilogue epilogue = epilogue_.of(call, dims);
     const hc_exec exec = call.exec();
     hc_error error{};
-    check(hc_linear(weight_.get(), x.floats(), m, y, &exec, &error), error);
+    check(hc_linear(weight_.get(), x.floats(), m, y, &epilogue, &exec, &error), error);
 }
 
-ConvKernel::ConvKernel(const Node& node) : spatial_(node.attributes("kernel_shape").size()) {
+ConvKernel::ConvKernel(const Node& node)
+    : spatial_(node.attributes("kernel_shape").size()), epilogue_(node) {
     if (spatial_ != 1 && spatial_ != 2)
         fail(HC_INVALID_ARGUMENT, "kernel_shape has %zu values; wanted 1 or 2", spatial_);
     desc_.size = sizeof desc_;
-    spread(node, "kernel_shape", spatial_, 1, desc_.kernel);
-    spread(node, "strides", spatial_, 1, desc_.strides);
-    spread(node, "dilations", spatial_, 1, desc_.dilations);
+    hc_window& window = desc_.window;
+    spread(node, "kernel_shape", spatial_, 1, window.kernel);
+    spread(node, "strides", spatial_, 1, window.strides);
+    spread(node, "dilations", spatial_, 1, window.dilations);
     const std::vector<int64_t> pads = node.attributes("pads");
     if (pads.size() != 2 * spatial_)
         fail(HC_INVALID_ARGUMENT, "pads has %zu values; wanted %zu", pads.size(), 2 * spatial_);
     for (size_t end = 0; end < 2; ++end) {
-        desc_.pads[2 * end] = spatial_ == 2 ? pads[end * spatial_] : 0;
-        desc_.pads[2 * end + 1] = pads[end * spatial_ + spatial_ - 1];
+        window.pads[2 * end] = spatial_ == 2 ? pads[end * spatial_] : 0;
+        window.pads[2 * end + 1] = pads[end * spatial_ + spatial_ - 1];
     }
-    OpenWeight open_weight = open(node, node.attribute("compute"), has_bias);
-    const int64_t taps = desc_.kernel[0] * desc_.kernel[1];
-    if (taps < 1 || open_weight.columns % taps)
-        fail(HC_INVALID_ARGUMENT, "in_features is %lld; wanted kh * kw * C with a kernel of %lld x %lld",
-             static_cast<long long>(open_weight.columns), static_cast<long long>(desc_.kernel[0]),
-             static_cast<long long>(desc_.kernel[1]));
-    desc_.channels = open_weight.columns / taps;
+    for (const int64_t taps : window.kernel)
+        if (taps < 1 || taps > INT32_MAX)
+            fail(HC_INVALID_ARGUMENT, "kernel_shape holds %lld", static_cast<long long>(taps));
+    const int64_t group = node.attribute_or("group", int64_t{1});
+    OpenWeight open_weight = open(node, node.attribute("compute"), group, true);
+    const int64_t taps = window.kernel[0] * window.kernel[1];
+    if (open_weight.columns % taps)
+        fail(HC_INVALID_ARGUMENT, "in_features is %lld; wanted kh * kw * C / group with a kernel of %lld x %lld",
+             static_cast<long long>(open_weight.columns), static_cast<long long>(window.kernel[0]),
+             static_cast<long long>(window.kernel[1]));
+    if (__builtin_mul_overflow(open_weight.columns / taps, group, &desc_.x.channels))
+        fail(HC_INVALID_ARGUMENT, "in_features * group overflows");
     rows_ = open_weight.rows;
     weight_ = std::move(open_weight.weight);
 }
 
 void ConvKernel::run(Call& call) const {
     const Tensor x = call.input(0);
-    if (x.dims.size() != spatial_ + 2 || x.dims[1] != desc_.channels)
+    if (x.dims.size() != spatial_ + 2 || x.dims[1] != desc_.x.channels)
         fail(HC_INVALID_ARGUMENT, "X has shape %s; wanted (B, %lld, %s)", text_of(x.dims).c_str(),
-             static_cast<long long>(desc_.channels), spatial_ == 2 ? "H, W" : "L");
+             static_cast<long long>(desc_.x.channels), spatial_ == 2 ? "H, W" : "L");
     hc_conv_desc desc = desc_;
-    desc.batch = x.dims[0];
-    desc.height = spatial_ == 2 ? x.dims[2] : 1;
-    desc.width = x.dims.back();
+    desc.x.batch = x.dims[0];
+    desc.x.height = spatial_ == 2 ? x.dims[2] : 1;
+    desc.x.width = x.dims.back();
     hc_error error{};
     int64_t height = 0, width = 0;
     check(hc_conv2d_output(&desc, &height, &width, &error), error);
-    std::vector<int64_t> dims = {desc.batch, rows_};
+    std::vector<int64_t> dims = {desc.x.batch, rows_};
     if (spatial_ == 2) dims.push_back(height);
     dims.push_back(width);
     float* y = static_cast<float*>(call.output(dims));
+    const hc_epilogue epilogue = epilogue_.of(call, dims);
     const hc_exec exec = call.exec();
-    check(hc_conv2d(weight_.get(), &desc, x.floats(), y, &exec, &error), error);
+    check(hc_conv2d(weight_.get(), &desc, x.floats(), y, &epilogue, &exec, &error), error);
 }
 
 EmbeddingKernel::EmbeddingKernel(const Node& node) {
-    OpenWeight open_weight = open(node, HC_FLOAT, has_bias);
+    OpenWeight open_weight = open(node, HC_FLOAT, 1, false);
     columns_ = open_weight.columns;
     weight_ = std::move(open_weight.weight);
 }

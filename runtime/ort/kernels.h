@@ -14,26 +14,38 @@ struct WeightDeleter {
 };
 using Weight = std::unique_ptr<hc_weight, WeightDeleter>;
 
-// Y (..., N) = CodebookLinear(X (..., K), codes, codebook, scale, bias?)
+// What a linear layer or a convolution does after its product: attributes activation, low and high; input residual.
+class Epilogue {
+   public:
+    explicit Epilogue(const Node& node);
+    hc_epilogue of(const Call& call, const std::vector<int64_t>& dims) const;
+
+   private:
+    hc_epilogue epilogue_{};
+    bool has_residual_;
+};
+
+// Y (..., N) = CodebookLinear(X (..., K), codes, codebook, scale, bias?, residual?)
 class LinearKernel {
    public:
     static constexpr const char* op = "CodebookLinear";
     static constexpr ElementType input = kFloat;
-    static constexpr bool has_bias = true;
+    static constexpr size_t inputs = 6;
     explicit LinearKernel(const Node& node);
     void run(Call& call) const;
 
    private:
     int64_t rows_, columns_;
     Weight weight_;
+    Epilogue epilogue_;
 };
 
-// Y (B, N, ...) = CodebookConv(X (B, C, H, W) or (B, C, L), codes, codebook, scale, bias?)
+// Y (B, N, ...) = CodebookConv(X (B, C, H, W) or (B, C, L), codes, codebook, scale, bias?, residual?)
 class ConvKernel {
    public:
     static constexpr const char* op = "CodebookConv";
     static constexpr ElementType input = kFloat;
-    static constexpr bool has_bias = true;
+    static constexpr size_t inputs = 6;
     explicit ConvKernel(const Node& node);
     void run(Call& call) const;
 
@@ -42,6 +54,7 @@ class ConvKernel {
     hc_conv_desc desc_{};
     int64_t rows_;
     Weight weight_;
+    Epilogue epilogue_;
 };
 
 // Y (..., K) = CodebookEmbedding(ids (...), codes, codebook, scale)
@@ -49,7 +62,7 @@ class EmbeddingKernel {
    public:
     static constexpr const char* op = "CodebookEmbedding";
     static constexpr ElementType input = kInt64;
-    static constexpr bool has_bias = false;
+    static constexpr size_t inputs = 4;
     explicit EmbeddingKernel(const Node& node);
     void run(Call& call) const;
 

@@ -46,7 +46,7 @@ OrtStatus* compute(void* kernel, OrtKernelContext* context) {
     });
 }
 
-// X or ids, codes, codebook, scale, and where the op has one an optional bias.
+// X or ids, codes, codebook, scale, and of a layer optional bias and residual.
 template <class Kernel>
 OrtCustomOp custom_op() {
     OrtCustomOp op{};
@@ -56,11 +56,11 @@ OrtCustomOp custom_op() {
     op.GetInputType = [](const OrtCustomOp*, size_t i) -> int {
         return i == 0 ? Kernel::input : i == 1 ? kUint8 : kFloat;
     };
-    op.GetInputTypeCount = [](const OrtCustomOp*) -> size_t { return Kernel::has_bias ? 5 : 4; };
+    op.GetInputTypeCount = [](const OrtCustomOp*) -> size_t { return Kernel::inputs; };
     op.GetOutputType = [](const OrtCustomOp*, size_t) -> int { return kFloat; };
     op.GetOutputTypeCount = [](const OrtCustomOp*) -> size_t { return 1; };
     op.KernelDestroy = [](void* kernel) { delete static_cast<Instance<Kernel>*>(kernel); };
-    op.GetInputCharacteristic = [](const OrtCustomOp*, size_t i) -> int { return i == 4 ? kOptional : kRequired; };
+    op.GetInputCharacteristic = [](const OrtCustomOp*, size_t i) -> int { return i >= 4 ? kOptional : kRequired; };
     op.GetOutputCharacteristic = [](const OrtCustomOp*, size_t) -> int { return kRequired; };
     op.GetInputMemoryType = [](const OrtCustomOp*, size_t) -> int { return 0; };
     op.CreateKernelV2 = create<Kernel>;

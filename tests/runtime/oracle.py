@@ -32,7 +32,7 @@ class Layer(NamedTuple):
     def dense(self) -> Float32:
         return self.centroids * self.scale[:, None]
 
-    def weight(self, compute: int = FLOAT, isa: str = "auto") -> Weight:
+    def weight(self, compute: int = FLOAT, isa: str = "auto", groups: int = 1) -> Weight:
         return Weight(
             self.codes,
             self.codebook,
@@ -41,6 +41,7 @@ class Layer(NamedTuple):
             bits=self.bits,
             columns=self.centroids.shape[1],
             group_rows=self.group_rows,
+            groups=groups,
             compute=compute,
             isa=isa,
         )

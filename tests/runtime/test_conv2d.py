@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hashcompile_runtime import NativeError
-from hashcompile_runtime._native import FLOAT, INT8
+from hashcompile_runtime._native import FLOAT, INT8, Epilogue
 from tests.runtime.oracle import EPS, ISAS, activations, finish, layer, quantize, quantized_tables
 
 # channels, filters, (H, W), kernel, strides, pads (top, left, bottom, right), dilations
@@ -23,8 +23,23 @@ SHAPES = [
 ]
 
 
-def reference(weight, x, strides, pads, dilations):
-    """conv of (B, C, H, W) with (N, kh, kw, C), in float64: one product for each tap of the window."""
+# channels, filters, groups, the rest as above
+GROUPED = [
+    (32, 32, 32, (9, 9), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1)),  # depthwise
+    (45, 45, 45, (11, 6), (5, 5), (2, 2), (2, 2, 2, 2), (1, 1)),
+    (7, 7, 7, (1, 40), (1, 3), (1, 1), (0, 2, 0, 0), (1, 2)),
+    (6, 18, 6, (8, 8), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1)),  # three filters a channel
+    (32, 64, 2, (8, 8), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1)),  # whole pairs of tiles a group
+    (24, 72, 2, (8, 8), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1)),  # a pair of two groups
+    (32, 32, 8, (5, 5), (3, 3), (2, 1), (1, 1, 1, 1), (1, 1)),  # eight groups a pair
+]
+
+
+def reference(weight, x, strides, pads, dilations, groups=1):
+    """conv of (B, C, H, W) with (N, kh, kw, C / groups), in float64: one product for each tap of the window."""
+    if groups > 1:
+        parts = zip(np.split(weight, groups), np.split(x, groups, axis=1), strict=True)
+        return np.concatenate([reference(w, part, strides, pads, dilations) for w, part in parts], axis=1)
     top, left, bottom, right = pads
     padded = np.pad(np.asarray(x, np.float64), ((0, 0), (0, 0), (top, bottom), (left, right)))
     _, kh, kw, _ = weight.shape
@@ -76,6 +91,59 @@ def test_conv(shape, bits, isa):
 
     y = of.weight(INT8, isa).conv2d(x, kernel, strides, pads, dilations)
     np.testing.assert_array_equal(y, int8_reference(of, x, shape))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("shape", GROUPED, ids=str)
+@pytest.mark.parametrize("bits", [3, 4])
+def test_groups(shape, bits, isa):
+    C, N, groups, size, kernel, *window = shape
+    channels = C // groups
+    of, x = layer(bits, N, kernel[0] * kernel[1] * channels), activations(3, C, *size)
+
+    y = of.weight(FLOAT, isa, groups).conv2d(x, kernel, *window)
+    wanted = reference(of.dense.reshape(N, *kernel, channels), x, *window, groups)
+    size = reference(np.abs(of.dense).reshape(N, *kernel, channels), np.abs(x), *window, groups)
+    wanted, size = wanted + of.bias[:, None, None], size + np.abs(of.bias)[:, None, None]
+    assert np.all(np.abs(y - wanted) <= EPS * (of.dense.shape[1] + 4) * size)
+
+    y = of.weight(INT8, isa, groups).conv2d(x, kernel, *window, threads=2)
+    t, table_scale = quantized_tables(of)
+    images = [quantize(image) for image in x]
+    total = reference(t.reshape(N, *kernel, channels), np.array([q for q, _ in images]), *window, groups)
+    scale = np.array([s for _, s in images]).reshape(-1, 1, 1)
+    wanted = finish(of, total.transpose(0, 2, 3, 1), scale, table_scale).transpose(0, 3, 1, 2)
+    np.testing.assert_array_equal(y, wanted)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("compute", [FLOAT, INT8])
+@pytest.mark.parametrize("residual", [False, True])
+def test_epilogue(compute, isa, residual):
+    """The plain outputs, then the residual and the activation in float32: nothing else changes."""
+    shape = SHAPES[1]
+    of, x = build(shape, 4)
+    weight = of.weight(compute, isa)
+    plain = weight.conv2d(x, *shape[3:])
+    added = activations(*plain.shape, seed=1) if residual else None
+    total = plain + added if residual else plain
+    for activation, wanted in {
+        "none": total,
+        "relu": np.maximum(total, 0),
+        "clip": np.clip(total, -1, 1.5),
+    }.items():
+        y = weight.conv2d(x, *shape[3:], epilogue=Epilogue(activation, -1, 1.5, added))
+        np.testing.assert_array_equal(y, wanted)
+
+
+def test_groups_that_do_not_divide_are_refused():
+    of, x = layer(4, 12, 9), activations(1, 12, 4, 4)
+    with pytest.raises(NativeError, match="5 groups do not divide 12 rows"):
+        of.weight(groups=5)
+    with pytest.raises(NativeError, match="13 channels in 12 groups"):
+        of.weight(groups=12).conv2d(activations(1, 13, 4, 4), (3, 3))
+    with pytest.raises(NativeError, match="a window of 3 x 3 x 2 channels; the weight has K = 9"):
+        of.weight(groups=6).conv2d(x, (3, 3))
 
 
 @pytest.mark.parametrize("compute", [FLOAT, INT8])

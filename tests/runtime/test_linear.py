@@ -1,12 +1,14 @@
 """Every linear kernel against float64, and against the integer arithmetic bit for bit."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hashcompile_runtime import NativeError, kernels
-from hashcompile_runtime._native import FLOAT, INT8, Weight
+from hashcompile_runtime._native import ACTIVATIONS, FLOAT, INT8, Epilogue, Weight
 from tests.runtime.oracle import EDGES, ISAS, activations, exact, float_bound, int8_linear, layer
 
 LINEAR = [kernel for kernel in kernels() if kernel.runnable and kernel.bits]
@@ -33,6 +35,59 @@ def test_every_size(kernel, N, K, M, group_rows, bias):
 def test_every_number_of_rows(kernel):
     for M in range(1, 18):
         check(kernel, 40, 97, M)
+
+
+def float64_activation(name, y):
+    y = y.astype(np.float64)
+    erf = np.vectorize(math.erf, otypes=[float])
+    match name:
+        case "none":
+            return y
+        case "relu":
+            return np.maximum(y, 0)
+        case "clip":
+            return np.clip(y, -0.5, 2)
+        case "gelu":
+            return 0.5 * y * (1 + erf(y / math.sqrt(2)))
+        case "gelu_tanh":
+            return 0.5 * y * (1 + np.tanh(math.sqrt(2 / math.pi) * (y + 0.044715 * y**3)))
+        case "silu":
+            return y / (1 + np.exp(-y))
+        case "hard_swish":
+            return y * np.clip(y + 3, 0, 6) / 6
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(("M", "N", "K"), [(1, 1, 8), (5, 45, 33), (70, 32, 40), (3, 0, 7)])
+def test_epilogue(activation, isa, M, N, K):
+    """Against float64 on the very values that the plain product gives."""
+    of, x = layer(4, N, K), activations(M, K)
+    for compute in (FLOAT, INT8):
+        weight = of.weight(compute, isa)
+        total = weight.linear(x)
+        for added in (None, activations(M, N, seed=1)):
+            total = total if added is None else total + added
+            y = weight.linear(x, epilogue=Epilogue(activation, -0.5, 2, added))
+            wanted = float64_activation(activation, total)
+            # the argument's own rounding is the same on both sides; a few roundings and 6 ulp of erf or tanh remain
+            assert np.all(np.abs(y - wanted) <= 16 * EPS * (np.abs(wanted) + np.abs(total)) + 1e-37)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_an_activation_keeps_nan_in_its_row(activation, isa):
+    of, x = layer(4, 20, 33), activations(3, 33)
+    x[1, 5] = np.nan
+    y = of.weight(INT8, isa).linear(x, epilogue=Epilogue(activation, -1, 1))
+    assert np.isnan(y[1]).all()
+    assert np.isfinite(y[[0, 2]]).all()
+
+
+def test_bad_epilogues_are_refused():
+    of, x = layer(4, 20, 33), activations(3, 33)
+    with pytest.raises(NativeError, match=r"a clip to \[2, 1\]"):
+        of.weight().linear(x, epilogue=Epilogue("clip", 2, 1))
 
 
 @pytest.mark.parametrize("bits", [1, 4, 7])

@@ -117,7 +117,7 @@ def test_tables_that_are_not_finite_do_not_load():
         ({"kernel_shape": [3, 3, 1]}, "kernel_shape has 3 values; wanted 1 or 2"),
         ({"strides": [1]}, "strides has 1 values; kernel_shape has 2"),
         ({"pads": [1, 1]}, "pads has 2 values; wanted 4"),
-        ({"kernel_shape": [5, 3]}, r"in_features is 72; wanted kh \* kw \* C with a kernel of 5 x 3"),
+        ({"kernel_shape": [5, 3]}, r"in_features is 72; wanted kh \* kw \* C / group with a kernel of 5 x 3"),
     ],
 )
 def test_bad_conv_nodes_do_not_load(change, message):

@@ -13,14 +13,14 @@ void codebook_i8(const CodebookI8Call& call) {
     for (int m = 0; m < call.rows; ++m)
         for (int n = 0; n < call.tiles * kTile; ++n) {
             const uint8_t* row = call.codes + n / kTile * kLine + n % kTile * 4;
-            const uint8_t* table = call.table[n / kTile];
+            const int8_t* table = call.table[n / kTile];
             int32_t sum = 0;
             for (size_t s = 0; s < call.segments; ++s) {
-                const int8_t* q = call.q + m * call.ldq + call.segment[s];
+                const uint8_t* q = call.q[m] + call.segment[s];
                 for (size_t b = 0; b < call.blocks; ++b, row += L::block_bytes)
                     for (int g = 0; g < L::groups; ++g) {
                         const uint32_t indices = four_indices<Bits>(row, g);
-                        for (int kk = 0; kk < 4; ++kk) sum += *q++ * (table[indices >> 8 * kk & 255] - 128);
+                        for (int kk = 0; kk < 4; ++kk) sum += *q++ * table[indices >> 8 * kk & 255];
                     }
             }
             call.sum[m * kPair + n] = sum;

@@ -10,7 +10,7 @@ template <int Bits>
 struct Table {
     __m512i part[Bits == 8 ? 4 : Bits == 7 ? 2 : 1];
 
-    HC_INLINE explicit Table(const uint8_t* table) {
+    HC_INLINE explicit Table(const int8_t* table) {
         unroll<sizeof(part) / 64>([&](auto i) HC_LAMBDA { part[i.value] = _mm512_loadu_si512(table + 64 * i.value); });
     }
 
@@ -40,14 +40,14 @@ void multiply(const CodebookI8Call& call) {
     __m512i sum[Chains][Rows][Tiles];
     unroll<Rows * Tiles>([&](auto i) HC_LAMBDA {
         constexpr int m = i.value / Tiles, t = i.value % Tiles;
-        sum[0][m][t] = _mm512_set1_epi32(-128 * call.q_sum[m]);
-        if constexpr (Chains == 2) sum[1][m][t] = _mm512_setzero_si512();
+        for (int chain = 0; chain < Chains; ++chain) sum[chain][m][t] = _mm512_setzero_si512();
     });
     const uint8_t* codes = call.codes;
-    const size_t ldq = call.ldq;
+    const uint8_t* row[Rows];
+    unroll<Rows>([&](auto m) HC_LAMBDA { row[m.value] = call.q[m.value]; });
     for (size_t s = 0; s < call.segments; ++s) {
-        const int8_t* q = call.q + call.segment[s];
-        for (size_t b = call.blocks; b; --b, codes += L::block_bytes, q += L::period) {
+        size_t k = call.segment[s];
+        for (size_t b = call.blocks; b; --b, codes += L::block_bytes, k += L::period) {
             if constexpr (Rows <= 2)
                 for (int line = 0; line < 2 * L::lines; ++line)
                     _mm_prefetch(codes + kPrefetch + line * kLine, _MM_HINT_T0);
@@ -57,10 +57,10 @@ void multiply(const CodebookI8Call& call) {
                     w[t.value] = table[t.value][tile_indices<Bits, g.value>(codes + t.value * kLine)];
                 });
                 unroll<Rows>([&](auto m) HC_LAMBDA {
-                    const __m512i x = _mm512_set1_epi32(load_dword(q + m.value * ldq + 4 * g.value));
+                    const __m512i x = _mm512_set1_epi32(load_dword(row[m.value] + k + 4 * g.value));
                     unroll<Tiles>([&](auto t) HC_LAMBDA {
                         __m512i& to = sum[g.value % Chains][m.value][t.value];
-                        to = _mm512_dpbusd_epi32(to, w[t.value], x);
+                        to = _mm512_dpbusd_epi32(to, x, w[t.value]);
                     });
                 });
             });

@@ -7,38 +7,73 @@
 
 namespace hc {
 
-// Where and how the sums of a tile pair are stored:
-//     y = (float(sum) * (row_scale[m] * table_scale[n / 16])) * scale[n] + bias[n]
-struct Output {
+// Sums of a tile pair become values:
+//     v[m][n] = float(sum[m][n] - offset[n]) * (row_scale[m] * table_scale[n / 16]) * scale[n] + bias[n]
+// Sums that are floats have no offset.
+struct Scaling {
     const float* row_scale; // (rows); null for 1
     float table_scale[2];
     const float* scale; // (32)
     const float* bias;  // (32)
-    float* y;
-    size_t ldy;
-    int columns; // n below this exist: 1 to 32
+    int32_t offset[32]; // zero point of the activations * sum of the row's centroids
 };
 
-constexpr int kColumnBlock = 16; // rows that store_columns takes at once, at most
+// real = scale * (q - zero), q in 0..255
+struct Quant {
+    float scale, inverse; // inverse = 1 / scale
+    int32_t zero;
+};
+
+// Limits of round(v * inverse): what a clip of v comes to, and the range of q - zero.
+struct Limits {
+    float low, high;
+};
+
+constexpr int kBlockRows = 16; // rows of a block of values: float (rows, 32)
 
 struct Rowwise {
     // max |x|, as the bits of a float: above those of FLT_MAX where a value is NaN or infinite.
     uint32_t (*largest)(const float* x, size_t n);
 
-    // q = round_half_even(x * inverse); |x * inverse| < 128. Returns the sum of q.
-    int32_t (*quantize)(const float* x, size_t n, float inverse, int8_t* q);
+    // Least and greatest of x and what `low` and `high` hold already.
+    void (*range)(const float* x, size_t n, float* low, float* high);
 
-    // The same for channels: q[i * pitch + c] from x[c * plane + i], c < channels; adds the sums over c to sum[i].
-    void (*quantize_channels)(const float* x, size_t plane, size_t channels, size_t n, float inverse, int8_t* q,
-                              size_t pitch, int32_t* sum);
+    // q = clamp(round_half_even(x * inverse) + zero, 0, 255)
+    void (*quantize)(const float* x, size_t n, const Quant& quant, uint8_t* q);
 
-    // y[m * ldy + n] from sum (rows, 32), int32 or float.
-    void (*store_rows_i32)(const int32_t* sum, size_t rows, const Output& out);
-    void (*store_rows_f32)(const float* sum, size_t rows, const Output& out);
+    // The same for channels: q[i * pitch + c] from x[c * plane + i], c < channels.
+    void (*quantize_channels)(const float* x, size_t plane, size_t channels, size_t n, const Quant& quant, uint8_t* q,
+                              size_t pitch);
 
-    // y[n * ldy + m]: rows become columns. 1 to kColumnBlock rows.
-    void (*store_columns_i32)(const int32_t* sum, size_t rows, const Output& out);
-    void (*store_columns_f32)(const float* sum, size_t rows, const Output& out);
+    // Whole tiles of values from sums (rows, 32); a tile beyond `columns` may have no sums.
+    void (*scale_i32)(const int32_t* sum, size_t rows, const Scaling& scaling, int columns, float* block);
+    void (*scale_f32)(const float* sum, size_t rows, const Scaling& scaling, int columns, float* block);
+
+    // block += a residual: floats r[m * pitch + n], or transposed r[n * pitch + m], or 8 bits.
+    void (*add_rows)(float* block, size_t rows, int columns, const float* r, size_t pitch);
+    void (*add_columns)(float* block, size_t rows, int columns, const float* r, size_t pitch);
+    void (*add_u8)(float* block, size_t rows, int columns, const uint8_t* const* r, size_t at, const Quant& quant);
+
+    // x = f(x), f by hc_activation; `low` and `high` of HC_CLIP.
+    void (*activate)(float* x, size_t n, int32_t activation, float low, float high);
+
+    // A block to y[m * pitch + n], or transposed to y[n * pitch + m], or in 8 bits to y[m][at + n].
+    void (*store_rows)(const float* block, size_t rows, int columns, float* y, size_t pitch);
+    void (*store_columns)(const float* block, size_t rows, int columns, float* y, size_t pitch);
+    void (*store_u8)(const float* block, size_t rows, int columns, const Quant& quant, const Limits& limits,
+                     uint8_t* const* y, size_t at);
+
+    // scale_i32, add_u8 where `r` is given, and store_u8, without a block between them.
+    void (*finish_u8)(const int32_t* sum, size_t rows, int columns, const Scaling& scaling, const uint8_t* const* r,
+                      const Quant& r_quant, const Quant& quant, const Limits& limits, uint8_t* const* y, size_t at);
+
+    // y[c * plane + i] = real value of q[i * pitch + c]
+    void (*dequantize_channels)(const uint8_t* q, size_t pitch, size_t channels, size_t n, const Quant& quant, float* y,
+                                size_t plane);
+
+    // For n channels, over `count` taps: the maximum; the sum, added to what `sum` holds.
+    void (*max_u8)(const uint8_t* const* taps, size_t count, size_t n, uint8_t* y);
+    void (*sum_u8)(const uint8_t* const* taps, size_t count, size_t n, int32_t* sum);
 };
 
 } // namespace hc

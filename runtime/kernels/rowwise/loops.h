@@ -2,6 +2,7 @@
 // permission to reorder, so all instruction sets agree to the bit.
 #pragma once
 
+#include "activation.h"
 #include "inline.h"
 #include "layout.h"
 #include "rowwise/kernel.h"
@@ -13,6 +14,23 @@ HC_INLINE int32_t rounded(float x) {
     return static_cast<int32_t>(bits_of(x + kRoundingShift) - bits_of(kRoundingShift));
 }
 
+HC_INLINE float clamped(float x, float low, float high) {
+    x = x > low ? x : low; // NaN becomes low
+    return x < high ? x : high;
+}
+
+HC_INLINE int32_t quantized(float x, const Quant& quant, const Limits& limits) {
+    return rounded(clamped(x * quant.inverse, limits.low, limits.high)) + quant.zero;
+}
+
+HC_INLINE Limits whole_range(const Quant& quant) {
+    return {static_cast<float>(-quant.zero), static_cast<float>(255 - quant.zero)};
+}
+
+HC_INLINE float real_of(uint8_t q, const Quant& quant) {
+    return static_cast<float>(static_cast<int32_t>(q) - quant.zero) * quant.scale;
+}
+
 uint32_t largest(const float* x, size_t n) {
     uint32_t most = 0;
     for (size_t i = 0; i < n; ++i) {
@@ -22,19 +40,38 @@ uint32_t largest(const float* x, size_t n) {
     return most;
 }
 
-int32_t quantize(const float* __restrict x, size_t n, float inverse, int8_t* __restrict q) {
-    int32_t sum = 0;
-    for (size_t i = 0; i < n; ++i) {
-        const int32_t value = rounded(x[i] * inverse);
-        q[i] = static_cast<int8_t>(value);
-        sum += value;
+// Lanes of their own: a minimum of floats may not be reordered otherwise.
+void range(const float* x, size_t n, float* low, float* high) {
+    constexpr size_t lanes = 16;
+    float least[lanes], most[lanes];
+    for (size_t j = 0; j < lanes; ++j) least[j] = *low, most[j] = *high;
+    size_t i = 0;
+    for (; i + lanes <= n; i += lanes)
+        for (size_t j = 0; j < lanes; ++j) {
+            least[j] = x[i + j] < least[j] ? x[i + j] : least[j];
+            most[j] = x[i + j] > most[j] ? x[i + j] : most[j];
+        }
+    for (; i < n; ++i) {
+        least[0] = x[i] < least[0] ? x[i] : least[0];
+        most[0] = x[i] > most[0] ? x[i] : most[0];
     }
-    return sum;
+    for (size_t j = 0; j < lanes; ++j) {
+        *low = least[j] < *low ? least[j] : *low;
+        *high = most[j] > *high ? most[j] : *high;
+    }
 }
 
-void quantize_channels(const float* __restrict x, size_t plane, size_t channels, size_t n, float inverse,
-                       int8_t* __restrict q, size_t pitch, int32_t* __restrict sum) {
+void quantize(const float* __restrict x, size_t n, const Quant& quant, uint8_t* __restrict q) {
+    const Quant by = quant;
+    const Limits limits = whole_range(by);
+    for (size_t i = 0; i < n; ++i) q[i] = static_cast<uint8_t>(quantized(x[i], by, limits));
+}
+
+void quantize_channels(const float* __restrict x, size_t plane, size_t channels, size_t n, const Quant& quant,
+                       uint8_t* __restrict q, size_t pitch) {
     constexpr size_t chunk = 64;
+    const Quant by = quant;
+    const Limits limits = whole_range(by);
     size_t c = 0;
     for (; c + 4 <= channels; c += 4) // four channels make a dword, stored at once
         for (size_t first = 0; first < n; first += chunk) {
@@ -42,67 +79,151 @@ void quantize_channels(const float* __restrict x, size_t plane, size_t channels,
             const float* from = x + c * plane + first;
             uint32_t dword[chunk];
             for (size_t i = 0; i < count; ++i) {
-                const int32_t a = rounded(from[i] * inverse), b = rounded(from[plane + i] * inverse),
-                              d = rounded(from[2 * plane + i] * inverse), e = rounded(from[3 * plane + i] * inverse);
-                sum[first + i] += a + b + d + e;
-                dword[i] = (a & 255u) | (b & 255u) << 8 | (d & 255u) << 16 | (e & 255u) << 24;
+                const uint32_t a = static_cast<uint32_t>(quantized(from[i], by, limits)),
+                               b = static_cast<uint32_t>(quantized(from[plane + i], by, limits)),
+                               d = static_cast<uint32_t>(quantized(from[2 * plane + i], by, limits)),
+                               e = static_cast<uint32_t>(quantized(from[3 * plane + i], by, limits));
+                dword[i] = a | b << 8 | d << 16 | e << 24;
             }
             for (size_t i = 0; i < count; ++i) memcpy(q + (first + i) * pitch + c, dword + i, 4);
         }
     for (; c < channels; ++c)
-        for (size_t i = 0; i < n; ++i) {
-            const int32_t value = rounded(x[c * plane + i] * inverse);
-            sum[i] += value;
-            q[i * pitch + c] = static_cast<int8_t>(value);
+        for (size_t first = 0; first < n; first += chunk) {
+            const size_t count = smaller(chunk, n - first);
+            const float* from = x + c * plane + first;
+            uint8_t byte[chunk];
+            for (size_t i = 0; i < count; ++i) byte[i] = static_cast<uint8_t>(quantized(from[i], by, limits));
+            for (size_t i = 0; i < count; ++i) q[(first + i) * pitch + c] = byte[i];
         }
 }
 
-// The outputs of one row of sums, in whole tiles: a tile beyond `columns` may have no sums.
-template <class Sum>
-HC_INLINE void finish_row(const Sum* sum, size_t m, const Output& out, float* y) {
-    const float row = out.row_scale ? out.row_scale[m] : 1.0f;
-    for (int tile = 0; tile * kTile < out.columns; ++tile) {
-        const float both = row * out.table_scale[tile];
-        for (int n = tile * kTile; n < (tile + 1) * kTile; ++n)
-            y[n] = static_cast<float>(sum[m * kPair + n]) * both * out.scale[n] + out.bias[n];
-    }
-}
+HC_INLINE float row_scale(const Scaling& scaling, size_t m) { return scaling.row_scale ? scaling.row_scale[m] : 1.0f; }
+
+HC_INLINE float without_offset(int32_t sum, int32_t offset) { return static_cast<float>(sum - offset); }
+HC_INLINE float without_offset(float sum, int32_t) { return sum; }
 
 template <class Sum>
-void store_rows(const Sum* sum, size_t rows, const Output& out) {
-    for (size_t m = 0; m < rows; ++m) {
-        float row[kPair];
-        finish_row(sum, m, out, row);
-        if (out.columns == kPair)
-            memcpy(out.y + m * out.ldy, row, sizeof row);
+void scale(const Sum* sum, size_t rows, const Scaling& scaling, int columns, float* __restrict block) {
+    for (size_t m = 0; m < rows; ++m, sum += kPair, block += kPair)
+        for (int tile = 0; tile * kTile < columns; ++tile) {
+            const float both = row_scale(scaling, m) * scaling.table_scale[tile];
+            const int first = tile * kTile;
+            for (int n = first; n < first + kTile; ++n)
+                block[n] = without_offset(sum[n], scaling.offset[n]) * both * scaling.scale[n] + scaling.bias[n];
+        }
+}
+
+void add_rows(float* __restrict block, size_t rows, int columns, const float* __restrict r, size_t pitch) {
+    for (size_t m = 0; m < rows; ++m)
+        for (int n = 0; n < columns; ++n) block[m * kPair + n] += r[m * pitch + n];
+}
+
+void add_columns(float* __restrict block, size_t rows, int columns, const float* __restrict r, size_t pitch) {
+    for (int n = 0; n < columns; ++n)
+        for (size_t m = 0; m < rows; ++m) block[m * kPair + n] += r[n * pitch + m];
+}
+
+void add_u8(float* __restrict block, size_t rows, int columns, const uint8_t* const* r, size_t at, const Quant& quant) {
+    const Quant by = quant;
+    for (size_t m = 0; m < rows; ++m)
+        for (int n = 0; n < columns; ++n) block[m * kPair + n] += real_of(r[m][at + n], by);
+}
+
+void store_rows(const float* block, size_t rows, int columns, float* y, size_t pitch) {
+    for (size_t m = 0; m < rows; ++m)
+        if (columns == kPair)
+            memcpy(y + m * pitch, block + m * kPair, kPair * sizeof *y);
         else
-            for (int n = 0; n < out.columns; ++n) out.y[m * out.ldy + n] = row[n];
+            memcpy(y + m * pitch, block + m * kPair, static_cast<size_t>(columns) * sizeof *y);
+}
+
+void store_columns(const float* block, size_t rows, int columns, float* y, size_t pitch) {
+    for (int n = 0; n < columns; ++n)
+        for (size_t m = 0; m < rows; ++m) y[n * pitch + m] = block[m * kPair + n];
+}
+
+HC_INLINE void store_bytes(const uint8_t* byte, int columns, uint8_t* y) {
+    if (columns == kPair)
+        memcpy(y, byte, kPair);
+    else
+        memcpy(y, byte, static_cast<size_t>(columns));
+}
+
+void store_u8(const float* block, size_t rows, int columns, const Quant& quant, const Limits& limits, uint8_t* const* y,
+              size_t at) {
+    const Quant by = quant;
+    const Limits within = limits;
+    for (size_t m = 0; m < rows; ++m) {
+        uint8_t byte[kPair];
+        for (int n = 0; n < kPair; ++n)
+            byte[n] = n < columns ? static_cast<uint8_t>(quantized(block[m * kPair + n], by, within)) : 0;
+        store_bytes(byte, columns, y[m] + at);
     }
 }
 
-// y[n * ldy + m] = block[m][n] for n < columns.
-struct PlainTranspose {
-    static void store(const float (&block)[kColumnBlock][kPair], size_t rows, int columns, float* y, size_t ldy) {
-        for (int n = 0; n < columns; ++n)
-            for (size_t m = 0; m < rows; ++m) y[n * ldy + m] = block[m][n];
+template <bool Residual>
+void finish_rows(const int32_t* sum, size_t rows, int columns, const Scaling& scaling, const uint8_t* const* r,
+                 const Quant& r_quant, const Quant& quant, const Limits& limits, uint8_t* const* y, size_t at) {
+    const Quant by = quant, r_by = r_quant;
+    const Limits within = limits;
+    const int tiles = columns > kTile ? 2 : 1;
+    for (size_t m = 0; m < rows; ++m, sum += kPair) {
+        uint8_t byte[kPair], other[kPair] = {};
+        if constexpr (Residual) {
+            if (columns == kPair)
+                memcpy(other, r[m] + at, kPair);
+            else
+                memcpy(other, r[m] + at, static_cast<size_t>(columns));
+        }
+        for (int tile = 0; tile < tiles; ++tile) {
+            const float both = row_scale(scaling, m) * scaling.table_scale[tile];
+            const int first = tile * kTile;
+            for (int n = first; n < first + kTile; ++n) {
+                float v = static_cast<float>(sum[n] - scaling.offset[n]) * both * scaling.scale[n] + scaling.bias[n];
+                if constexpr (Residual) v += real_of(other[n], r_by);
+                byte[n] = static_cast<uint8_t>(quantized(v, by, within));
+            }
+        }
+        store_bytes(byte, columns, y[m] + at);
     }
-};
-
-template <class Transpose, class Sum>
-void store_columns(const Sum* sum, size_t rows, const Output& out) {
-    alignas(64) float block[kColumnBlock][kPair];
-    for (size_t m = 0; m < rows; ++m) finish_row(sum, m, out, block[m]);
-    Transpose::store(block, rows, out.columns, out.y, out.ldy);
 }
 
-template <class Transpose>
-constexpr Rowwise loops = {largest,
-                           quantize,
-                           quantize_channels,
-                           store_rows<int32_t>,
-                           store_rows<float>,
-                           store_columns<Transpose, int32_t>,
-                           store_columns<Transpose, float>};
+void finish_u8(const int32_t* sum, size_t rows, int columns, const Scaling& scaling, const uint8_t* const* r,
+               const Quant& r_quant, const Quant& quant, const Limits& limits, uint8_t* const* y, size_t at) {
+    (r ? finish_rows<true> : finish_rows<false>)(sum, rows, columns, scaling, r, r_quant, quant, limits, y, at);
+}
+
+void dequantize_channels(const uint8_t* __restrict q, size_t pitch, size_t channels, size_t n, const Quant& quant,
+                         float* __restrict y, size_t plane) {
+    constexpr size_t chunk = 16;
+    const Quant by = quant;
+    for (size_t first = 0; first < n; first += chunk) {
+        const size_t count = smaller(chunk, n - first);
+        for (size_t c = 0; c < channels; ++c)
+            for (size_t i = first; i < first + count; ++i) y[c * plane + i] = real_of(q[i * pitch + c], by);
+    }
+}
+
+void max_u8(const uint8_t* const* taps, size_t count, size_t n, uint8_t* __restrict y) {
+    memcpy(y, taps[0], n);
+    for (size_t t = 1; t < count; ++t) {
+        const uint8_t* __restrict x = taps[t];
+        for (size_t i = 0; i < n; ++i) y[i] = x[i] > y[i] ? x[i] : y[i];
+    }
+}
+
+void sum_u8(const uint8_t* const* taps, size_t count, size_t n, int32_t* __restrict sum) {
+    for (size_t t = 0; t < count; ++t) {
+        const uint8_t* __restrict x = taps[t];
+        for (size_t i = 0; i < n; ++i) sum[i] += x[i];
+    }
+}
+
+constexpr Rowwise loops() {
+    return {largest,      range,       quantize,   quantize_channels, scale<int32_t>, scale<float>,
+            add_rows,     add_columns, add_u8,     activate,          store_rows,     store_columns,
+            store_u8,     finish_u8,   dequantize_channels,           max_u8,         sum_u8};
+}
 
 } // namespace
 } // namespace hc

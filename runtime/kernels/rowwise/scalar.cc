@@ -2,6 +2,6 @@
 
 namespace hc {
 
-extern const Rowwise rowwise_scalar = loops<PlainTranspose>;
+extern const Rowwise rowwise_scalar = loops();
 
 } // namespace hc

@@ -2,6 +2,6 @@
 
 namespace hc {
 
-extern const Rowwise rowwise_avx2 = loops<PlainTranspose>;
+extern const Rowwise rowwise_avx2 = loops();
 
 } // namespace hc

@@ -35,23 +35,29 @@ HC_INLINE void transpose(__m512 (&r)[16]) {
     });
 }
 
-struct RegisterTranspose {
-    static void store(const float (&block)[kColumnBlock][kPair], size_t rows, int columns, float* y, size_t ldy) {
-        const __mmask16 kept = static_cast<__mmask16>((1u << rows) - 1);
-        for (int first = 0; first < columns; first += kTile) {
-            __m512 r[16];
-            unroll<16>([&](auto m) HC_LAMBDA { r[m.value] = _mm512_load_ps(&block[m.value][first]); });
-            transpose(r);
-            const int count = columns - first;
-            unroll<16>([&](auto n) HC_LAMBDA {
-                if (n.value < count) _mm512_mask_storeu_ps(y + (first + n.value) * ldy, kept, r[n.value]);
-            });
-        }
+void store_columns_in_registers(const float* block, size_t rows, int columns, float* y, size_t pitch) {
+    const __mmask16 kept = static_cast<__mmask16>((1u << rows) - 1);
+    for (int first = 0; first < columns; first += kTile) {
+        __m512 r[16];
+        unroll<16>([&](auto m) HC_LAMBDA { // the first row stands in for rows that are not there
+            r[m.value] = _mm512_loadu_ps(block + (m.value < rows ? m.value : 0) * kPair + first);
+        });
+        transpose(r);
+        const int count = columns - first;
+        unroll<16>([&](auto n) HC_LAMBDA {
+            if (n.value < count) _mm512_mask_storeu_ps(y + (first + n.value) * pitch, kept, r[n.value]);
+        });
     }
-};
+}
+
+constexpr Rowwise with_registers() {
+    Rowwise rowwise = loops();
+    rowwise.store_columns = store_columns_in_registers;
+    return rowwise;
+}
 
 } // namespace
 
-extern const Rowwise rowwise_avx512 = loops<RegisterTranspose>;
+extern const Rowwise rowwise_avx512 = with_registers();
 
 } // namespace hc

@@ -1,0 +1,277 @@
+#include "ops/convolve.h"
+
+#include <string.h>
+
+#include "layout.h"
+#include "ops/multiply.h"
+#include "ops/parallel.h"
+#include "ops/scratch.h"
+
+namespace hc {
+namespace {
+
+constexpr size_t kGroupBytes = 256 << 10; // codes that stay in the L2 cache while pixels pass by
+constexpr size_t kWantedUnits = 16;       // with fewer, pairs are spread over more units for the sake of parallel work
+constexpr double kDepthwiseRate = 10;     // multiply-adds per nanosecond
+
+// Pixels [first, first + count) of one image of the output, for some of the pairs.
+struct Unit {
+    size_t image, first, count;
+    size_t first_pair, last_pair;
+};
+
+// The work cut into units: those of one group of pairs are neighbours.
+class Units {
+   public:
+    Units(const hc_weight& weight, const Shape& out) : pairs_(weight.pairs), pixels_(out.plane()) {
+        const size_t wanted = ceil_div(pixels_, kRowsAtOnce);
+        run_ = wanted ? smaller(round_up(ceil_div(pixels_, wanted), kRowBlock), kRowsAtOnce) : 1; // whole blocks of rows
+        runs_ = ceil_div(pixels_, run_);
+        const size_t fit = kGroupBytes / (weight.pair_bytes() + 1) + 1;
+        const size_t lines = product(out.batch, runs_);
+        parts_ = ceil_div(pairs_, fit);
+        if (lines * parts_ < kWantedUnits) parts_ = smaller(pairs_, kWantedUnits);
+        count = product(lines, parts_);
+        ns = ns_of(weight, static_cast<double>(smaller(run_, pixels_))) * static_cast<double>(pairs_) /
+             static_cast<double>(parts_ ? parts_ : 1);
+    }
+
+    Unit operator[](size_t i) const {
+        const size_t run = i % runs_, part = i / runs_ % parts_, first = run * run_;
+        return {i / runs_ / parts_, first, smaller(pixels_ - first, run_), pairs_ * part / parts_,
+                pairs_ * (part + 1) / parts_};
+    }
+
+    size_t count;
+    double ns; // of one
+
+   private:
+    static double ns_of(const hc_weight& weight, double rows) {
+        if (weight.taps.empty()) return weight.pair_ns(static_cast<size_t>(rows));
+        return static_cast<double>(kPair * weight.columns) * rows / kDepthwiseRate;
+    }
+
+    size_t pairs_, pixels_, run_, runs_, parts_;
+};
+
+// Groups of channels that the rows of a pair belong to.
+struct Groups {
+    Groups(const hc_weight& weight, size_t pair)
+        : rows(weight.rows / weight.groups),
+          begin(pair * kPair / rows),
+          end((pair * kPair + static_cast<size_t>(weight.columns_of(pair)) - 1) / rows + 1) {}
+
+    size_t rows; // of a group
+    size_t begin, end;
+};
+
+// One thread's view of the windows of a unit.
+template <class T>
+class Windows {
+   public:
+    Windows(const Window& window, const Images<T>& x, size_t width) : window_(window), x_(x), width_(width) {}
+
+    // The first values of the windows of a unit, for channel 0.
+    void locate(const Unit& unit) {
+        for (size_t m = 0; m < unit.count; ++m) {
+            const size_t row = (unit.first + m) / width_, column = (unit.first + m) % width_;
+            first[m] = x_.pixel(unit.image, static_cast<ptrdiff_t>(row * window_.stride_y - window_.top),
+                                static_cast<ptrdiff_t>(column * window_.stride_x - window_.left));
+        }
+    }
+
+    const T* first[kRowsAtOnce];
+
+   private:
+    const Window& window_;
+    const Images<T>& x_;
+    size_t width_;
+};
+
+// Windows copied to rows of `pitch` values, zeros at the end: for runs that do not fit whole blocks of codes, and for
+// floats. Copies in steps of 16: reads and writes go up to kImageSlack beyond the end.
+template <class T>
+void gather(const T* const* first, size_t channel, const Runs& runs, size_t count, size_t pitch, T* to) {
+    constexpr size_t step = 16 / sizeof(T);
+    for (size_t m = 0; m < count; ++m, to += pitch) {
+        T* end = to;
+        for (const size_t offset : runs.offset) {
+            const T* from = first[m] + channel + offset;
+            for (size_t i = 0; i < runs.length; i += step) memcpy(end + i, from + i, 16);
+            end += runs.length;
+        }
+        for (; end < to + pitch; end += step) memset(end, 0, 16);
+    }
+}
+
+// sum (m, 32) from the sums of each group of channels: multiply(group, sum).
+template <class Sum, class Multiply>
+void each_group(const hc_weight& weight, size_t pair, size_t m, Sum* sum, const Multiply& multiply) {
+    const Groups groups(weight, pair);
+    if (groups.end - groups.begin == 1) return multiply(groups.begin, sum);
+    alignas(64) Sum part[kRowsAtOnce * kPair];
+    for (size_t group = groups.begin; group < groups.end; ++group) {
+        multiply(group, part);
+        const size_t begin = group * groups.rows > pair * kPair ? group * groups.rows - pair * kPair : 0;
+        const size_t end = smaller((group + 1) * groups.rows - pair * kPair, kPair);
+        for (size_t i = 0; i < m; ++i)
+            for (size_t n = begin; n < end; ++n) sum[i * kPair + n] = part[i * kPair + n];
+    }
+}
+
+FloatTarget float_target(const hc_weight& weight, const Shape& out, const ConvTarget& to, const Unit& unit) {
+    const size_t start = unit.image * weight.rows * out.plane() + unit.first;
+    return {to.y + start, to.residual ? to.residual + start : nullptr, out.plane(), true};
+}
+
+// Where the bytes of a unit go, pixel by pixel.
+struct BytePixels {
+    BytePixels(const ConvTarget& to, const Shape& out, const Unit& unit) {
+        for (size_t m = 0; m < unit.count; ++m) {
+            const ptrdiff_t y = static_cast<ptrdiff_t>((unit.first + m) / out.width),
+                            x = static_cast<ptrdiff_t>((unit.first + m) % out.width);
+            pixel[m] = to.images->pixel(unit.image, y, x);
+            if (to.residual_images) residual[m] = to.residual_images->pixel(unit.image, y, x);
+        }
+        target = {pixel, to.images->quant[unit.image], nullptr, {}};
+        if (to.residual_images) target.residual = residual, target.residual_quant = to.residual_images->quant[unit.image];
+    }
+    BytePixels(const BytePixels&) = delete;
+
+    ByteTarget target;
+    uint8_t* pixel[kRowsAtOnce];
+    const uint8_t* residual[kRowsAtOnce];
+};
+
+// finish_pair(unit, target) with the target that the unit has.
+template <class Body>
+void with_target(const hc_weight& weight, const Shape& out, const ConvTarget& to, const Unit& unit, const Body& body) {
+    if (to.images)
+        body(BytePixels(to, out, unit).target);
+    else
+        body(float_target(weight, out, to, unit));
+}
+
+void depthwise(const hc_weight& weight, const Window& window, const ByteImages& x, const Shape& out,
+               const Activation& activation, const ConvTarget& to, const hc_exec* exec) {
+    const Runs runs(window, x, 1); // single taps
+    std::vector<size_t> tap = runs.offset;
+    const size_t quads = ceil_div(tap.size(), 4);
+    tap.resize(quads * 4, tap[0]); // their weights are zero
+    const Units units(weight, out);
+    parallel(exec, units.count, units.ns, [&](size_t begin, size_t end) {
+        Windows<uint8_t> windows(window, x, out.width);
+        alignas(64) int32_t sum[kRowsAtOnce * kPair];
+        float scale[kRowsAtOnce];
+        for (size_t i = begin; i < end; ++i) {
+            const Unit unit = units[i];
+            windows.locate(unit);
+            const Quant& quant = x.quant[unit.image];
+            for (float& s : scale) s = quant.scale;
+            with_target(weight, out, to, unit, [&](const auto& target) {
+                for (size_t pair = unit.first_pair; pair < unit.last_pair; ++pair) {
+                    const int8_t* taps = &weight.taps[pair * quads * 4 * kPair];
+                    weight.kernels.depthwise({taps, windows.first, pair * kPair, tap.data(), quads, sum, unit.count});
+                    Scaling scaling = weight.scaling_of(pair, quant.zero);
+                    scaling.row_scale = scale;
+                    finish(weight, pair, sum, 0, unit.count, scaling, activation, target);
+                }
+            });
+        }
+    });
+}
+
+} // namespace
+
+Shape conv_output(const hc_weight& weight, const Window& window, const Shape& x) {
+    if (x.channels % weight.groups)
+        fail(HC_INVALID_ARGUMENT, "%zu channels in %zu groups", x.channels, weight.groups);
+    const size_t channels = x.channels / weight.groups;
+    if (product(window.taps(), channels) != weight.columns)
+        fail(HC_INVALID_ARGUMENT, "a window of %zu x %zu x %zu channels; the weight has K = %zu", window.taps_y,
+             window.taps_x, channels, weight.columns);
+    return window.output(x, weight.rows);
+}
+
+void convolve(const hc_weight& weight, const Window& window, const Images<float>& x, const Activation& activation,
+              const ConvTarget& to, const hc_exec* exec) {
+    const Shape out = conv_output(weight, window, x.shape);
+    if (!out.count()) return;
+    const Runs runs(window, x, x.shape.channels / weight.groups);
+    const Units units(weight, out);
+    parallel(exec, units.count, units.ns, [&](size_t begin, size_t end) {
+        Windows<float> windows(window, x, out.width);
+        Scratch<float> rows(product(kRowsAtOnce, weight.columns) + kImageSlack);
+        alignas(64) float sum[kRowsAtOnce * kPair];
+        for (size_t i = begin; i < end; ++i) {
+            const Unit unit = units[i];
+            windows.locate(unit);
+            size_t gathered = SIZE_MAX;
+            for (size_t pair = unit.first_pair; pair < unit.last_pair; ++pair) {
+                each_group(weight, pair, unit.count, sum, [&](size_t group, float* part) {
+                    if (group != gathered)
+                        gather(windows.first, group * (x.shape.channels / weight.groups), runs, unit.count,
+                               weight.columns, rows.data());
+                    gathered = group;
+                    multiply_f32(weight, pair, {rows.data(), weight.columns}, unit.count, part);
+                });
+                finish(weight, pair, sum, 0, unit.count, weight.scaling_of(pair, 0), activation,
+                       float_target(weight, out, to, unit));
+            }
+        }
+    });
+}
+
+void convolve(const hc_weight& weight, const Window& window, const ByteImages& x, const Activation& activation,
+              const ConvTarget& to, const hc_exec* exec) {
+    const Shape out = conv_output(weight, window, x.shape);
+    if (!out.count()) return;
+    if (!weight.taps.empty() && x.shape.channels == weight.groups)
+        return depthwise(weight, window, x, out, activation, to, exec);
+    const size_t channels = x.shape.channels / weight.groups, padded = weight.blocks * weight.period;
+    const Runs runs(window, x, channels);
+    const bool mixed = weight.groups > 1 && weight.rows / weight.groups % kPair; // pairs of more than one group
+    const bool in_place = !mixed && runs.length % weight.period == 0 && weight.columns <= kSumColumns;
+    const Units units(weight, out);
+    parallel(exec, units.count, units.ns, [&](size_t begin, size_t end) {
+        Windows<uint8_t> windows(window, x, out.width);
+        Scratch<uint8_t> copied(in_place ? 0 : product(kRowsAtOnce, padded) + kImageSlack);
+        const uint8_t* row[kRowsAtOnce];
+        float scale[kRowsAtOnce];
+        for (size_t i = begin; i < end; ++i) {
+            const Unit unit = units[i];
+            windows.locate(unit);
+            const Quant& quant = x.quant[unit.image];
+            for (float& s : scale) s = quant.scale;
+            size_t ready = SIZE_MAX;
+            const auto rows_of = [&](size_t group) -> ByteRows {
+                if (group != ready && !in_place)
+                    gather(windows.first, group * channels, runs, unit.count, padded, copied.data());
+                if (group != ready)
+                    for (size_t m = 0; m < unit.count; ++m)
+                        row[m] = in_place ? windows.first[m] + group * channels : &copied[m * padded];
+                ready = group;
+                if (in_place) return {row, runs.offset.data(), runs.offset.size(), runs.length};
+                return {row, kNoOffset, 1, padded};
+            };
+            with_target(weight, out, to, unit, [&](const auto& target) {
+                for (size_t pair = unit.first_pair; pair < unit.last_pair; ++pair) {
+                    if (!mixed) {
+                        const ByteRows rows = rows_of(Groups(weight, pair).begin);
+                        multiply_and_finish(weight, pair, rows, unit.count, scale, quant.zero, 0, activation, target);
+                        continue;
+                    }
+                    alignas(64) float sum[kRowsAtOnce * kPair];
+                    each_group(weight, pair, unit.count, sum, [&](size_t group, float* part) {
+                        multiply_wide(weight, pair, rows_of(group), unit.count, quant.zero, part);
+                    });
+                    Scaling scaling = weight.scaling_of(pair, 0);
+                    scaling.row_scale = scale;
+                    finish(weight, pair, sum, 0, unit.count, scaling, activation, target);
+                }
+            });
+        }
+    });
+}
+
+} // namespace hc

@@ -1,0 +1,124 @@
+#include "ops/finish.h"
+
+#include <math.h>
+
+#include <type_traits>
+
+#include "layout.h"
+#include "ops/sizes.h"
+
+namespace hc {
+namespace {
+
+void scale(const Rowwise& r, const float* sum, size_t rows, const Scaling& scaling, int columns, float* block) {
+    r.scale_f32(sum, rows, scaling, columns, block);
+}
+
+void scale(const Rowwise& r, const int32_t* sum, size_t rows, const Scaling& scaling, int columns, float* block) {
+    r.scale_i32(sum, rows, scaling, columns, block);
+}
+
+// add(row, rows, block), store(row, rows, block): blocks of at most kBlockRows rows, activated between the two.
+template <class Sum, class Add, class Store>
+void each_block(const Rowwise& r, const Sum* sum, size_t rows, Scaling scaling, int columns,
+                const Activation& activation, const Add& add, const Store& store) {
+    alignas(64) float block[kBlockRows * kPair];
+    for (size_t row = 0; row < rows; row += kBlockRows) {
+        const size_t count = smaller(rows - row, kBlockRows);
+        scale(r, sum + row * kPair, count, scaling, columns, block);
+        add(row, count, block);
+        if (activation.kind != HC_NONE) {
+            if (columns <= kTile) // the second tile has no values
+                for (size_t m = 0; m < count; ++m)
+                    r.activate(block + m * kPair, kTile, activation.kind, activation.low, activation.high);
+            else
+                r.activate(block, count * kPair, activation.kind, activation.low, activation.high);
+        }
+        store(row, count, block);
+        if (scaling.row_scale) scaling.row_scale += kBlockRows;
+    }
+}
+
+} // namespace
+
+Activation::Activation(hc_activation kind_, float low_, float high_) : kind(kind_), low(low_), high(high_) {
+    if (kind < HC_NONE || kind >= HC_ACTIVATION_END) fail(HC_INVALID_ARGUMENT, "activation is %d: unknown", kind);
+    if (kind == HC_CLIP && !(low <= high))
+        fail(HC_INVALID_ARGUMENT, "a clip to [%g, %g]", static_cast<double>(low), static_cast<double>(high));
+}
+
+Limits Activation::limits(const Quant& quant) const {
+    float least = static_cast<float>(-quant.zero), most = static_cast<float>(255 - quant.zero);
+    const float floor = kind == HC_RELU ? 0.0f : kind == HC_CLIP ? low : -INFINITY;
+    const float ceiling = kind == HC_CLIP ? high : INFINITY;
+    least = fmaxf(least, fminf(nearbyintf(floor * quant.inverse), most));
+    return {least, fmaxf(least, fminf(most, nearbyintf(ceiling * quant.inverse)))};
+}
+
+Activation activation_of(const hc_epilogue* epilogue) {
+    if (!epilogue) return {};
+    if (epilogue->size != sizeof(hc_epilogue)) fail(HC_INVALID_ARGUMENT, "epilogue is of another version");
+    return {epilogue->activation, epilogue->low, epilogue->high};
+}
+
+namespace {
+
+template <class Sum>
+void store(const hc_weight& weight, size_t pair, const Sum* sum, size_t first, size_t rows, const Scaling& scaling,
+           const Activation& activation, const FloatTarget& to) {
+    const Rowwise& r = weight.kernels.rowwise;
+    const int columns = weight.columns_of(pair);
+    const size_t column = pair * kPair;
+    const auto at = [&](size_t row) {
+        row += first;
+        return to.transposed ? column * to.pitch + row : row * to.pitch + column;
+    };
+    each_block(
+        r, sum, rows, scaling, columns, activation,
+        [&](size_t row, size_t count, float* block) {
+            if (to.residual)
+                (to.transposed ? r.add_columns : r.add_rows)(block, count, columns, to.residual + at(row), to.pitch);
+        },
+        [&](size_t row, size_t count, const float* block) {
+            (to.transposed ? r.store_columns : r.store_rows)(block, count, columns, to.y + at(row), to.pitch);
+        });
+}
+
+template <class Sum>
+void store(const hc_weight& weight, size_t pair, const Sum* sum, size_t first, size_t rows, const Scaling& scaling,
+           const Activation& activation, const ByteTarget& to) {
+    const Rowwise& r = weight.kernels.rowwise;
+    const int columns = weight.columns_of(pair);
+    const size_t column = pair * kPair;
+    if constexpr (std::is_integral_v<Sum>)
+        if (activation.is_clip())
+            return r.finish_u8(sum, rows, columns, scaling, to.residual ? to.residual + first : nullptr,
+                               to.residual_quant, to.quant, activation.limits(to.quant), to.y + first, column);
+    const Limits limits = activation.is_clip() ? activation.limits(to.quant) : Activation().limits(to.quant);
+    each_block(
+        r, sum, rows, scaling, columns, activation,
+        [&](size_t row, size_t count, float* block) {
+            if (to.residual) r.add_u8(block, count, columns, to.residual + first + row, column, to.residual_quant);
+        },
+        [&](size_t row, size_t count, const float* block) {
+            r.store_u8(block, count, columns, to.quant, limits, to.y + first + row, column);
+        });
+}
+
+} // namespace
+
+template <class Sum, class Target>
+void finish(const hc_weight& weight, size_t pair, const Sum* sum, size_t first, size_t rows, const Scaling& scaling,
+            const Activation& activation, const Target& to) {
+    store(weight, pair, sum, first, rows, scaling, activation, to);
+}
+
+#define HC_FINISH(Sum, Target) \
+    template void finish(const hc_weight&, size_t, const Sum*, size_t, size_t, const Scaling&, const Activation&, \
+                         const Target&);
+HC_FINISH(int32_t, FloatTarget)
+HC_FINISH(float, FloatTarget)
+HC_FINISH(int32_t, ByteTarget)
+HC_FINISH(float, ByteTarget)
+
+} // namespace hc

@@ -1,0 +1,47 @@
+// What becomes of the sums of a tile pair: scaled, a residual added, activated, stored.
+#pragma once
+
+#include "ops/weight.h"
+
+namespace hc {
+
+constexpr size_t kRowsAtOnce = 64; // rows whose sums lie on the stack, and that share one decoded panel
+
+struct Activation {
+    hc_activation kind = HC_NONE;
+    float low = 0, high = 0; // of HC_CLIP
+
+    // Fails on an unknown kind, or bounds that are none.
+    Activation(hc_activation kind, float low, float high);
+    Activation() = default;
+
+    bool is_clip() const { return kind <= HC_CLIP; } // rounding and clipping may change places
+
+    // The limits of round(v * inverse) that clip v and keep q in 0..255.
+    Limits limits(const Quant& quant) const;
+};
+
+Activation activation_of(const hc_epilogue* epilogue); // of none, where that is null
+
+// Floats in rows y[m * pitch + n], or transposed y[n * pitch + m]; a residual lies as y does.
+struct FloatTarget {
+    float* y;
+    const float* residual; // null for none
+    size_t pitch;
+    bool transposed;
+};
+
+// Bytes, one pointer a row, columns innermost.
+struct ByteTarget {
+    uint8_t* const* y;
+    Quant quant;
+    const uint8_t* const* residual; // null for none
+    Quant residual_quant;
+};
+
+// Rows [first, first + rows) of the columns of `pair`, from their sums (rows, 32). scaling.row_scale is that of `first`.
+template <class Sum, class Target>
+void finish(const hc_weight& weight, size_t pair, const Sum* sum, size_t first, size_t rows, const Scaling& scaling,
+            const Activation& activation, const Target& to);
+
+} // namespace hc

@@ -1,0 +1,111 @@
+#include "ops/images.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "ops/scratch.h"
+
+namespace hc {
+namespace {
+
+constexpr double kMaximumNs = 0.05; // for one value
+constexpr double kCopyNs = 0.5;     // for one value, transposed
+
+size_t greater(size_t a, size_t b) { return a > b ? a : b; }
+
+// body(image, y) for every row of every image.
+template <class T, class Body>
+void each_row(const Images<T>& images, const hc_exec* exec, const Body& body) {
+    const Shape& s = images.shape;
+    parallel(exec, s.batch * s.height, static_cast<double>(s.width * s.channels) * kCopyNs,
+             [&](size_t begin, size_t end) {
+                 for (size_t i = begin; i < end; ++i) body(i / s.height, i % s.height);
+             });
+}
+
+// What surrounds the rows [0, height) of an image.
+template <class T>
+void set_margins(const Images<T>& images, size_t image, T value) {
+    const Shape& s = images.shape;
+    const Margin& m = images.margin;
+    const size_t pitch = images.row_pitch();
+    T* const first = images.values + image * images.image_pitch();
+    const auto set = [value](T* from, size_t count) {
+        for (size_t i = 0; i < count; ++i) from[i] = value;
+    };
+    set(first, m.top * pitch);
+    set(first + (m.top + s.height) * pitch, m.bottom * pitch);
+    if (m.left || m.right)
+        for (size_t y = m.top; y < m.top + s.height; ++y) {
+            set(first + y * pitch, m.left * s.channels);
+            set(first + y * pitch + (m.left + s.width) * s.channels, m.right * s.channels);
+        }
+}
+
+} // namespace
+
+void Margin::widen(const Margin& o) {
+    top = greater(top, o.top);
+    left = greater(left, o.left);
+    bottom = greater(bottom, o.bottom);
+    right = greater(right, o.right);
+}
+
+template <class T>
+size_t Images<T>::size() const {
+    const size_t rows = product(shape.batch, margin.top + shape.height + margin.bottom);
+    return product(rows, margin.left + shape.width + margin.right, shape.channels, sizeof(T)) / sizeof(T) + kImageSlack;
+}
+
+template struct Images<float>;
+template struct Images<uint8_t>;
+
+void ByteImages::fill_margins(size_t image) const {
+    set_margins<uint8_t>(*this, image, static_cast<uint8_t>(quant[image].zero));
+}
+
+Runs::Runs(const Window& w, size_t row_pitch, size_t pixel_pitch, size_t channels) {
+    const bool whole_rows = w.dilation_x == 1 && channels == pixel_pitch;
+    const size_t per_row = whole_rows ? 1 : w.taps_x;
+    length = whole_rows ? w.taps_x * channels : channels;
+    for (size_t i = 0; i < w.taps_y; ++i)
+        for (size_t j = 0; j < per_row; ++j)
+            offset.push_back(i * w.dilation_y * row_pitch + j * w.dilation_x * pixel_pitch);
+}
+
+void fill(const Images<float>& images, const float* x, const hc_exec* exec) {
+    const Shape& s = images.shape;
+    for (size_t image = 0; image < s.batch; ++image) set_margins(images, image, 0.0f);
+    each_row(images, exec, [&](size_t image, size_t y) {
+        float* to = images.pixel(image, static_cast<ptrdiff_t>(y), 0);
+        for (size_t c = 0; c < s.channels; ++c) {
+            const float* line = x + image * s.image() + c * s.plane() + y * s.width;
+            for (size_t i = 0; i < s.width; ++i) to[i * s.channels + c] = line[i];
+        }
+    });
+}
+
+void fill(const ByteImages& images, const float* x, const Rowwise& rowwise, const hc_exec* exec) {
+    const Shape& s = images.shape;
+    for (size_t image = 0; image < s.batch; ++image) images.fill_margins(image);
+    each_row(images, exec, [&](size_t image, size_t y) {
+        const float* line = x + image * s.image() + y * s.width;
+        rowwise.quantize_channels(line, s.plane(), s.channels, s.width, images.quant[image],
+                                  images.pixel(image, static_cast<ptrdiff_t>(y), 0), s.channels);
+    });
+}
+
+void find_symmetric(const Shape& s, const float* x, const Rowwise& rowwise, Quant* quant, const hc_exec* exec) {
+    Scratch<uint32_t> largest(product(s.batch, s.channels));
+    parallel(exec, s.batch * s.channels, static_cast<double>(s.plane()) * kMaximumNs, [&](size_t begin, size_t end) {
+        for (size_t i = begin; i < end; ++i) largest[i] = rowwise.largest(x + i * s.plane(), s.plane());
+    });
+    for (size_t image = 0; image < s.batch; ++image) {
+        uint32_t most = 0;
+        for (size_t c = 0; c < s.channels; ++c)
+            if (largest[image * s.channels + c] > most) most = largest[image * s.channels + c];
+        quant[image] = symmetric_quant(most);
+    }
+}
+
+} // namespace hc

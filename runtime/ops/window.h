@@ -1,0 +1,40 @@
+// The shape of a convolution or a pooling.
+#pragma once
+
+#include "ops/sizes.h"
+
+namespace hc {
+
+struct Shape {
+    explicit Shape(const hc_shape& shape);
+    Shape(size_t batch, size_t channels, size_t height, size_t width);
+    Shape() = default;
+
+    size_t batch = 0, channels = 0, height = 0, width = 0;
+
+    size_t plane() const { return height * width; }
+    size_t image() const { return plane() * channels; }
+    size_t count() const { return image() * batch; }
+    bool operator==(const Shape& o) const {
+        return batch == o.batch && channels == o.channels && height == o.height && width == o.width;
+    }
+    hc_shape to_c() const;
+};
+
+struct Window {
+    // Checks every size.
+    explicit Window(const hc_window& window);
+    Window() = default;
+
+    size_t taps_y = 1, taps_x = 1, stride_y = 1, stride_x = 1, dilation_y = 1, dilation_x = 1;
+    size_t top = 0, left = 0, bottom = 0, right = 0;
+
+    size_t taps() const { return taps_y * taps_x; }
+    size_t reach_y() const { return (taps_y - 1) * dilation_y + 1; }
+    size_t reach_x() const { return (taps_x - 1) * dilation_x + 1; }
+
+    // Fails where the window does not fit the padded image.
+    Shape output(const Shape& x, size_t channels) const;
+};
+
+} // namespace hc
