@@ -31,7 +31,15 @@ from ._errors import NativeError, RuntimeLibraryError
 _ABI_VERSION = 2
 _OUT_OF_RANGE = 2
 FLOAT, INT8 = 0, 1
-ACTIVATIONS = ("none", "relu", "clip", "gelu", "gelu_tanh", "silu", "hard_swish")  # in the order of hc_activation
+ACTIVATIONS = (
+    "none",
+    "relu",
+    "clip",
+    "gelu",
+    "gelu_tanh",
+    "silu",
+    "hard_swish",
+)  # in the order of hc_activation
 _SUFFIXES = ("so", "dylib", "dll")
 
 
@@ -209,7 +217,12 @@ def _window(
     kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], pads: Sequence[int]
 ) -> _Window:
     window = _Window()
-    window.kernel[:], window.strides[:], window.dilations[:], window.pads[:] = kernel, strides, dilations, pads
+    window.kernel[:], window.strides[:], window.dilations[:], window.pads[:] = (
+        kernel,
+        strides,
+        dilations,
+        pads,
+    )
     return window
 
 
@@ -307,7 +320,9 @@ class Weight:
     ) -> npt.NDArray[np.float32]:
         """x: (B, C, H, W) -> (B, N, OH, OW); pads: top, left, bottom, right."""
         image, error = _float32(x), _Error()
-        desc = _ConvDesc(ctypes.sizeof(_ConvDesc), 0, _Shape(*image.shape), _window(kernel, strides, dilations, pads))
+        desc = _ConvDesc(
+            ctypes.sizeof(_ConvDesc), 0, _Shape(*image.shape), _window(kernel, strides, dilations, pads)
+        )
         height, width = c_int64(), c_int64()
         _check(_library().hc_conv2d_output(byref(desc), byref(height), byref(width), byref(error)), error)
         y = np.empty((image.shape[0], self.shape[0], height.value, width.value), np.float32)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hashcompile_runtime import NativeError, kernels
 from hashcompile_runtime._native import ACTIVATIONS, FLOAT, INT8, Epilogue, Weight
-from tests.runtime.oracle import EDGES, ISAS, activations, exact, float_bound, int8_linear, layer
+from tests.runtime.oracle import EDGES, EPS, ISAS, activations, exact, float_bound, int8_linear, layer
 
 LINEAR = [kernel for kernel in kernels() if kernel.runnable and kernel.bits]
 sizes = st.sampled_from(EDGES)

@@ -14,13 +14,13 @@ HC_INLINE int32_t rounded(float x) {
     return static_cast<int32_t>(bits_of(x + kRoundingShift) - bits_of(kRoundingShift));
 }
 
-HC_INLINE float clamped(float x, float low, float high) {
+HC_INLINE float bounded(float x, float low, float high) {
     x = x > low ? x : low; // NaN becomes low
     return x < high ? x : high;
 }
 
 HC_INLINE int32_t quantized(float x, const Quant& quant, const Limits& limits) {
-    return rounded(clamped(x * quant.inverse, limits.low, limits.high)) + quant.zero;
+    return rounded(bounded(x * quant.inverse, limits.low, limits.high)) + quant.zero;
 }
 
 HC_INLINE Limits whole_range(const Quant& quant) {
