@@ -235,7 +235,9 @@ class Epilogue(NamedTuple):
     residual: npt.NDArray[np.float32] | None = None  # of the shape of the output
 
 
-def _epilogue(of: Epilogue, y: npt.NDArray[np.float32]) -> Any:
+def _epilogue(of: Epilogue | None, y: npt.NDArray[np.float32]) -> Any:
+    if of is None:
+        return None
     if of.residual is not None and of.residual.shape != y.shape:
         raise NativeError(1, f"residual has shape {of.residual.shape}; wanted {y.shape}")
     activation = ACTIVATIONS.index(of.activation)
@@ -296,7 +298,7 @@ class Weight:
             _library().hc_weight_close(self._handle)
 
     def linear(
-        self, x: npt.ArrayLike, threads: int = 1, epilogue: Epilogue = Epilogue()
+        self, x: npt.ArrayLike, threads: int = 1, epilogue: Epilogue | None = None
     ) -> npt.NDArray[np.float32]:
         """x: (..., K) -> (..., N)."""
         rows = _float32(x)
@@ -316,7 +318,7 @@ class Weight:
         pads: Sequence[int] = (0, 0, 0, 0),
         dilations: Sequence[int] = (1, 1),
         threads: int = 1,
-        epilogue: Epilogue = Epilogue(),
+        epilogue: Epilogue | None = None,
     ) -> npt.NDArray[np.float32]:
         """x: (B, C, H, W) -> (B, N, OH, OW); pads: top, left, bottom, right."""
         image, error = _float32(x), _Error()

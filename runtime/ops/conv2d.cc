@@ -61,7 +61,7 @@ extern "C" hc_code hc_conv2d(const hc_weight* weight, const hc_conv_desc* desc, 
         const Activation activation = activation_of(epilogue);
         if ((whole.count() && !x) || (out.count() && !y)) fail(HC_INVALID_ARGUMENT, "x or y is null");
         if (!out.count()) return;
-        const ConvTarget to{y, epilogue ? epilogue->residual : nullptr, nullptr, nullptr};
+        const ConvTarget to{y, false, epilogue ? epilogue->residual : nullptr, nullptr, nullptr};
         (weight->int8 ? conv_i8 : conv_f32)(*weight, window, flattened(window, whole), x, activation, to, exec);
     });
 }

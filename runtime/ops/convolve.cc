@@ -119,38 +119,42 @@ void each_group(const hc_weight& weight, size_t pair, size_t m, Sum* sum, const 
     }
 }
 
-FloatTarget float_target(const hc_weight& weight, const Shape& out, const ConvTarget& to, const Unit& unit) {
-    const size_t start = unit.image * weight.rows * out.plane() + unit.first;
-    return {to.y + start, to.residual ? to.residual + start : nullptr, out.plane(), true};
-}
-
-// Where the bytes of a unit go, pixel by pixel.
-struct BytePixels {
-    BytePixels(const ConvTarget& to, const Shape& out, const Unit& unit) {
-        for (size_t m = 0; m < unit.count; ++m) {
+// The target of a unit: row m is its pixel m.
+class UnitTarget {
+   public:
+    UnitTarget(const hc_weight& weight, const Shape& out, const ConvTarget& to, const Unit& unit)
+        : to_(to), pitch_(to.channels_last ? weight.rows : out.plane()) {
+        const size_t first = unit.image * out.plane() + unit.first;
+        start_ = to.channels_last ? first * weight.rows : unit.image * out.image() + unit.first;
+        for (size_t m = 0; (to.images || to.byte_residual) && m < unit.count; ++m) {
             const ptrdiff_t y = static_cast<ptrdiff_t>((unit.first + m) / out.width),
                             x = static_cast<ptrdiff_t>((unit.first + m) % out.width);
-            pixel[m] = to.images->pixel(unit.image, y, x);
-            if (to.residual_images) residual[m] = to.residual_images->pixel(unit.image, y, x);
+            if (to.images) pixel_[m] = to.images->pixel(unit.image, y, x);
+            if (to.byte_residual) residual_[m] = to.byte_residual->pixel(unit.image, y, x);
         }
-        target = {pixel, to.images->quant[unit.image], nullptr, {}};
-        if (to.residual_images) target.residual = residual, target.residual_quant = to.residual_images->quant[unit.image];
+        if (to.images) quant_ = to.images->quant[unit.image];
+        if (to.byte_residual) byte_residual_ = {residual_, to.byte_residual->quant[unit.image]};
     }
-    BytePixels(const BytePixels&) = delete;
+    UnitTarget(const UnitTarget&) = delete;
 
-    ByteTarget target;
-    uint8_t* pixel[kRowsAtOnce];
-    const uint8_t* residual[kRowsAtOnce];
+    // body(target), of whichever kind it is.
+    template <class Body>
+    void visit(const Body& body) const {
+        if (to_.images)
+            body(ByteTarget{pixel_, quant_, byte_residual_});
+        else
+            body(FloatTarget{to_.y + start_, pitch_, !to_.channels_last, to_.residual ? to_.residual + start_ : nullptr,
+                             byte_residual_});
+    }
+
+   private:
+    const ConvTarget& to_;
+    size_t pitch_, start_;
+    Quant quant_{};
+    ByteResidual byte_residual_;
+    uint8_t* pixel_[kRowsAtOnce];
+    const uint8_t* residual_[kRowsAtOnce];
 };
-
-// finish_pair(unit, target) with the target that the unit has.
-template <class Body>
-void with_target(const hc_weight& weight, const Shape& out, const ConvTarget& to, const Unit& unit, const Body& body) {
-    if (to.images)
-        body(BytePixels(to, out, unit).target);
-    else
-        body(float_target(weight, out, to, unit));
-}
 
 void depthwise(const hc_weight& weight, const Window& window, const ByteImages& x, const Shape& out,
                const Activation& activation, const ConvTarget& to, const hc_exec* exec) {
@@ -168,7 +172,7 @@ void depthwise(const hc_weight& weight, const Window& window, const ByteImages& 
             windows.locate(unit);
             const Quant& quant = x.quant[unit.image];
             for (float& s : scale) s = quant.scale;
-            with_target(weight, out, to, unit, [&](const auto& target) {
+            UnitTarget(weight, out, to, unit).visit([&](const auto& target) {
                 for (size_t pair = unit.first_pair; pair < unit.last_pair; ++pair) {
                     const int8_t* taps = &weight.taps[pair * quads * 4 * kPair];
                     weight.kernels.depthwise({taps, windows.first, pair * kPair, tap.data(), quads, sum, unit.count});
@@ -215,8 +219,9 @@ void convolve(const hc_weight& weight, const Window& window, const Images<float>
                     gathered = group;
                     multiply_f32(weight, pair, {rows.data(), weight.columns}, unit.count, part);
                 });
-                finish(weight, pair, sum, 0, unit.count, weight.scaling_of(pair, 0), activation,
-                       float_target(weight, out, to, unit));
+                UnitTarget(weight, out, to, unit).visit([&](const auto& target) {
+                    finish(weight, pair, sum, 0, unit.count, weight.scaling_of(pair, 0), activation, target);
+                });
             }
         }
     });
@@ -254,7 +259,7 @@ void convolve(const hc_weight& weight, const Window& window, const ByteImages& x
                 if (in_place) return {row, runs.offset.data(), runs.offset.size(), runs.length};
                 return {row, kNoOffset, 1, padded};
             };
-            with_target(weight, out, to, unit, [&](const auto& target) {
+            UnitTarget(weight, out, to, unit).visit([&](const auto& target) {
                 for (size_t pair = unit.first_pair; pair < unit.last_pair; ++pair) {
                     if (!mixed) {
                         const ByteRows rows = rows_of(Groups(weight, pair).begin);

@@ -6,12 +6,13 @@
 
 namespace hc {
 
-// Where outputs go: floats (B, N, OH, OW) with a residual of the same shape, or images in 8 bits.
+// Where outputs go: floats (B, N, OH, OW) or (B, OH, OW, N), or images in 8 bits. A residual of floats lies as y does.
 struct ConvTarget {
     float* y = nullptr;
+    bool channels_last = false;
     const float* residual = nullptr;
     const ByteImages* images = nullptr;
-    const ByteImages* residual_images = nullptr;
+    const ByteImages* byte_residual = nullptr;
 };
 
 // The output of `weight` on x; fails where they do not fit.

@@ -63,6 +63,11 @@ Activation activation_of(const hc_epilogue* epilogue) {
 
 namespace {
 
+void add(const Rowwise& r, const ByteResidual& residual, size_t first, size_t rows, int columns, size_t column,
+         float* block) {
+    if (residual.row) r.add_u8(block, rows, columns, residual.row + first, column, residual.quant);
+}
+
 template <class Sum>
 void store(const hc_weight& weight, size_t pair, const Sum* sum, size_t first, size_t rows, const Scaling& scaling,
            const Activation& activation, const FloatTarget& to) {
@@ -78,6 +83,7 @@ void store(const hc_weight& weight, size_t pair, const Sum* sum, size_t first, s
         [&](size_t row, size_t count, float* block) {
             if (to.residual)
                 (to.transposed ? r.add_columns : r.add_rows)(block, count, columns, to.residual + at(row), to.pitch);
+            add(r, to.byte_residual, first + row, count, columns, column, block);
         },
         [&](size_t row, size_t count, const float* block) {
             (to.transposed ? r.store_columns : r.store_rows)(block, count, columns, to.y + at(row), to.pitch);
@@ -92,13 +98,13 @@ void store(const hc_weight& weight, size_t pair, const Sum* sum, size_t first, s
     const size_t column = pair * kPair;
     if constexpr (std::is_integral_v<Sum>)
         if (activation.is_clip())
-            return r.finish_u8(sum, rows, columns, scaling, to.residual ? to.residual + first : nullptr,
-                               to.residual_quant, to.quant, activation.limits(to.quant), to.y + first, column);
+            return r.finish_u8(sum, rows, columns, scaling, to.residual.row ? to.residual.row + first : nullptr,
+                               to.residual.quant, to.quant, activation.limits(to.quant), to.y + first, column);
     const Limits limits = activation.is_clip() ? activation.limits(to.quant) : Activation().limits(to.quant);
     each_block(
         r, sum, rows, scaling, columns, activation,
         [&](size_t row, size_t count, float* block) {
-            if (to.residual) r.add_u8(block, count, columns, to.residual + first + row, column, to.residual_quant);
+            add(r, to.residual, first + row, count, columns, column, block);
         },
         [&](size_t row, size_t count, const float* block) {
             r.store_u8(block, count, columns, to.quant, limits, to.y + first + row, column);

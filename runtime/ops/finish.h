@@ -23,20 +23,26 @@ struct Activation {
 
 Activation activation_of(const hc_epilogue* epilogue); // of none, where that is null
 
-// Floats in rows y[m * pitch + n], or transposed y[n * pitch + m]; a residual lies as y does.
+// A residual in 8 bits: one pointer a row, columns innermost.
+struct ByteResidual {
+    const uint8_t* const* row = nullptr; // null for none
+    Quant quant{};
+};
+
+// Floats in rows y[m * pitch + n], or transposed y[n * pitch + m]; a residual of floats lies as y does.
 struct FloatTarget {
     float* y;
-    const float* residual; // null for none
     size_t pitch;
     bool transposed;
+    const float* residual; // null for none
+    ByteResidual byte_residual;
 };
 
 // Bytes, one pointer a row, columns innermost.
 struct ByteTarget {
     uint8_t* const* y;
     Quant quant;
-    const uint8_t* const* residual; // null for none
-    Quant residual_quant;
+    ByteResidual residual;
 };
 
 // Rows [first, first + rows) of the columns of `pair`, from their sums (rows, 32). scaling.row_scale is that of `first`.

@@ -64,7 +64,7 @@ extern "C" hc_code hc_linear(const hc_weight* weight, const float* x, size_t m, 
         if ((in && !x) || (out && !y)) fail(HC_INVALID_ARGUMENT, "x or y is null");
         const Activation activation = activation_of(epilogue);
         if (!out) return;
-        const FloatTarget to{y, epilogue ? epilogue->residual : nullptr, weight->rows, false};
+        const FloatTarget to{y, weight->rows, false, epilogue ? epilogue->residual : nullptr, {}};
         (weight->int8 ? linear_i8 : linear_f32)(*weight, x, m, activation, to, exec);
     });
 }

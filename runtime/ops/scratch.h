@@ -12,7 +12,8 @@ class Scratch {
    public:
     explicit Scratch(size_t count)
         : data_(static_cast<T*>(::operator new(product(count ? count : 1, sizeof(T)), std::align_val_t{64}))) {}
-    ~Scratch() { ::operator delete(data_, std::align_val_t{64}); }
+    ~Scratch() { if (data_) ::operator delete(data_, std::align_val_t{64}); }
+    Scratch(Scratch&& from) noexcept : data_(from.data_) { from.data_ = nullptr; }
     Scratch(const Scratch&) = delete;
     Scratch& operator=(const Scratch&) = delete;
 

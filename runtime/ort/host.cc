@@ -99,11 +99,15 @@ std::string Node::attribute_or(const char* name, const char* otherwise) const {
     return value;
 }
 
-bool Node::has_input(size_t index) const {
+size_t Node::input_count() const {
     size_t count = 0;
     check(api_, kGetInputCount(api_, info_, &count));
+    return count;
+}
+
+bool Node::has_input(size_t index) const {
     size_t name_size = 1; // of the terminator alone: an input left out before others
-    if (index < count) check(api_, kGetInputName(api_, info_, index, nullptr, &name_size));
+    if (index < input_count()) check(api_, kGetInputName(api_, info_, index, nullptr, &name_size));
     return name_size > 1;
 }
 

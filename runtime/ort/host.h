@@ -20,6 +20,20 @@ struct Tensor {
     size_t count() const; // product of dims
 };
 
+// A formal input of an op.
+struct Formal {
+    ElementType type;
+    Characteristic kind;
+};
+
+// What ONNX Runtime asks of an op; its outputs are floats.
+struct Signature {
+    const char* op;
+    const Formal* inputs;
+    size_t input_count;
+    Characteristic output; // kVariadic for any number of them
+};
+
 // The node that a kernel is made for.
 class Node {
    public:
@@ -34,6 +48,8 @@ class Node {
     int64_t attribute_or(const char* name, int64_t otherwise) const;
     float attribute_or(const char* name, float otherwise) const;
     std::string attribute_or(const char* name, const char* otherwise) const;
+
+    size_t input_count() const;
 
     // Is this input given?
     bool has_input(size_t index) const;

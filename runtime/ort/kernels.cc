@@ -3,74 +3,6 @@
 namespace hc::ort {
 namespace {
 
-void check(hc_code code, const hc_error& error) {
-    if (code != HC_OK) fail(code, "%s", error.text);
-}
-
-std::string text_of(const std::vector<int64_t>& dims) {
-    std::string text = "(";
-    for (size_t i = 0; i < dims.size(); ++i) text += (i ? ", " : "") + std::to_string(dims[i]);
-    return text + ")";
-}
-
-struct OpenWeight {
-    int64_t rows, columns;
-    Weight weight;
-};
-
-// The layout is in the shape of the codes, so a file made for another one is refused here.
-void check_codes(const Tensor& codes, uint32_t bits, int64_t rows, int64_t columns) {
-    const int64_t period = bits >= 1 && bits <= 8 ? 32 / static_cast<int64_t>(bits & -bits) : 1;
-    const std::vector<int64_t> wanted = {(rows + 31) / 32,
-                                         columns / period + (columns % period != 0),
-                                         period * static_cast<int64_t>(bits) / 32,
-                                         2,
-                                         16,
-                                         4};
-    if (codes.dims != wanted)
-        fail(HC_INVALID_ARGUMENT, "codes have shape %s; %u bits, %lld x %lld need %s", text_of(codes.dims).c_str(),
-             bits, static_cast<long long>(rows), static_cast<long long>(columns), text_of(wanted).c_str());
-}
-
-OpenWeight open(const Node& node, int64_t compute, int64_t groups, bool has_bias) {
-    const Tensor codes = node.constant(1, "codes", kUint8, kRequired);
-    const Tensor codebook = node.constant(2, "codebook", kFloat, kRequired);
-    const Tensor scale = node.constant(3, "scale", kFloat, kRequired);
-    const Tensor bias = has_bias ? node.constant(4, "bias", kFloat, kOptional) : Tensor{};
-    if (scale.dims.size() != 1)
-        fail(HC_INVALID_ARGUMENT, "scale has shape %s; wanted (N)", text_of(scale.dims).c_str());
-    if (codebook.dims.size() != 2)
-        fail(HC_INVALID_ARGUMENT, "codebook has shape %s; wanted (groups, 2^bits)", text_of(codebook.dims).c_str());
-    const int64_t bits = node.attribute("bits");
-    if (bits < 1 || bits > 8)
-        fail(HC_INVALID_ARGUMENT, "bits is %lld; an index has 1 to 8", static_cast<long long>(bits));
-    if (compute != HC_FLOAT && compute != HC_INT8)
-        fail(HC_INVALID_ARGUMENT, "compute is %lld; 0 is float, 1 is int8", static_cast<long long>(compute));
-
-    hc_weight_desc desc{};
-    desc.size = sizeof desc;
-    desc.bits = static_cast<uint32_t>(bits);
-    desc.compute = static_cast<uint32_t>(compute);
-    desc.rows = scale.dims[0];
-    desc.columns = node.attribute("in_features");
-    desc.group_rows = node.attribute("group_rows");
-    desc.groups = groups;
-    if (desc.columns < 0) fail(HC_INVALID_ARGUMENT, "in_features is negative");
-    check_codes(codes, desc.bits, desc.rows, desc.columns);
-    desc.codes = static_cast<const uint8_t*>(codes.data);
-    desc.codes_bytes = codes.count();
-    desc.codebook = codebook.floats();
-    desc.codebook_len = codebook.count();
-    desc.scale = scale.floats();
-    desc.scale_len = scale.count();
-    desc.bias = bias.floats();
-    desc.bias_len = bias.data ? bias.count() : 0;
-    hc_weight* weight = nullptr;
-    hc_error error{};
-    check(hc_weight_open(&desc, &weight, &error), error);
-    return {desc.rows, desc.columns, Weight(weight)};
-}
-
 // `count` values for 2 dimensions from an attribute of 1 or 2; a 1-D window is the last row of a 2-D one.
 void spread(const Node& node, const char* name, size_t spatial, int64_t first, int64_t (&to)[2]) {
     const std::vector<int64_t> values = node.attributes(name);
@@ -112,10 +44,10 @@ hc_epilogue Epilogue::of(const Call& call, const std::vector<int64_t>& dims) con
 }
 
 LinearKernel::LinearKernel(const Node& node) : epilogue_(node) {
-    OpenWeight open_weight = open(node, node.attribute("compute"), 1, true);
-    rows_ = open_weight.rows;
-    columns_ = open_weight.columns;
-    weight_ = std::move(open_weight.weight);
+    OpenWeight opened = open_weight(node, 1, WeightForm::of(node, node.attribute("compute"), 1), true);
+    rows_ = opened.rows;
+    columns_ = opened.columns;
+    weight_ = std::move(opened.weight);
 }
 
 void LinearKernel::run(Call& call) const {
@@ -154,16 +86,16 @@ ConvKernel::ConvKernel(const Node& node)
         if (taps < 1 || taps > INT32_MAX)
             fail(HC_INVALID_ARGUMENT, "kernel_shape holds %lld", static_cast<long long>(taps));
     const int64_t group = node.attribute_or("group", int64_t{1});
-    OpenWeight open_weight = open(node, node.attribute("compute"), group, true);
+    OpenWeight opened = open_weight(node, 1, WeightForm::of(node, node.attribute("compute"), group), true);
     const int64_t taps = window.kernel[0] * window.kernel[1];
-    if (open_weight.columns % taps)
+    if (opened.columns % taps)
         fail(HC_INVALID_ARGUMENT, "in_features is %lld; wanted kh * kw * C / group with a kernel of %lld x %lld",
-             static_cast<long long>(open_weight.columns), static_cast<long long>(window.kernel[0]),
+             static_cast<long long>(opened.columns), static_cast<long long>(window.kernel[0]),
              static_cast<long long>(window.kernel[1]));
-    if (__builtin_mul_overflow(open_weight.columns / taps, group, &desc_.x.channels))
+    if (__builtin_mul_overflow(opened.columns / taps, group, &desc_.x.channels))
         fail(HC_INVALID_ARGUMENT, "in_features * group overflows");
-    rows_ = open_weight.rows;
-    weight_ = std::move(open_weight.weight);
+    rows_ = opened.rows;
+    weight_ = std::move(opened.weight);
 }
 
 void ConvKernel::run(Call& call) const {
@@ -188,9 +120,9 @@ void ConvKernel::run(Call& call) const {
 }
 
 EmbeddingKernel::EmbeddingKernel(const Node& node) {
-    OpenWeight open_weight = open(node, HC_FLOAT, 1, false);
-    columns_ = open_weight.columns;
-    weight_ = std::move(open_weight.weight);
+    OpenWeight opened = open_weight(node, 1, WeightForm::of(node, HC_FLOAT, 1), false);
+    columns_ = opened.columns;
+    weight_ = std::move(opened.weight);
 }
 
 void EmbeddingKernel::run(Call& call) const {

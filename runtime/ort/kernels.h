@@ -1,18 +1,15 @@
-// The three ops of domain com.hashcompile, as ONNX Runtime kernels. A kernel is immutable once made: one serves
-// concurrent runs.
+// The ops that are one layer each, as ONNX Runtime kernels. A kernel is immutable once made: one serves concurrent
+// runs.
 #pragma once
 
-#include <memory>
-
-#include "hashcompile.h"
-#include "ort/host.h"
+#include "ort/weight.h"
 
 namespace hc::ort {
 
-struct WeightDeleter {
-    void operator()(hc_weight* weight) const { hc_weight_close(weight); }
-};
-using Weight = std::unique_ptr<hc_weight, WeightDeleter>;
+constexpr Formal kLayerInputs[] = {{kFloat, kRequired}, {kUint8, kRequired}, {kFloat, kRequired},
+                                   {kFloat, kRequired}, {kFloat, kOptional}, {kFloat, kOptional}};
+constexpr Formal kEmbeddingInputs[] = {{kInt64, kRequired}, {kUint8, kRequired}, {kFloat, kRequired},
+                                       {kFloat, kRequired}};
 
 // What a linear layer or a convolution does after its product: attributes activation, low and high; input residual.
 class Epilogue {
@@ -28,9 +25,7 @@ class Epilogue {
 // Y (..., N) = CodebookLinear(X (..., K), codes, codebook, scale, bias?, residual?)
 class LinearKernel {
    public:
-    static constexpr const char* op = "CodebookLinear";
-    static constexpr ElementType input = kFloat;
-    static constexpr size_t inputs = 6;
+    static constexpr Signature signature = {"CodebookLinear", kLayerInputs, 6, kRequired};
     explicit LinearKernel(const Node& node);
     void run(Call& call) const;
 
@@ -43,9 +38,7 @@ class LinearKernel {
 // Y (B, N, ...) = CodebookConv(X (B, C, H, W) or (B, C, L), codes, codebook, scale, bias?, residual?)
 class ConvKernel {
    public:
-    static constexpr const char* op = "CodebookConv";
-    static constexpr ElementType input = kFloat;
-    static constexpr size_t inputs = 6;
+    static constexpr Signature signature = {"CodebookConv", kLayerInputs, 6, kRequired};
     explicit ConvKernel(const Node& node);
     void run(Call& call) const;
 
@@ -60,9 +53,7 @@ class ConvKernel {
 // Y (..., K) = CodebookEmbedding(ids (...), codes, codebook, scale)
 class EmbeddingKernel {
    public:
-    static constexpr const char* op = "CodebookEmbedding";
-    static constexpr ElementType input = kInt64;
-    static constexpr size_t inputs = 4;
+    static constexpr Signature signature = {"CodebookEmbedding", kEmbeddingInputs, 4, kRequired};
     explicit EmbeddingKernel(const Node& node);
     void run(Call& call) const;
 

@@ -116,18 +116,21 @@ def run(attributes: Mapping[str, Any], inputs: Sequence[npt.NDArray[Any]]) -> li
 
 
 def quantize(x: Float32, scale: np.float32, zero: np.float32) -> Quantized:
-    """scale 0: the range of each image, 0 included. An image that is not finite becomes NaN then."""
-    batch = (len(x), 1, 1, 1)
-    if scale:
-        scales, zeros = np.full(batch, scale, np.float32), np.full(batch, zero, np.float64)
-    else:
-        low, high = (bound(x, axis=(1, 2, 3), keepdims=True, initial=0) for bound in (np.min, np.max))
-        scales = (high - low) / np.float32(255)
-        scales = np.where(np.isfinite(scales), scales, np.float32(np.nan))
-        zeros = np.where(scales > 0, np.rint(-low / np.where(scales > 0, scales, 1)), 0).astype(np.float64)
-    usable = scales > 0
-    q = np.rint(np.where(usable, x, 0) / np.where(usable, scales, 1)) + zeros
-    return Quantized(np.clip(q, 0, 255).astype(np.float64), scales, zeros)
+    """scale 0: the range of each image, 0 included. An image that is not finite becomes NaN."""
+    axes = {"axis": (1, 2, 3), "keepdims": True, "initial": np.float32(0)}
+    low, high = np.min(x, **axes), np.max(x, **axes)
+    scales = np.full_like(low, scale) if scale else (high - low) / np.float32(255)
+    with np.errstate(divide="ignore", over="ignore"):
+        inverse = np.float32(1) / scales
+    inverse = np.where(np.isfinite(inverse), inverse, np.float32(0))
+    zeros = np.full_like(low, zero) if scale else np.rint(np.minimum(-low * inverse, np.float32(255)))
+    finite = np.isfinite(low) & np.isfinite(high)
+    q = np.where(finite, np.rint(np.where(finite, x, 0) * inverse) + zeros, 0)
+    return Quantized(
+        np.clip(q, 0, 255).astype(np.float64),
+        np.where(finite, scales, np.float32(np.nan)),
+        np.where(finite, zeros, 0).astype(np.float64),
+    )
 
 
 def conv(

@@ -26,7 +26,15 @@ def libraries(tmp_path_factory):
     """The functions as the runtime compiles them, for every instruction set of this CPU."""
     folder, features = tmp_path_factory.mktemp("vector_math"), cpu_features()
     compiler = os.environ.get("CXX", "c++")
-    options = ["-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
+    options = [
+        "-std=c++17",
+        "-O3",
+        "-ffp-contract=off",
+        "-fno-math-errno",
+        "-fno-trapping-math",
+        "-shared",
+        "-fPIC",
+    ]
     found = {}
     for isa, flags in FLAGS.items():
         if features.get(isa, isa == "base"):

@@ -45,6 +45,10 @@ struct Rowwise {
     void (*quantize_channels)(const float* x, size_t plane, size_t channels, size_t n, const Quant& quant, uint8_t* q,
                               size_t pitch);
 
+    // Real values of bytes; of sums: (sum - offset) * factor.
+    void (*dequantize)(const uint8_t* q, size_t n, const Quant& quant, float* y);
+    void (*dequantize_sums)(const int32_t* sum, size_t n, int32_t offset, float factor, float* y);
+
     // Whole tiles of values from sums (rows, 32); a tile beyond `columns` may have no sums.
     void (*scale_i32)(const int32_t* sum, size_t rows, const Scaling& scaling, int columns, float* block);
     void (*scale_f32)(const float* sum, size_t rows, const Scaling& scaling, int columns, float* block);
@@ -53,6 +57,8 @@ struct Rowwise {
     void (*add_rows)(float* block, size_t rows, int columns, const float* r, size_t pitch);
     void (*add_columns)(float* block, size_t rows, int columns, const float* r, size_t pitch);
     void (*add_u8)(float* block, size_t rows, int columns, const uint8_t* const* r, size_t at, const Quant& quant);
+
+    void (*add)(float* x, const float* y, size_t n); // x += y
 
     // x = f(x), f by hc_activation; `low` and `high` of HC_CLIP.
     void (*activate)(float* x, size_t n, int32_t activation, float low, float high);

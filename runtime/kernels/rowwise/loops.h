@@ -97,6 +97,19 @@ void quantize_channels(const float* __restrict x, size_t plane, size_t channels,
         }
 }
 
+void dequantize(const uint8_t* __restrict q, size_t n, const Quant& quant, float* __restrict y) {
+    const Quant by = quant;
+    for (size_t i = 0; i < n; ++i) y[i] = real_of(q[i], by);
+}
+
+void dequantize_sums(const int32_t* __restrict sum, size_t n, int32_t offset, float factor, float* __restrict y) {
+    for (size_t i = 0; i < n; ++i) y[i] = static_cast<float>(sum[i] - offset) * factor;
+}
+
+void add(float* __restrict x, const float* __restrict y, size_t n) {
+    for (size_t i = 0; i < n; ++i) x[i] += y[i];
+}
+
 HC_INLINE float row_scale(const Scaling& scaling, size_t m) { return scaling.row_scale ? scaling.row_scale[m] : 1.0f; }
 
 HC_INLINE float without_offset(int32_t sum, int32_t offset) { return static_cast<float>(sum - offset); }
@@ -220,9 +233,9 @@ void sum_u8(const uint8_t* const* taps, size_t count, size_t n, int32_t* __restr
 }
 
 constexpr Rowwise loops() {
-    return {largest,      range,       quantize,   quantize_channels, scale<int32_t>, scale<float>,
-            add_rows,     add_columns, add_u8,     activate,          store_rows,     store_columns,
-            store_u8,     finish_u8,   dequantize_channels,           max_u8,         sum_u8};
+    return {largest,         range,       quantize,   quantize_channels,  dequantize, dequantize_sums, scale<int32_t>,
+            scale<float>,    add_rows,    add_columns, add_u8,            add,        activate,        store_rows,
+            store_columns,   store_u8,    finish_u8,  dequantize_channels, max_u8,    sum_u8};
 }
 
 } // namespace

@@ -1,0 +1,55 @@
+// A chain of convolutions: its steps, checked, and what they need to know of each other.
+#pragma once
+
+#include <memory>
+#include <mutex>
+
+#include "ops/arena.h"
+#include "ops/convolve.h"
+#include "ops/window.h"
+
+namespace hc {
+
+constexpr size_t kNoTensor = SIZE_MAX;
+
+struct Step {
+    hc_step_kind kind;
+    size_t input, other, output; // tensors; `other` may be kNoTensor
+    bool flag;
+    Activation activation;
+    const hc_weight* weight;
+    Window window;
+};
+
+struct Tensor {
+    hc_quant quant;
+    bool read;      // by a step: held in 8 bits
+    bool leaves;    // is an output
+    Margin margin;  // for the widest window that reads it
+    size_t last;    // step that reads it; the number of steps where it leaves the chain in 8 bits
+};
+
+} // namespace hc
+
+struct hc_chain {
+    explicit hc_chain(const hc_chain_desc& desc);
+
+    size_t inputs;
+    std::vector<hc::Tensor> tensors;
+    std::vector<hc::Step> steps;
+    std::vector<size_t> outputs; // tensors
+    hc::Rowwise rowwise;
+
+    // The shape of every tensor; fails where they do not fit.
+    std::vector<hc::Shape> shapes(const hc_shape* inputs) const;
+
+    void run(const hc_shape* inputs, const float* const* x, float* const* y, const hc_exec* exec) const;
+
+    // Memory of finished runs, for the next ones: fresh pages would cost more than small steps do.
+    std::unique_ptr<hc::Arena> take_arena(size_t bytes) const;
+    void give_arena(std::unique_ptr<hc::Arena> arena) const;
+
+   private:
+    mutable std::mutex mutex;
+    mutable std::vector<std::unique_ptr<hc::Arena>> arenas;
+};

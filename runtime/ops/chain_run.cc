@@ -1,0 +1,295 @@
+// One run of a chain: tensors in places of one block of memory, one step after another.
+#include <math.h>
+#include <string.h>
+
+#include "ops/chain.h"
+#include "ops/parallel.h"
+
+namespace hc {
+namespace {
+
+constexpr double kRowNs = 0.3; // for one value of a pooling or a sum
+constexpr size_t kValuesAtOnce = 1024;
+
+// Values of one image of a tensor, on their way out of a step: in 8 bits, or floats in either order of channels.
+struct Sink {
+    const ByteImages* images; // null for floats
+    float* y;
+    bool channels_last;
+};
+
+class Run {
+   public:
+    Run(const hc_chain& chain, const hc_shape* inputs, const hc_exec* exec)
+        : chain_(chain), exec_(exec), shapes_(chain.shapes(inputs)), images_(chain.tensors.size()) {
+        const size_t batch = shapes_[0].batch;
+        Placement placement;
+        std::vector<size_t> at(images_.size());
+        for (size_t i = 0; i < images_.size(); ++i) {
+            const Tensor& tensor = chain.tensors[i];
+            if (!tensor.read) continue;
+            images_[i].shape = shapes_[i];
+            images_[i].margin = tensor.margin;
+            at[i] = placement.place(images_[i].size(), birth(i), tensor.last);
+        }
+        for (const Step& step : chain.steps) // floats before their range is known
+            if (is_dynamic(step.output)) {
+                const size_t bytes = product(shapes_[step.output].count(), sizeof(float));
+                floats_at_.push_back(placement.place(bytes, birth(step.output), birth(step.output)));
+            } else {
+                floats_at_.push_back(0);
+            }
+        quants_.resize(product(images_.size(), batch));
+        finite_.assign(batch, true);
+        arena_ = chain.take_arena(placement.size());
+        for (size_t i = 0; i < images_.size(); ++i) {
+            images_[i].values = arena_->memory.data() + at[i];
+            images_[i].quant = quants_.data() + i * batch;
+            const hc_quant& quant = chain.tensors[i].quant;
+            for (size_t image = 0; image < batch; ++image) images_[i].quant[image] = quant_of(quant.scale, quant.zero);
+        }
+    }
+    ~Run() { chain_.give_arena(std::move(arena_)); }
+    Run(const Run&) = delete;
+
+    void enter(size_t tensor, const float* x) {
+        const Shape& s = shapes_[tensor];
+        for (size_t image = 0; image < s.batch; ++image) {
+            const float* values = x + image * s.image();
+            if (!is_finite(chain_.rowwise.largest(values, s.image()))) finite_[image] = false;
+        }
+        if (!chain_.tensors[tensor].read) return;
+        if (is_dynamic(tensor)) find_ranges(tensor, x);
+        fill(images_[tensor], x, chain_.rowwise, exec_);
+    }
+
+    void step(size_t index, float* const* y) {
+        const Step& step = chain_.steps[index];
+        const size_t output = step.output;
+        const bool dynamic = is_dynamic(output);
+        Sink sink{chain_.tensors[output].read ? &images_[output] : nullptr, nullptr, false};
+        if (dynamic) {
+            sink = {nullptr, reinterpret_cast<float*>(arena_->memory.data() + floats_at_[index]), true};
+        } else if (!sink.images) {
+            for (size_t i = 0; i < chain_.outputs.size(); ++i)
+                if (chain_.outputs[i] == output) sink.y = y[i];
+            if (!sink.y) return; // nobody wants it
+        } else {
+            for (size_t image = 0; image < shapes_[output].batch; ++image) images_[output].fill_margins(image);
+        }
+        compute(step, sink);
+        if (!dynamic) return;
+        const Shape& s = shapes_[output];
+        find_ranges(output, sink.y);
+        for (size_t image = 0; image < s.batch; ++image) images_[output].fill_margins(image);
+        each_row(s, [&](size_t image, size_t row) {
+            chain_.rowwise.quantize(sink.y + (image * s.height + row) * s.width * s.channels, s.width * s.channels,
+                                    images_[output].quant[image],
+                                    images_[output].pixel(image, static_cast<ptrdiff_t>(row), 0));
+        });
+    }
+
+    // Outputs that are held in 8 bits, and those of images that are not finite.
+    void leave(float* const* y) {
+        for (size_t i = 0; i < chain_.outputs.size(); ++i) {
+            const size_t tensor = chain_.outputs[i];
+            const Shape& s = shapes_[tensor];
+            if (chain_.tensors[tensor].read)
+                each_row(s, [&](size_t image, size_t row) {
+                    chain_.rowwise.dequantize_channels(images_[tensor].pixel(image, static_cast<ptrdiff_t>(row), 0),
+                                                       s.channels, s.channels, s.width, images_[tensor].quant[image],
+                                                       y[i] + image * s.image() + row * s.width, s.plane());
+                });
+            for (size_t image = 0; image < s.batch; ++image)
+                for (size_t k = 0; !finite_[image] && k < s.image(); ++k) y[i][image * s.image() + k] = NAN;
+        }
+    }
+
+   private:
+    size_t birth(size_t tensor) const { return tensor < chain_.inputs ? 0 : tensor - chain_.inputs; }
+    bool is_dynamic(size_t tensor) const {
+        return chain_.tensors[tensor].read && chain_.tensors[tensor].quant.scale == 0;
+    }
+
+    template <class Body>
+    void each_row(const Shape& s, const Body& body) {
+        parallel(exec_, s.batch * s.height, static_cast<double>(s.width * s.channels) * kRowNs,
+                 [&](size_t begin, size_t end) {
+                     for (size_t i = begin; i < end; ++i) body(i / s.height, i % s.height);
+                 });
+    }
+
+    void find_ranges(size_t tensor, const float* x) {
+        const Shape& s = shapes_[tensor];
+        parallel(exec_, s.batch, static_cast<double>(s.image()) * kRowNs, [&](size_t begin, size_t end) {
+            for (size_t image = begin; image < end; ++image) {
+                float low = 0, high = 0;
+                chain_.rowwise.range(x + image * s.image(), s.image(), &low, &high);
+                images_[tensor].quant[image] = range_quant(low, high);
+            }
+        });
+    }
+
+    void compute(const Step& step, const Sink& sink) {
+        switch (step.kind) {
+            case HC_STEP_CONV: {
+                ConvTarget to;
+                to.y = sink.y;
+                to.channels_last = sink.channels_last;
+                to.images = sink.images;
+                if (step.other != kNoTensor) to.byte_residual = &images_[step.other];
+                return convolve(*step.weight, step.window, images_[step.input], step.activation, to, exec_);
+            }
+            case HC_STEP_MAX_POOL:
+            case HC_STEP_AVERAGE_POOL: return pool(step, sink);
+            case HC_STEP_GLOBAL_AVERAGE: return global_average(step, sink);
+            default: return sum(step, sink);
+        }
+    }
+
+    // Real values of `count` neighbouring pixels, activated, to the sink.
+    void store(const Step& step, const Sink& sink, size_t image, size_t row, size_t column, size_t count, float* v) {
+        const Shape& s = shapes_[step.output];
+        const size_t n = count * s.channels;
+        chain_.rowwise.activate(v, n, step.activation.kind, step.activation.low, step.activation.high);
+        if (sink.images) {
+            chain_.rowwise.quantize(v, n, sink.images->quant[image],
+                                    sink.images->pixel(image, static_cast<ptrdiff_t>(row),
+                                                       static_cast<ptrdiff_t>(column)));
+            return;
+        }
+        const size_t pixel = row * s.width + column;
+        for (size_t i = 0; i < count; ++i)
+            for (size_t c = 0; c < s.channels; ++c)
+                sink.y[image * s.image() + (sink.channels_last ? (pixel + i) * s.channels + c
+                                                               : c * s.plane() + pixel + i)] = v[i * s.channels + c];
+    }
+
+    void sum(const Step& step, const Sink& sink) {
+        const Shape& s = shapes_[step.output];
+        const ByteImages &a = images_[step.input], &b = images_[step.other];
+        const size_t pixels = kValuesAtOnce / s.channels + 1;
+        each_row(s, [&](size_t image, size_t row) {
+            Scratch<float> left(product(pixels, s.channels)), right(product(pixels, s.channels));
+            for (size_t column = 0; column < s.width; column += pixels) {
+                const size_t count = smaller(pixels, s.width - column), n = count * s.channels;
+                const ptrdiff_t y = static_cast<ptrdiff_t>(row), x = static_cast<ptrdiff_t>(column);
+                chain_.rowwise.dequantize(a.pixel(image, y, x), n, a.quant[image], left.data());
+                chain_.rowwise.dequantize(b.pixel(image, y, x), n, b.quant[image], right.data());
+                chain_.rowwise.add(left.data(), right.data(), n);
+                store(step, sink, image, row, column, count, left.data());
+            }
+        });
+    }
+
+    // The taps of a window that lie in the image, and how many count.
+    struct Taps {
+        std::vector<const uint8_t*> inside;
+        size_t counted;
+    };
+
+    void locate(const Step& step, const ByteImages& x, size_t image, size_t row, size_t column, Taps& taps) const {
+        const Window& w = step.window;
+        const auto inside = [](size_t at, size_t margin, size_t size) { return at >= margin && at - margin < size; };
+        taps.inside.clear();
+        for (size_t i = 0; i < w.taps_y; ++i)
+            for (size_t j = 0; j < w.taps_x; ++j) {
+                const size_t y = row * w.stride_y + i * w.dilation_y, at = column * w.stride_x + j * w.dilation_x;
+                if (inside(y, w.top, x.shape.height) && inside(at, w.left, x.shape.width))
+                    taps.inside.push_back(x.pixel(image, static_cast<ptrdiff_t>(y - w.top),
+                                                  static_cast<ptrdiff_t>(at - w.left)));
+            }
+        taps.counted = step.flag ? w.taps() : taps.inside.size();
+    }
+
+    void pool(const Step& step, const Sink& sink) {
+        const Shape& s = shapes_[step.output];
+        const ByteImages& x = images_[step.input];
+        const bool is_max = step.kind == HC_STEP_MAX_POOL;
+        each_row(s, [&](size_t image, size_t row) {
+            Scratch<float> v(s.channels);
+            Scratch<int32_t> total(s.channels);
+            Scratch<uint8_t> most(s.channels);
+            Taps taps;
+            const Quant& quant = x.quant[image];
+            const bool as_it_is = is_max && sink.images && step.activation.kind == HC_NONE &&
+                                  sink.images->quant[image].scale == quant.scale &&
+                                  sink.images->quant[image].zero == quant.zero;
+            for (size_t column = 0; column < s.width; ++column) {
+                locate(step, x, image, row, column, taps);
+                const auto to = [&] {
+                    return sink.images->pixel(image, static_cast<ptrdiff_t>(row), static_cast<ptrdiff_t>(column));
+                };
+                if (is_max) {
+                    uint8_t* into = as_it_is ? to() : most.data();
+                    chain_.rowwise.max_u8(taps.inside.data(), taps.inside.size(), s.channels, into);
+                    if (as_it_is) continue;
+                    chain_.rowwise.dequantize(into, s.channels, quant, v.data());
+                } else {
+                    average(taps.inside, taps.counted, quant, total.data(), s.channels, v.data());
+                }
+                store(step, sink, image, row, column, 1, v.data());
+            }
+        });
+    }
+
+    void average(const std::vector<const uint8_t*>& taps, size_t counted, const Quant& quant, int32_t* total,
+                 size_t channels, float* v) const {
+        memset(total, 0, channels * sizeof *total);
+        chain_.rowwise.sum_u8(taps.data(), taps.size(), channels, total);
+        chain_.rowwise.dequantize_sums(total, channels, quant.zero * static_cast<int32_t>(taps.size()),
+                                       quant.scale / static_cast<float>(counted), v);
+    }
+
+    void global_average(const Step& step, const Sink& sink) {
+        const Shape& s = shapes_[step.input];
+        const ByteImages& x = images_[step.input];
+        parallel(exec_, s.batch, static_cast<double>(s.image()) * kRowNs, [&](size_t begin, size_t end) {
+            Scratch<float> v(s.channels);
+            Scratch<int32_t> total(s.channels);
+            std::vector<const uint8_t*> pixels(s.plane());
+            for (size_t image = begin; image < end; ++image) {
+                for (size_t i = 0; i < s.plane(); ++i)
+                    pixels[i] = x.pixel(image, static_cast<ptrdiff_t>(i / s.width), static_cast<ptrdiff_t>(i % s.width));
+                average(pixels, s.plane(), x.quant[image], total.data(), s.channels, v.data());
+                store(step, sink, image, 0, 0, 1, v.data());
+            }
+        });
+    }
+
+    const hc_chain& chain_;
+    const hc_exec* exec_;
+    const std::vector<Shape> shapes_;
+    std::vector<ByteImages> images_; // of the tensors that are held in 8 bits
+    std::vector<Quant> quants_;      // (tensors, batch)
+    std::vector<size_t> floats_at_;  // by step
+    std::vector<char> finite_;       // by image
+    std::unique_ptr<Arena> arena_;
+};
+
+} // namespace
+} // namespace hc
+
+void hc_chain::run(const hc_shape* given, const float* const* x, float* const* y, const hc_exec* exec) const {
+    hc::Run run(*this, given, exec);
+    for (size_t i = 0; i < inputs; ++i) run.enter(i, x[i]);
+    for (size_t i = 0; i < steps.size(); ++i) run.step(i, y);
+    run.leave(y);
+}
+
+std::unique_ptr<hc::Arena> hc_chain::take_arena(size_t bytes) const {
+    {
+        const std::lock_guard<std::mutex> lock(mutex);
+        while (!arenas.empty()) {
+            std::unique_ptr<hc::Arena> arena = std::move(arenas.back());
+            arenas.pop_back();
+            if (arena->size >= bytes) return arena;
+        }
+    }
+    return std::make_unique<hc::Arena>(bytes);
+}
+
+void hc_chain::give_arena(std::unique_ptr<hc::Arena> arena) const {
+    const std::lock_guard<std::mutex> lock(mutex);
+    arenas.push_back(std::move(arena));
+}
