@@ -90,6 +90,16 @@ def test_bad_epilogues_are_refused():
         of.weight().linear(x, epilogue=Epilogue("clip", 2, 1))
 
 
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("isa", ISAS)
+def test_decode_is_bit_exact(isa, bits):
+    """Rows of the identity take one centroid each, and add zeros."""
+    of = layer(bits, 50, 70, group_rows=16, bias=False)
+    for M in (1, 70):
+        got = of.weight(FLOAT, isa).linear(np.eye(M, 70, dtype=np.float32))
+        np.testing.assert_array_equal(got, of.dense[:, :M].T)
+
+
 @pytest.mark.parametrize("bits", [1, 4, 7])
 def test_int8_is_the_same_everywhere(bits):
     of, x = layer(bits, 100, 333, group_rows=32), activations(77, 333)
