@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
+import pytest
 
 from tests.oracle import unpacked
+
+torch = pytest.importorskip("torch")  # not on every machine that runs the runtime
 
 Float32 = npt.NDArray[np.float32]
 FIELDS = (
