@@ -20,6 +20,17 @@ struct Unit {
     size_t first_pair, last_pair;
 };
 
+// body(m, row, column, count): pixels [m, m + count) of the unit lie in one row of `width` pixels, from `column`.
+template <class Body>
+void each_row(const Unit& unit, size_t width, const Body& body) {
+    size_t row = unit.first / width, column = unit.first % width;
+    for (size_t m = 0; m < unit.count; ++row, column = 0) {
+        const size_t count = smaller(width - column, unit.count - m);
+        body(m, row, column, count);
+        m += count;
+    }
+}
+
 // The work cut into units: those of one group of pairs are neighbours.
 class Units {
    public:
@@ -73,11 +84,12 @@ class Windows {
 
     // The first values of the windows of a unit, for channel 0.
     void locate(const Unit& unit) {
-        for (size_t m = 0; m < unit.count; ++m) {
-            const size_t row = (unit.first + m) / width_, column = (unit.first + m) % width_;
-            first[m] = x_.pixel(unit.image, static_cast<ptrdiff_t>(row * window_.stride_y - window_.top),
-                                static_cast<ptrdiff_t>(column * window_.stride_x - window_.left));
-        }
+        const size_t step = window_.stride_x * x_.shape.channels;
+        each_row(unit, width_, [&](size_t m, size_t row, size_t column, size_t count) {
+            const T* from = x_.pixel(unit.image, static_cast<ptrdiff_t>(row * window_.stride_y - window_.top),
+                                     static_cast<ptrdiff_t>(column * window_.stride_x - window_.left));
+            for (size_t i = 0; i < count; ++i, from += step) first[m + i] = from;
+        });
     }
 
     const T* first[kRowsAtOnce];
@@ -126,14 +138,14 @@ class UnitTarget {
         : to_(to), pitch_(to.channels_last ? weight.rows : out.plane()) {
         const size_t first = unit.image * out.plane() + unit.first;
         start_ = to.channels_last ? first * weight.rows : unit.image * out.image() + unit.first;
-        for (size_t m = 0; (to.images || to.byte_residual) && m < unit.count; ++m) {
-            const ptrdiff_t y = static_cast<ptrdiff_t>((unit.first + m) / out.width),
-                            x = static_cast<ptrdiff_t>((unit.first + m) % out.width);
-            if (to.images) pixel_[m] = to.images->pixel(unit.image, y, x);
-            if (to.byte_residual) residual_[m] = to.byte_residual->pixel(unit.image, y, x);
+        if (to.images) {
+            locate(*to.images, unit, out.width, pixel_);
+            quant_ = to.images->quant[unit.image];
         }
-        if (to.images) quant_ = to.images->quant[unit.image];
-        if (to.byte_residual) byte_residual_ = {residual_, to.byte_residual->quant[unit.image]};
+        if (to.byte_residual) {
+            locate(*to.byte_residual, unit, out.width, residual_);
+            byte_residual_ = {residual_, to.byte_residual->quant[unit.image]};
+        }
     }
     UnitTarget(const UnitTarget&) = delete;
 
@@ -148,6 +160,14 @@ class UnitTarget {
     }
 
    private:
+    template <class T>
+    static void locate(const ByteImages& images, const Unit& unit, size_t width, T** pixel) {
+        each_row(unit, width, [&](size_t m, size_t row, size_t column, size_t count) {
+            T* from = images.pixel(unit.image, static_cast<ptrdiff_t>(row), static_cast<ptrdiff_t>(column));
+            for (size_t i = 0; i < count; ++i, from += images.shape.channels) pixel[m + i] = from;
+        });
+    }
+
     const ConvTarget& to_;
     size_t pitch_, start_;
     Quant quant_{};

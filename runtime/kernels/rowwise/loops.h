@@ -155,23 +155,25 @@ void store_columns(const float* block, size_t rows, int columns, float* y, size_
         for (size_t m = 0; m < rows; ++m) y[n * pitch + m] = block[m * kPair + n];
 }
 
-HC_INLINE void store_bytes(const uint8_t* byte, int columns, uint8_t* y) {
-    if (columns == kPair)
-        memcpy(y, byte, kPair);
+// One tile of bytes. A load of both tiles together would wait for the stores of each.
+HC_INLINE void store_tile(const uint8_t* byte, int count, uint8_t* y) {
+    if (count >= kTile)
+        memcpy(y, byte, kTile);
     else
-        memcpy(y, byte, static_cast<size_t>(columns));
+        memcpy(y, byte, static_cast<size_t>(count));
 }
 
 void store_u8(const float* block, size_t rows, int columns, const Quant& quant, const Limits& limits, uint8_t* const* y,
               size_t at) {
     const Quant by = quant;
     const Limits within = limits;
-    for (size_t m = 0; m < rows; ++m) {
-        uint8_t byte[kPair];
-        for (int n = 0; n < kPair; ++n)
-            byte[n] = n < columns ? static_cast<uint8_t>(quantized(block[m * kPair + n], by, within)) : 0;
-        store_bytes(byte, columns, y[m] + at);
-    }
+    for (size_t m = 0; m < rows; ++m)
+        for (int first = 0; first < columns; first += kTile) {
+            uint8_t byte[kTile];
+            for (int n = 0; n < kTile; ++n) // beyond `columns`, anything
+                byte[n] = static_cast<uint8_t>(quantized(block[m * kPair + first + n], by, within));
+            store_tile(byte, columns - first, y[m] + at + first);
+        }
 }
 
 template <bool Residual>
@@ -179,26 +181,20 @@ void finish_rows(const int32_t* sum, size_t rows, int columns, const Scaling& sc
                  const Quant& r_quant, const Quant& quant, const Limits& limits, uint8_t* const* y, size_t at) {
     const Quant by = quant, r_by = r_quant;
     const Limits within = limits;
-    const int tiles = columns > kTile ? 2 : 1;
-    for (size_t m = 0; m < rows; ++m, sum += kPair) {
-        uint8_t byte[kPair], other[kPair] = {};
-        if constexpr (Residual) {
-            if (columns == kPair)
-                memcpy(other, r[m] + at, kPair);
-            else
-                memcpy(other, r[m] + at, static_cast<size_t>(columns));
-        }
-        for (int tile = 0; tile < tiles; ++tile) {
-            const float both = row_scale(scaling, m) * scaling.table_scale[tile];
-            const int first = tile * kTile;
-            for (int n = first; n < first + kTile; ++n) {
-                float v = static_cast<float>(sum[n] - scaling.offset[n]) * both * scaling.scale[n] + scaling.bias[n];
+    for (size_t m = 0; m < rows; ++m, sum += kPair)
+        for (int first = 0; first < columns; first += kTile) {
+            uint8_t byte[kTile], other[kTile] = {};
+            if constexpr (Residual) store_tile(r[m] + at + first, columns - first, other);
+            const float both = row_scale(scaling, m) * scaling.table_scale[first / kTile];
+            for (int n = 0; n < kTile; ++n) {
+                const int column = first + n;
+                float v = static_cast<float>(sum[column] - scaling.offset[column]) * both * scaling.scale[column] +
+                          scaling.bias[column];
                 if constexpr (Residual) v += real_of(other[n], r_by);
                 byte[n] = static_cast<uint8_t>(quantized(v, by, within));
             }
+            store_tile(byte, columns - first, y[m] + at + first);
         }
-        store_bytes(byte, columns, y[m] + at);
-    }
 }
 
 void finish_u8(const int32_t* sum, size_t rows, int columns, const Scaling& scaling, const uint8_t* const* r,
