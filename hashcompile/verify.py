@@ -1,16 +1,19 @@
 """Artifact == compressed graph, or a typed error that names the first node that differs.
 
-The artifact runs in stock ONNX Runtime (function bodies, fp32) and with our library (our kernels). The measure is the
-relative error of an output, ||got - wanted|| / ||wanted||.
+The artifact runs in stock ONNX Runtime (function bodies, fp32) and with our library (our kernels). Every output is
+judged by itself: floats by their relative error, ||got - wanted|| / ||wanted||, the worst over all inputs; whole numbers
+and booleans by the share of their elements that differ, over all inputs together.
 
 - fp32 may differ by `EXACT`: another order of the same sums.
-- int8 arithmetic has its own tolerance, and it is derived: the compressed graph is run once more in PyTorch with the
-  activations of every encoded layer rounded as the kernels round them. The artifact may be off by at most
-  `INT8_MARGIN` times the error predicted so, plus `EXACT`.
+- int8 arithmetic has a tolerance for each output, and it is derived: the compressed graph is run once more in PyTorch
+  with the activations of every encoded layer rounded as the kernels round them. The artifact may be off by at most
+  `INT8_MARGIN` times the error predicted so, plus `EXACT`. Of whole numbers one element more may differ, since one that
+  the rounding nearly turned over is predicted to stay. A prediction that would let anything pass is an error itself.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,7 +43,7 @@ INT8_MARGIN = 2.0
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison of an artifact with the compressed graph: the worst over all inputs."""
+    """One comparison of an artifact with the compressed graph, of the output that came closest to its tolerance."""
 
     runtime: str  # "stock", "hashcompile"
     error: float
@@ -61,45 +64,99 @@ class Subject:
     origin: Mapping[str, str]  # ONNX value -> node of the graph
 
 
+@dataclass(frozen=True)
+class Runtime:
+    """A way to run the file, and what it must come close to."""
+
+    name: str
+    open: OpenSession
+    rounded: (
+        CompressedGraph | None
+    )  # the graph with activations as this runtime rounds them; None: it does not
+
+
 def verify(subject: Subject, batches: Sequence[Batch], compute: Compute) -> tuple[Check, ...]:
     """Run the file on `batches` at several batch sizes. Raises VerificationError."""
     inputs = [variant for batch in batches for variant in batch_sizes(batch, subject.signature)]
-    wanted = [leaves(outputs) for outputs in sweep(subject.graph, inputs)]
-    predicted = 0.0
-    if compute == "int8":
-        rounded = [leaves(outputs) for outputs in sweep(with_int8_activations(subject.graph), inputs)]
-        predicted = max(map(distance, rounded, wanted), default=0.0)
-    return (
-        compare(subject, "stock", stock_session, inputs, wanted, EXACT),
-        compare(subject, "hashcompile", hcrt.session, inputs, wanted, EXACT + INT8_MARGIN * predicted),
-    )
+    wanted = outputs_of(subject.graph, inputs)
+    rounded = with_int8_activations(subject.graph) if compute == "int8" else None
+    runtimes = (Runtime("stock", stock_session, None), Runtime("hashcompile", hcrt.session, rounded))
+    return tuple(compare(subject, runtime, inputs, wanted) for runtime in runtimes)
 
 
 def compare(
-    subject: Subject,
-    runtime: str,
-    open_session: OpenSession,
-    inputs: Sequence[Batch],
-    wanted: Sequence[list[Tensor]],
-    tolerance: float,
+    subject: Subject, runtime: Runtime, inputs: Sequence[Batch], wanted: Sequence[Sequence[Tensor]]
 ) -> Check:
-    """All inputs through one session. Raises VerificationError."""
+    """All inputs through one session; `wanted[output][input]`. Raises VerificationError."""
+    tolerances = tolerances_of(runtime, inputs, wanted)
     try:
-        session = open_session(subject.path)
+        session = runtime.open(subject.path)
     except Exception as failure:
         raise VerificationError(
-            f"{subject.path.name} does not load in {runtime} ONNX Runtime: {failure}"
+            f"{subject.path.name} does not load in {runtime.name} ONNX Runtime: {failure}"
         ) from failure
-    worst = 0.0
-    for batch, reference in zip(inputs, wanted, strict=True):
-        error = distance(run(session, subject.signature, batch), reference)
+    got = transposed([run(session, subject.signature, batch) for batch in inputs])
+    closest = (0.0, EXACT)
+    for values, reference, tolerance in zip(got, wanted, tolerances, strict=True):
+        error = distance(values, reference)
         if not error <= tolerance:
+            by_input = [distance([a], [b]) for a, b in zip(values, reference, strict=True)]
+            worst = inputs[by_input.index(max(by_input))]
             raise VerificationError(
-                f"{subject.path.name} in {runtime} ONNX Runtime differs from the compressed graph: relative error "
-                f"{error:.3g}, tolerance {tolerance:.3g}; {first_difference(subject, open_session, batch, tolerance)}"
+                f"{subject.path.name} in {runtime.name} ONNX Runtime differs from the compressed graph: "
+                f"{measure(reference)} {error:.3g}, tolerance {tolerance:.3g}; "
+                f"{first_difference(subject, runtime, worst)}"
             )
-        worst = max(worst, error)
-    return Check(runtime, worst, tolerance, len(inputs))
+        closest = max(closest, (error, tolerance), key=lambda pair: pair[0] / (pair[1] or 1.0))
+    return Check(runtime.name, *closest, len(inputs))
+
+
+def tolerances_of(
+    runtime: Runtime, inputs: Sequence[Batch], wanted: Sequence[Sequence[Tensor]]
+) -> list[float]:
+    """How far each output may be off. Raises VerificationError where the rounding itself leaves nothing of one."""
+    if runtime.rounded is None:
+        return [EXACT] * len(wanted)
+    rounded = outputs_of(runtime.rounded, inputs)
+    reached = rounded_outputs(runtime.rounded)
+    found = [tolerance_of(*each) for each in zip(rounded, wanted, reached, strict=True)]
+    for position, tolerance in enumerate(found):
+        if not tolerance < 1:  # zeros are off by 1
+            raise VerificationError(
+                f"activations in int8 leave nothing of output {position}: the rounding alone brings "
+                f"{measure(wanted[position])} {distance(rounded[position], wanted[position]):.3g}; "
+                'compile with compute="float"'
+            )
+    return found
+
+
+def tolerance_of(rounded: Sequence[Tensor], wanted: Sequence[Tensor], reached: bool) -> float:
+    """Of one output, all inputs; `reached`: it hangs on rounded activations."""
+    predicted = EXACT + INT8_MARGIN * distance(rounded, wanted)
+    total = sum(value.numel() for value in wanted)
+    if not reached or not total or any(value.is_floating_point() for value in wanted):
+        return predicted
+    return min(predicted + 1 / total, 1 - 1 / total)
+
+
+def rounded_outputs(graph: CompressedGraph) -> list[bool]:
+    """For every output of a graph, whether it hangs on a rounded activation."""
+    reached: set[fx.Node] = set()
+    for node in graph.graph.nodes:
+        if node.target is round_int8 or not reached.isdisjoint(node.all_input_nodes):
+            reached.add(node)
+    return [
+        leaf in reached for leaf in pytree.tree_leaves(graph.graph.output_node().args) if leaf is not None
+    ]
+
+
+def outputs_of(graph: CompressedGraph, inputs: Sequence[Batch]) -> list[list[Tensor]]:
+    """[output][input]"""
+    return transposed([leaves(outputs) for outputs in sweep(graph, inputs)])
+
+
+def transposed(rows: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def batch_sizes(batch: Batch, signature: Signature) -> Iterator[Batch]:
@@ -130,23 +187,34 @@ def run(session: onnxruntime.InferenceSession, signature: Signature, batch: Batc
     ]
 
 
+def measure(wanted: Sequence[Tensor]) -> str:
+    """What `distance` is, in words."""
+    floats = any(value.is_floating_point() for value in wanted)
+    return "relative error" if floats else "share of elements that differ"
+
+
 def distance(got: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
-    """The worst relative error over outputs; infinite where shapes or non-finite places differ."""
-    worst = 0.0
+    """How far one output is off over all inputs; infinite, never NaN, where shapes or non-finite places differ."""
     for a, b in zip(got, wanted, strict=True):
-        if a.shape != b.shape:
-            return float("inf")
-        if not b.is_floating_point():
-            worst = max(worst, 0.0 if torch.equal(a, b.to(a.dtype)) else float("inf"))
-            continue
-        a, b = a.detach().double(), b.detach().double()
-        if not torch.equal(a.isnan(), b.isnan()) or not torch.equal(a[a.isinf()], b[b.isinf()]):
-            return float("inf")
-        finite = b.isfinite()
-        norm = b[finite].norm()
-        error = (a[finite] - b[finite]).norm()
-        worst = max(worst, float(error / norm) if norm > 0 else float(error))
-    return worst
+        if a.shape != b.shape or a.is_floating_point() != b.is_floating_point():
+            return math.inf
+    if any(b.is_floating_point() for b in wanted):
+        return max(map(relative_error, got, wanted))
+    differing = sum(int((a != b).sum()) for a, b in zip(got, wanted, strict=True))
+    return differing / max(1, sum(b.numel() for b in wanted))
+
+
+def relative_error(got: Tensor, wanted: Tensor) -> float:
+    """||got - wanted|| / ||wanted|| over finite elements; of a zero output, the absolute one."""
+    a, b = got.detach().double(), wanted.detach().double()
+    finite = b.isfinite()
+    if not torch.equal(a.isfinite(), finite) or not torch.equal(
+        a[~finite].nan_to_num(nan=0.0), b[~finite].nan_to_num(nan=0.0)
+    ):
+        return math.inf
+    norm = b[finite].norm()
+    error = float((a[finite] - b[finite]).norm() / (norm if norm > 0 else 1.0))
+    return error if math.isfinite(error) else math.inf
 
 
 def with_int8_activations(graph: CompressedGraph) -> CompressedGraph:
@@ -170,7 +238,7 @@ def round_int8(x: Tensor, *, per_image: bool) -> Tensor:
     return torch.where(scale > 0, torch.round(x / scale) * scale, x)
 
 
-def first_difference(subject: Subject, open_session: OpenSession, batch: Batch, tolerance: float) -> str:
+def first_difference(subject: Subject, runtime: Runtime, batch: Batch) -> str:
     """Run with every known intermediate value as an output, and name the first one that differs."""
     path, graph, origin = subject.path, subject.graph, subject.origin
     model = onnx.load(str(path))
@@ -180,28 +248,36 @@ def first_difference(subject: Subject, open_session: OpenSession, batch: Batch, 
     with tempfile.TemporaryDirectory() as folder:
         every = Path(folder) / path.name
         onnx.save(model, str(every), save_as_external_data=model.ByteSize() > 1 << 30)
-        session = open_session(every)
+        session = runtime.open(every)
         feeds = {name: value.numpy() for name, value in zip(subject.signature.names, batch, strict=True)}
         got = dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
-    wanted: dict[str, Any] = {}
+    wanted = recorded(graph, batch)
+    rounded = recorded(runtime.rounded, batch) if runtime.rounded is not None else wanted
+    nodes = {node.name: node for node in graph.graph.nodes}
+    for value in produced:
+        name = origin[value]
+        reference = wanted.get(name)
+        if isinstance(reference, Tensor):
+            tolerance = tolerance_of([rounded[name]], [reference], reached=runtime.rounded is not None)
+            error = distance([torch.from_numpy(np.asarray(got[value]))], [reference])
+            if not error <= tolerance:
+                node, line = nodes[name], source_line(nodes[name])
+                return (
+                    f"the first node that differs is {node.name} ({node.target}), "
+                    f"{measure([reference])} {error:.3g}" + (f", from {line}" if line else "")
+                )
+    return "no single node differs by more than the tolerance: the error builds up along the graph"
+
+
+def recorded(graph: CompressedGraph, batch: Batch) -> dict[str, Any]:
+    """The value of every node of a graph, by name."""
+    values: dict[str, Any] = {}
 
     class Recorder(fx.Interpreter):
         def run_node(self, node: fx.Node) -> Any:
-            wanted[node.name] = super().run_node(node)
-            return wanted[node.name]
+            values[node.name] = super().run_node(node)
+            return values[node.name]
 
     with torch.no_grad():
         Recorder(graph).run(*batch)
-    nodes = {node.name: node for node in graph.graph.nodes}
-    for value in produced:
-        reference = wanted.get(origin[value])
-        if isinstance(reference, Tensor):
-            error = distance([torch.from_numpy(np.asarray(got[value]))], [reference])
-            if not error <= tolerance:
-                node = nodes[origin[value]]
-                line = source_line(node)
-                return (
-                    f"the first node that differs is {node.name} ({node.target}), relative error {error:.3g}"
-                    + (f", from {line}" if line else "")
-                )
-    return "no single node differs by more than the tolerance: the error builds up along the graph"
+    return values
