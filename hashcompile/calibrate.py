@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, fx
@@ -55,57 +57,82 @@ def statistics(node: fx.Node, layer: Layer, inputs: Sequence[Tensor], before: Se
         counts = torch.stack([torch.bincount(ids.flatten(), minlength=layer.view.shape[0]) for ids in inputs])
         return Statistics(int(counts.sum()), row_counts=counts.sum(0).double())
     if kind is Kind.LINEAR:
-        return moments(tokens(inputs), tokens(before), lambda x: x)
+        return moments(tokens(inputs), tokens(before), lambda x, _: x)
     if kind is Kind.CONV:
         window = Window.of(node, layer.view.shape)
         pieces = images(inputs, window)
-        samples = sum(piece.shape[0] for piece in pieces) * pixels(pieces[0], window)
-        stride = (
-            samples // (ENOUGH * max(1, layer.view.size[1])) | 1
-        )  # odd, as no image is wide: all columns are met
-        return moments(pieces, images(before, window), lambda x: unfold(x, window)[..., ::stride])
+        samples = sum(piece.shape[0] * pixels(piece, window) for piece in pieces)
+        share = min(1.0, ENOUGH * layer.view.size[1] / max(1, samples))
+        known = moments(
+            pieces, images(before, window), lambda x, place: some(unfold(x, window), share, seed=place)
+        )
+        read = sum(piece.numel() for piece in pieces) / (window.groups * max(1, layer.view.size[1]))
+        return replace(known, independent=min(known.independent, read))
     # Transposed convolution: taps of one input pixel go to different outputs; their overlap is neglected.
     groups = int(arguments(node)["groups"])
     channels, _, *kernel = layer.view.shape
     shape = (groups, channels // groups, -1)
-    known = moments(inputs, before, lambda x: x.movedim(-len(kernel) - 1, 0).reshape(shape))
+    known = moments(inputs, before, lambda x, _: x.movedim(-len(kernel) - 1, 0).reshape(shape))
     taps = torch.eye(math.prod(kernel), dtype=torch.float64)
-    assert known.gram is not None and known.cross is not None
-    gram, cross = (torch.stack([torch.kron(one, taps) for one in each]) for each in (known.gram, known.cross))
-    return Statistics(known.count, gram=gram, cross=cross)
+
+    def spread(grams: Tensor | None) -> Tensor:
+        assert grams is not None
+        return torch.stack([torch.kron(gram, taps) for gram in grams])
+
+    gram = spread(known.gram)
+    if known.cross is known.gram:
+        return Statistics(known.count, known.independent, gram=gram, cross=gram, gram_before=gram)
+    return Statistics(
+        known.count,
+        known.independent,
+        gram=gram,
+        cross=spread(known.cross),
+        gram_before=spread(known.gram_before),
+    )
 
 
 def moments(
-    inputs: Sequence[Tensor], before: Sequence[Tensor], columns: Callable[[Tensor], Tensor]
+    inputs: Sequence[Tensor], before: Sequence[Tensor], columns: Callable[[Tensor, int], Tensor]
 ) -> Statistics:
-    """Moments of pieces that `columns` makes (S, K, samples), summed in an order fixed by their positions."""
+    """Moments of what `columns` makes of each piece, (S, K, samples), summed in an order fixed by their places."""
+    places = range(len(inputs))
+    intact = all(map(torch.equal, before, inputs))
 
     def part(first: int) -> list[Tensor]:
-        sums = [torch.zeros((), dtype=torch.float64)] * 5
-        for piece, old_piece in zip(inputs[first::PARTS], before[first::PARTS], strict=True):
-            x = columns(piece).float()
-            old = x if old_piece.data_ptr() == piece.data_ptr() else columns(old_piece).float()
-            gram = (x @ x.mT).double()
-            cross = gram if old is x else (old @ x.mT).double()
-            terms = (
-                torch.tensor(float(x.shape[-1])),
-                gram,
-                cross,
-                x.sum(-1, dtype=torch.float64),
-                old.sum(-1, dtype=torch.float64),
-            )
+        sums = [torch.zeros((), dtype=torch.float64)] * (3 if intact else 6)
+        for place in places[first::PARTS]:
+            x = columns(inputs[place], place).float()
+            terms = [torch.tensor(float(x.shape[-1])), (x @ x.mT).double(), x.sum(-1, dtype=torch.float64)]
+            if not intact:
+                old = columns(before[place], place).float()
+                terms += [(old @ x.mT).double(), (old @ old.mT).double(), old.sum(-1, dtype=torch.float64)]
             sums = [total + term for total, term in zip(sums, terms, strict=True)]
         return sums
 
     with torch.no_grad():
-        parts = deterministic_map(part, range(min(PARTS, len(inputs))))
-        count, gram, cross, total, old_total = (
-            list(itertools.accumulate(sums))[-1] for sums in zip(*parts, strict=True)
-        )
+        parts = deterministic_map(part, places[:PARTS])
+        count, gram, total, *old = (functools.reduce(torch.add, sums) for sums in zip(*parts, strict=True))
+    cross, gram_before, old_total = old or (gram, gram, total)
     samples = max(1, int(count))
     return Statistics(
-        int(count), gram=gram, cross=cross, mean=total / samples, mean_before=old_total / samples
+        int(count),
+        float(count),
+        gram=gram,
+        cross=cross,
+        gram_before=gram_before,
+        mean=total / samples,
+        mean_before=old_total / samples,
     )
+
+
+def some(columns: Tensor, share: float, seed: int) -> Tensor:
+    """A share of the samples of (S, K, samples), drawn at random: a regular step would meet the same columns of an
+    image again and again."""
+    count = columns.shape[-1]
+    if share >= 1 or not count:
+        return columns
+    drawn = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[: math.ceil(share * count)]
+    return columns[..., drawn.sort().values]
 
 
 def tokens(inputs: Sequence[Tensor]) -> list[Tensor]:

@@ -14,6 +14,7 @@ from hashcompile.calibrate import read_batches
 from hashcompile.capture import capture
 from hashcompile.core.errors import ConfigError
 from hashcompile.core.method import Compute
+from hashcompile.core.parallel import one_thread
 from hashcompile.core.signature import Inputs
 from hashcompile.core.sweep import sweep
 from hashcompile.passes.codebook import Codebook
@@ -56,16 +57,19 @@ def compile(
     if compute not in ("int8", "float"):
         raise ConfigError(f'compute={compute!r}: wanted "int8" or "float"')
     rules = stages(method)
-    captured = capture(model, example_inputs, dynamic_batch=dynamic_batch, dynamic_shapes=dynamic_shapes)
-    graph, signature = captured.graph, captured.signature
-    batches = read_batches(calibration, signature) if calibration is not None else []
-    samples = [
-        truncated(batch, signature, CHECKED) for batch in (captured.example, *batches[: CHECKED_BATCHES - 1])
-    ]
-    original = sweep(graph, samples)
-    with torch.random.fork_rng(devices=[]):
+    # what torch splits over threads, it rounds by their number
+    with one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        captured = capture(model, example_inputs, dynamic_batch=dynamic_batch, dynamic_shapes=dynamic_shapes)
+        graph, signature = captured.graph, captured.signature
+        batches = read_batches(calibration, signature) if calibration is not None else []
+        samples = [
+            truncated(batch, signature, CHECKED)
+            for batch in (captured.example, *batches[: CHECKED_BATCHES - 1])
+        ]
+        original = sweep(graph, samples)
         plan, errors = pipeline.run(graph, rules, batches, compute, progress)
+        quality = quality_of(sweep(graph, samples), original)
     return CompiledModel(
         graph_module=graph,
         plan=plan,
@@ -73,6 +77,6 @@ def compile(
         signature=signature,
         samples=samples,
         errors=errors,
-        quality=quality_of(sweep(graph, samples), original),
+        quality=quality,
         verify=verify,
     )

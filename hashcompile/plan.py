@@ -163,8 +163,9 @@ def refuse(layer: Layer) -> str | None:
     """What makes a layer unfit for any method."""
     if layer.others:
         return f"its weight is also read by {', '.join(layer.others)}, which needs it dense"
-    if len(layer.kinds) > 1 and not set(layer.kinds) <= {Kind.LINEAR, Kind.EMBEDDING}:
-        return f"its weight is shared by {' and '.join(sorted(set(layer.kinds)))}"
+    kinds = set(layer.kinds)
+    if len(kinds) > 1 and not kinds <= {Kind.LINEAR, Kind.EMBEDDING}:
+        return f"its weight is shared by {' and '.join(sorted(kinds))}"
     if layer.view.numel == 0:
         return "its weight is empty"
     return None

@@ -1,8 +1,8 @@
 """Artifact == compressed graph, or a typed error that names the first node that differs.
 
 The artifact runs in stock ONNX Runtime (function bodies, fp32) and with our library (our kernels). Every output is
-judged by itself: floats by their relative error, ||got - wanted|| / ||wanted||, the worst over all inputs; whole numbers
-and booleans by the share of their elements that differ, over all inputs together.
+judged by itself: floats by their relative error, ||got - wanted|| / ||wanted||, the worst over all inputs; whole
+numbers and booleans by the share of their elements that differ, over all inputs together.
 
 - fp32 may differ by `EXACT`: another order of the same sums.
 - int8 arithmetic has a tolerance for each output, and it is derived: the compressed graph is run once more in PyTorch

@@ -23,8 +23,12 @@ class Statistics:
     """
 
     count: int  # samples (tokens, output pixels, ids) behind the sums
+    independent: float = (
+        0.0  # samples that say something new: no more than the numbers that were read, over K
+    )
     gram: Tensor | None = None  # (S, K, K) float64, X'X
     cross: Tensor | None = None  # (S, K, K) float64, X0'X
+    gram_before: Tensor | None = None  # (S, K, K) float64, X0'X0
     mean: Tensor | None = None  # (S, K) float64, of X
     mean_before: Tensor | None = None  # (S, K) float64, of X0
     row_counts: Tensor | None = None  # (N,) float64, how often each row of an embedding was read
@@ -38,8 +42,8 @@ class Method:
     config: type  # frozen dataclass that the user writes
     code: type[EncodedWeight]
     refuse: Callable[[Layer, Any], str | None]  # (layer, config) -> why this layer is better left alone
-    encode: Callable[[Tensor, Layer, Any, Statistics, Compute], tuple[EncodedWeight, float]]
-    # (weight, layer, config, statistics, compute) -> the code, and its relative output error
+    encode: Callable[[Tensor, Layer, Any, Statistics, Compute], EncodedWeight]
+    # (weight, layer, config, statistics, compute) -> the code
     onnx_fused: Callable[[Any, fx.Node, Kind, Compute], OnnxOp | None]
     # (code, consumer, its kind, compute) -> decode + consumer as one node; None where no kernel does both
     onnx_decode: Callable[[Any], OnnxOp]  # code -> the dense weight, for any other consumer

@@ -43,15 +43,16 @@ class Alternation:
         """E, by the form of the last `run`."""
         return float(self.total(lambda chunk: chunk.error(self.tables)))
 
-    def run(self, form: Tensor, turns: int, tables: bool = True) -> None:
-        """Take turns until E, with H = `form`, gains little."""
-        self.each(lambda chunk: chunk.measure(form, self.tables))
+    def run(self, turns: int, tables: bool = True, diagonal: bool = False) -> None:
+        """Take turns until E gains little, by the diagonal of H alone or by all of it."""
+        self.each(lambda chunk: chunk.measure(diagonal, self.tables))
+        steps = 1 if self.chunks[0].form.ndim == 2 else CONJUGATE  # one step is exact for a diagonal H
         before = float("inf")
         for _ in range(turns):
             self.each(lambda chunk: chunk.choose(self.tables))
             self.each(lambda chunk: chunk.rescale(self.tables))
             if tables:
-                self.refit_tables(1 if form.ndim == 1 else CONJUGATE)  # one step is exact for a diagonal H
+                self.refit_tables(steps)
             now = self.error()
             if now >= (1 - ENOUGH) * before:
                 break

@@ -4,8 +4,8 @@ W and D are the weights and decoded weights of n rows, held transposed: (K, n). 
 
     E = sum_n importance[n] (W - D)[:, n]' H (W - D)[:, n]
 
-A chunk keeps R = H (W - D) up to date, so each step reads its optimum off R. H is a (K, K) matrix, or the
-diagonal of one as (K,).
+A chunk keeps R = H (W - D) up to date, so each step reads its optimum off R. H is (S, K, K), one matrix for each of S
+equal sets of consecutive rows (the groups of a convolution read other inputs), or their diagonals, (S, K).
 """
 
 from __future__ import annotations
@@ -13,19 +13,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .feedback import nearest, sweep
+from .feedback import nearest, sweep, times
 
 
 class Chunk:
     """Rows that are worked on together, with their own scales and indices."""
 
-    def __init__(self, rows: Tensor, importance: Tensor, group: Tensor, entries: int) -> None:
+    def __init__(
+        self,
+        rows: Tensor,
+        importance: Tensor,
+        group: Tensor,
+        entries: int,
+        whole: Tensor,
+        factor: Tensor | None,
+    ) -> None:
         self.rows = rows  # W: (K, n)
         self.importance = importance  # (n,)
         self.group = group  # (n,) int64: the table of each row
         self.scale = torch.zeros_like(importance)  # (n,)
         self.indices = torch.zeros(rows.shape, dtype=torch.uint8)  # (K, n)
         self.entries = entries  # L
+        self.whole = whole  # all of H: (S, K, K); (S, K) where there is no more than a diagonal
+        self.factor = factor  # (S, K, K), L of H = L L'
 
     def levels(self, tables: Tensor) -> Tensor:
         """What each row can decode to: (n, L)."""
@@ -35,25 +45,26 @@ class Chunk:
         """D: (K, n) for `levels: (n, L)`."""
         return levels.T.gather(0, self.indices.long())
 
-    def measure(self, form: Tensor, tables: Tensor) -> None:
-        """Take H = `form` as the judge from here on."""
-        self.form = form
-        self.target = times(form, self.rows)  # H W
-        self.residual = self.target - times(form, self.decoded(self.levels(tables)))  # R
+    def measure(self, diagonal: bool, tables: Tensor) -> None:
+        """Take H as the judge from here on, or its diagonal alone."""
+        self.form = self.whole.diagonal(dim1=1, dim2=2) if diagonal and self.whole.ndim == 3 else self.whole
+        self.target = times(self.form, self.rows)  # H W
+        self.residual = self.target - times(self.form, self.decoded(self.levels(tables)))  # R
 
     def error(self, tables: Tensor) -> Tensor:
         """E: ()."""
         difference = self.rows - self.decoded(self.levels(tables))
         return ((difference * self.residual).sum(0) * self.importance).sum()
 
-    def feed_back(self, factor: Tensor, tables: Tensor) -> None:
-        """Indices by error feedback, for H = L L' with `factor` L."""
-        self.indices = sweep(self.rows, torch.zeros_like(self.rows), factor, self.levels(tables))
+    def feed_back(self, tables: Tensor) -> None:
+        """Indices by error feedback, for H = L L'."""
+        assert self.factor is not None
+        self.indices = sweep(self.rows, torch.zeros_like(self.rows), self.factor, self.levels(tables))
 
     def choose(self, tables: Tensor) -> None:
         """Indices that do not raise E: a sweep of coordinate descent; for a diagonal H, the nearest."""
         levels = self.levels(tables)
-        if self.form.ndim == 1:
+        if self.form.ndim == 2:
             self.indices = nearest(levels, self.rows)
             self.residual = times(self.form, self.rows - self.decoded(levels))
         else:
@@ -73,10 +84,9 @@ class Chunk:
 
     def steepness(self, groups: int) -> Tensor:
         """The part of 1/2 d2E / dtable2 that the diagonal of H explains: (G, L)."""
-        diagonal = self.form if self.form.ndim == 1 else self.form.diagonal()
-        return self._collect(
-            diagonal[:, None].expand_as(self.rows), self.importance * self.scale.square(), groups
-        )
+        diagonal = self.form if self.form.ndim == 2 else self.form.diagonal(dim1=1, dim2=2)
+        spread = diagonal.T.repeat_interleave(self.rows.shape[1] // len(diagonal), 1)
+        return self._collect(spread, self.importance * self.scale.square(), groups)
 
     def bend(self, direction: Tensor) -> Tensor:
         """1/2 d2E / dtable2 times `direction: (G, L)`; H times the change of D is kept for `move`."""
@@ -97,8 +107,3 @@ class Chunk:
         per_row.scatter_add_(0, self.indices.long(), values)
         sums = torch.zeros(groups, self.entries, dtype=values.dtype)
         return sums.index_add_(0, self.group, (per_row * factor).T)
-
-
-def times(form: Tensor, matrix: Tensor) -> Tensor:
-    """H @ matrix: (K, n)."""
-    return form @ matrix if form.ndim == 2 else form[:, None] * matrix

@@ -28,22 +28,20 @@ def refuse(layer: Layer, config: Codebook) -> str | None:
 
 def encode(
     weight: Tensor, layer: Layer, config: Codebook, statistics: Statistics, compute: Compute
-) -> tuple[CodebookWeight, float]:
-    """Fit the code to `weight` under the statistics of its inputs; the code and its relative output error."""
+) -> CodebookWeight:
+    """Fit the code to `weight` under the statistics of its inputs."""
     rows = layer.view.rows(weight.detach()).contiguous()
     fit = fit_codebook(
         rows,
         config.bits,
         group_rows=config.group_rows,
-        # one form for all rows: the groups of a convolution share the mean of their grams
-        gram=statistics.gram.mean(0) if statistics.gram is not None else None,
+        gram=statistics.gram,
         # a row that calibration never read still has to be right when it is
         row_weights=statistics.row_counts + 1 if statistics.row_counts is not None else None,
         int8_grid=compute == "int8",
     )
     # tables of largest magnitude 1, scales of the weights' size: both train at the usual learning rates
     unit = fit.codebook.abs().max().clamp_min(torch.finfo(torch.float32).tiny)
-    code = CodebookWeight(
+    return CodebookWeight(
         layer.view, config.bits, config.group_rows, fit.indices, fit.codebook / unit, fit.scale * unit
     )
-    return code, fit.error

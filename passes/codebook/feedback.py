@@ -36,21 +36,35 @@ def nearest(levels: Tensor, rows: Tensor) -> Tensor:
 def sweep(base: Tensor, state: Tensor, matrix: Tensor, levels: Tensor) -> Tensor:
     """New indices (K, n) uint8 after one sweep; `state` is updated in place.
 
-    base, state: (K, n); matrix: (K, K), symmetric or lower triangular; levels: (n, L), each row sorted.
+    base, state: (K, n); matrix: (S, K, K), symmetric or lower triangular, one for each of S sets of n/S consecutive
+    columns; levels: (n, L), each row sorted.
     """
-    columns = base.shape[0]
+    columns, n = base.shape
+    sets = len(matrix)
     cuts = midpoints(levels)
-    slopes = matrix.diagonal().tolist()
+    inverse = (1 / matrix.diagonal(dim1=1, dim2=2)).T.contiguous()  # (K, S)
     indices = torch.empty(base.shape, dtype=torch.uint8)
     for first in reversed(range(0, columns, BLOCK)):
         block = slice(first, min(first + BLOCK, columns))
-        square, local, here = matrix[block, block], state[block].clone(), base[block]
+        square, local, here = matrix[:, block, block], state[block].clone(), base[block]
+        by_set = local.view(len(here), sets, -1)
         steps = torch.empty_like(here)
         for j in reversed(range(here.shape[0])):
-            target = torch.add(here[j], local[j], alpha=1 / slopes[first + j])
+            target = (by_set[j] * inverse[first + j, :, None]).view(n).add_(here[j])
             choice = torch.searchsorted(cuts, target[:, None])
             torch.sub(here[j], levels.gather(1, choice)[:, 0], out=steps[j])
-            local.addr_(square[j], steps[j])
+            by_set.addcmul_(square[:, j].T[:, :, None], steps[j].view(1, sets, -1))
             indices[first + j] = choice[:, 0]
-        state.addmm_(matrix[block].T, steps)
+        state += times(matrix[:, block].mT, steps)
     return indices
+
+
+def times(form: Tensor, matrix: Tensor) -> Tensor:
+    """H @ matrix, (J, n): each of S sets of n/S consecutive columns of `matrix: (K, n)` by its own H.
+
+    form: (S, J, K), or the diagonals of (S, K, K) as (S, K).
+    """
+    by_set = matrix.reshape(len(matrix), len(form), -1)
+    if form.ndim == 2:
+        return (form.T[:, :, None] * by_set).reshape(matrix.shape)
+    return (form @ by_set.transpose(0, 1)).transpose(0, 1).reshape(-1, matrix.shape[1])

@@ -21,14 +21,15 @@ from hashcompile.core.errors import CalibrationError, WeightError
 from hashcompile.core.parallel import one_thread
 
 from .alternate import Alternation
-from .chunk import Chunk, times
-from .feedback import nearest
+from .chunk import Chunk
+from .feedback import nearest, times
 from .grid import GRID, snap_tables
 from .kmeans import kmeans_1d
 
 CHUNK = 512  # rows that are worked on together: part of the result's definition, so never a matter of threads
 SAMPLE = 1 << 21  # weights that place the first centroids of a table
 STARTS = 12  # turns on the diagonal of H before error feedback
+UNSEEN = 1e-6  # the weight of a set of rows whose inputs calibration never showed
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def fit_codebook(
 
     Args:
         group_rows: rows that share a table; 0 for one table in all.
-        gram: (K, K), X'X of the layer's inputs; None to fit the weights alone.
+     the weights alone.
         row_weights: (N,), how much the error of each row counts; None for 1.
         int8_grid: entries are whole numbers in [-127, 127], the largest magnitude 127.
         damping: ridge on the gram as a share of its mean diagonal, for inputs that calibration did not show.
@@ -71,12 +72,22 @@ def fit_codebook(
         importance = torch.ones(len(rows)) if row_weights is None else row_weights
         importance = importance.double()
         group = torch.arange(len(rows)) // (group_rows or len(rows))
-        form, factor, order = _quadratic_form(gram, rows.shape[1], damping)
+        columns = rows.shape[1]
+        forms, factors, order = _quadratic_forms(
+            None if gram is None else gram.reshape(-1, columns, columns), columns, damping
+        )
+        order = order.repeat_interleave(len(rows) // len(order), 0)  # (N, K)
+        normal = normal.gather(1, order)
         chunks = [
-            Chunk(part.T[order].contiguous(), weight, which, 2**bits)
-            for part, weight, which in zip(
-                *(torch.split(each, CHUNK) for each in (normal, importance, group)), strict=True
+            Chunk(
+                normal[part].T.contiguous(),
+                importance[part],
+                group[part],
+                2**bits,
+                forms[sets],
+                None if factors is None else factors[sets],
             )
+            for part, sets in _pieces(len(rows), len(forms))
         ]
         fit = Alternation(chunks, torch.zeros(int(group[-1]) + 1, 2**bits, dtype=torch.float64), threads)
 
@@ -84,23 +95,38 @@ def fit_codebook(
         if whole_grid:
             _start_on_integers(fit)
         else:
-            _start_on_centroids(fit, normal[:, order], form if form.ndim == 1 else form.diagonal())
-        if factor is not None:
-            fit.each(lambda chunk: chunk.feed_back(factor, fit.tables))
-        fit.run(form, turns, tables=not whole_grid)
+            _start_on_centroids(fit, normal, forms if forms.ndim == 2 else forms.diagonal(dim1=1, dim2=2))
+        if factors is not None:
+            fit.each(lambda chunk: chunk.feed_back(fit.tables))
+        fit.run(turns, tables=not whole_grid)
         if not int8_grid:
             fit.normalise_tables()
         elif not whole_grid:
             snap_tables(fit)
-            fit.run(form, turns, tables=False)
+            fit.run(turns, tables=False)
 
         scale = (torch.cat([chunk.scale for chunk in chunks]) * unit).float()
-        indices = torch.empty(rows.shape, dtype=torch.uint8)
-        indices[:, order] = torch.cat([chunk.indices for chunk in chunks], 1).T
+        found = torch.cat([chunk.indices for chunk in chunks], 1).T
+        indices = torch.empty(rows.shape, dtype=torch.uint8).scatter_(1, order, found)
         codebook = fit.tables.float()
         decoded = codebook[group].gather(1, indices.long()) * scale[:, None]
-        error = _relative_error(normal, decoded.double() / unit, gram, importance)
+        error = _relative_error(rows.double() / unit, decoded.double() / unit, gram, importance)
         return CodebookFit(indices, codebook, scale, error)
+
+
+def _pieces(rows: int, sets: int) -> list[tuple[slice, slice]]:
+    """What is worked on together: (rows, sets) of whole small sets, or of a part of one large set."""
+    each = rows // sets
+    if sets > 1 and each < CHUNK:
+        step = CHUNK // each
+        return [
+            (slice(s * each, min(s + step, sets) * each), slice(s, s + step)) for s in range(0, sets, step)
+        ]
+    return [
+        (slice(s * each + first, s * each + min(first + CHUNK, each)), slice(s, s + 1))
+        for s in range(sets)
+        for first in range(0, each, CHUNK)
+    ]
 
 
 def _check(rows: Tensor, gram: Tensor | None) -> None:
@@ -108,6 +134,27 @@ def _check(rows: Tensor, gram: Tensor | None) -> None:
         raise WeightError(f"weights of shape {tuple(rows.shape)} hold NaN or infinite values: nothing to fit")
     if gram is not None and not torch.isfinite(gram).all():
         raise CalibrationError("calibration gave inputs that are NaN or infinite; check the calibration data")
+
+
+def _quadratic_forms(
+    grams: Tensor | None, columns: int, damping: float
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """H of every set (S, K, K), L with H = L L' (S, K, K), and the orders of the inputs (S, K). Without inputs:
+    ones (1, K), no L. A set weighs what its inputs weigh; one without inputs, next to nothing.
+    """
+    plain = torch.ones(1, columns, dtype=torch.float64), None, torch.arange(columns)[None]
+    if grams is None:
+        return plain
+    means = grams.diagonal(dim1=1, dim2=2).double().mean(1)
+    if not means.mean() > 0:
+        return plain
+    found = []
+    for gram in grams:
+        form, factor, order = _quadratic_form(gram, columns, damping)
+        found.append((form.diag(), form.diag(), order) if factor is None else (form, factor, order))
+    forms, factors, orders = zip(*found, strict=True)
+    weight = (means / means.mean()).clamp_min(UNSEEN)[:, None, None]
+    return torch.stack(forms) * weight, torch.stack(factors) * weight.sqrt(), torch.stack(orders)
 
 
 def _quadratic_form(
@@ -132,22 +179,25 @@ def _quadratic_form(
         damping = max(10 * damping, 1e-6)
 
 
-def _start_on_centroids(fit: Alternation, rows: Tensor, diagonal: Tensor) -> None:
-    """Scales: the root mean square of each row. Tables: k-means of weights / scale. Of H, the diagonal."""
-    scale = (rows.square() @ diagonal / diagonal.sum()).sqrt()
+def _start_on_centroids(fit: Alternation, rows: Tensor, diagonals: Tensor) -> None:
+    """Scales: the root mean square of each row. Tables: k-means of weights / scale. Of H, the diagonals (S, K)."""
+    diagonal = diagonals.repeat_interleave(len(rows) // len(diagonals), 0)  # (N, K)
+    scale = ((rows.square() * diagonal).sum(1) / diagonal.sum(1)).sqrt()
     group = torch.cat([chunk.group for chunk in fit.chunks])
     importance = torch.cat([chunk.importance for chunk in fit.chunks])
     for g in range(len(fit.tables)):
         chosen = torch.nonzero(group == g)[:, 0]
-        stride = -(-chosen.numel() * diagonal.numel() // SAMPLE)
+        stride = -(-chosen.numel() * rows.shape[1] // SAMPLE)
         chosen = chosen[::stride]
         divisor = torch.where(scale > 0, scale, 1.0)[chosen, None]
-        mass = (importance * scale.square())[chosen, None] * diagonal
+        mass = (importance * scale.square())[chosen, None] * diagonal[chosen]
         centroids = kmeans_1d((rows[chosen] / divisor).numpy(), mass.numpy(), fit.tables.shape[1])
         fit.tables[g] = torch.from_numpy(centroids)
-    for chunk, part in zip(fit.chunks, torch.split(scale, CHUNK), strict=True):
-        chunk.scale = part
-    fit.run(diagonal, STARTS)
+    first = 0
+    for chunk in fit.chunks:
+        chunk.scale = scale[first : first + chunk.rows.shape[1]]
+        first += chunk.rows.shape[1]
+    fit.run(STARTS, diagonal=True)
 
 
 def _start_on_integers(fit: Alternation) -> None:
@@ -160,7 +210,12 @@ def _start_on_integers(fit: Alternation) -> None:
 
 def _relative_error(rows: Tensor, decoded: Tensor, gram: Tensor | None, importance: Tensor) -> float:
     """sqrt(E(D) / E(0)), 0 for rows that produce nothing: the inputs are the gram's, without its ridge."""
-    form = torch.ones(rows.shape[1], dtype=torch.float64) if gram is None else gram.double()
+    columns = rows.shape[1]
+    form = (
+        torch.ones(1, columns, dtype=torch.float64)
+        if gram is None
+        else gram.double().reshape(-1, columns, columns)
+    )
 
     def energy(matrix: Tensor) -> float:
         return float(((matrix * times(form, matrix)).sum(0) * importance).sum())

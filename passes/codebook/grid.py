@@ -56,9 +56,11 @@ def _snap(table: Tensor, form: Tensor) -> tuple[Tensor, Tensor]:
     steps = peak / torch.linspace(GRID - 0.49, GRID + 0.49, STEPS, dtype=table.dtype)
     targets = table[:, None] / steps  # (L, STEPS)
     levels = torch.arange(-GRID, GRID + 1, dtype=table.dtype).expand(STEPS, -1)
-    chosen = sweep(targets, torch.zeros_like(targets), torch.linalg.cholesky(form), levels).double() - GRID
+    chosen = (
+        sweep(targets, torch.zeros_like(targets), torch.linalg.cholesky(form)[None], levels).double() - GRID
+    )
     for _ in range(DESCENTS):
-        chosen = sweep(chosen, form @ (targets - chosen), form, levels).double() - GRID
+        chosen = sweep(chosen, form @ (targets - chosen), form[None], levels).double() - GRID
     plain = (table / peak * GRID).round()  # has its largest magnitude at 127, whatever feedback did
     candidates = torch.cat([chosen, plain[:, None]], 1)
     steps = torch.cat([steps, peak[None] / GRID])

@@ -76,15 +76,15 @@ def test_no_step_raises_the_error(bits: int, monkeypatch: pytest.MonkeyPatch) ->
     def afresh(fit: Alternation) -> float:
         total = 0.0
         for chunk in fit.chunks:
-            form = chunk.form if chunk.form.ndim == 2 else chunk.form.diag()
+            form = chunk.form[0] if chunk.form.ndim == 3 else chunk.form[0].diag()
             gap = chunk.rows - chunk.decoded(chunk.levels(fit.tables))
             torch.testing.assert_close(chunk.residual, form @ gap, rtol=1e-9, atol=1e-12)
             total += float(((gap * (form @ gap)).sum(0) * chunk.importance).sum())
         return total
 
-    def watch(fit: Alternation, form: Tensor, turns: int, tables: bool = True) -> None:
-        fit.each(lambda chunk: chunk.measure(form, fit.tables))
-        before = afresh(fit) if form.ndim == 2 else float("inf")  # the very first indices are not chosen yet
+    def watch(fit: Alternation, turns: int, tables: bool = True, diagonal: bool = False) -> None:
+        fit.each(lambda chunk: chunk.measure(diagonal, fit.tables))
+        before = float("inf") if diagonal else afresh(fit)  # the very first indices are not chosen yet
         for _ in range(turns):
             for step in ("choose", "rescale", "refit"):
                 if step == "refit":
@@ -110,7 +110,7 @@ def test_coordinate_descent_ends_where_no_single_index_helps() -> None:
     indices = nearest(levels, base)
     for _ in range(50):
         decoded = levels.T.gather(0, indices.long())
-        indices = sweep(decoded, form @ (base - decoded), form, levels)
+        indices = sweep(decoded, form @ (base - decoded), form[None], levels)
     decoded = levels.T.gather(0, indices.long())
 
     def error(row: int, candidate: Tensor) -> float:
@@ -139,7 +139,7 @@ def test_feedback_is_gptq() -> None:
         gap = left[:, j] - levels.gather(1, expected[:, j, None].long())[:, 0]
         left[:, j:] -= gap[:, None] / upper[j, j] * upper[j, j:]
     base = rows.double().T.contiguous()
-    found = sweep(base, torch.zeros_like(base), torch.linalg.cholesky(form), levels)
+    found = sweep(base, torch.zeros_like(base), torch.linalg.cholesky(form)[None], levels)
     assert torch.equal(found.T.flip(1), expected)
 
 
@@ -284,3 +284,34 @@ def test_broken_inputs_are_refused() -> None:
     rows[1, 2] = float("inf")
     with pytest.raises(WeightError, match="NaN or infinite"):
         fit_codebook(rows, 4)
+
+
+@pytest.mark.parametrize("sets", [2, 3, 60])
+def test_every_set_of_rows_is_fitted_under_its_own_gram(sets: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when each set is fitted alone, apart from the table that they share: exactly, where it is given."""
+    rows = layer(120, 24)[0]
+    grams = torch.stack([layer(1, 24, seed)[1] * (1 + seed) for seed in range(sets)])
+    grams[-1, 0] = grams[-1, :, 0] = 0
+
+    def lost(decoded: Tensor) -> float:
+        gap = (rows - decoded).double().reshape(sets, -1, 24)
+        whole = rows.double().reshape(sets, -1, 24)
+        energies = [float((each @ grams * each).sum()) for each in (gap, whole)]
+        return (energies[0] / energies[1]) ** 0.5
+
+    fit = fit_codebook(rows, 3, gram=grams)
+    assert fit.error == pytest.approx(lost(decode(fit)), rel=1e-5)
+    assert fit.error < 0.9 * lost(decode(fit_codebook(rows, 3, gram=grams.mean(0)))), (
+        "one form for all is worse"
+    )
+    for chunk in (1, 7, 50):  # parts of a set, several sets, all of them
+        monkeypatch.setattr(fit_module, "CHUNK", chunk)
+        assert fit_codebook(rows, 3, gram=grams).error == pytest.approx(fit.error, rel=0.05)
+
+
+def test_a_set_of_rows_without_inputs_is_survived() -> None:
+    rows, gram = layer(40, 12)
+    for grams in (torch.stack([gram, gram * 0]), torch.stack([gram * 0, gram * 0])):
+        fit = fit_codebook(rows, 4, gram=grams)
+        assert torch.isfinite(decode(fit)).all()
+        assert (decode(fit) - rows).norm() < 0.3 * rows.norm()
