@@ -10,12 +10,14 @@
 namespace hc {
 namespace {
 
-void scale(const Rowwise& r, const float* sum, size_t rows, const Scaling& scaling, int columns, float* block) {
-    r.scale_f32(sum, rows, scaling, columns, block);
+void scale(const Rowwise& r, const float* sum, size_t rows, const Scaling& scaling, int columns, float* v,
+           size_t pitch) {
+    r.scale_f32(sum, rows, scaling, columns, v, pitch);
 }
 
-void scale(const Rowwise& r, const int32_t* sum, size_t rows, const Scaling& scaling, int columns, float* block) {
-    r.scale_i32(sum, rows, scaling, columns, block);
+void scale(const Rowwise& r, const int32_t* sum, size_t rows, const Scaling& scaling, int columns, float* v,
+           size_t pitch) {
+    r.scale_i32(sum, rows, scaling, columns, v, pitch);
 }
 
 // add(row, rows, block), store(row, rows, block): blocks of at most kBlockRows rows, activated between the two.
@@ -25,7 +27,7 @@ void each_block(const Rowwise& r, const Sum* sum, size_t rows, Scaling scaling, 
     alignas(64) float block[kBlockRows * kPair];
     for (size_t row = 0; row < rows; row += kBlockRows) {
         const size_t count = smaller(rows - row, kBlockRows);
-        scale(r, sum + row * kPair, count, scaling, columns, block);
+        scale(r, sum + row * kPair, count, scaling, columns, block, kPair);
         add(row, count, block);
         if (activation.kind != HC_NONE) {
             if (columns <= kTile) // the second tile has no values
@@ -78,6 +80,13 @@ void store(const hc_weight& weight, size_t pair, const Sum* sum, size_t first, s
         row += first;
         return to.transposed ? column * to.pitch + row : row * to.pitch + column;
     };
+    if (!to.transposed && columns == kPair && !to.residual && !to.byte_residual.row) { // in place
+        float* y = to.y + at(0);
+        scale(r, sum, rows, scaling, columns, y, to.pitch);
+        for (size_t m = 0; activation.kind != HC_NONE && m < rows; ++m)
+            r.activate(y + m * to.pitch, kPair, activation.kind, activation.low, activation.high);
+        return;
+    }
     each_block(
         r, sum, rows, scaling, columns, activation,
         [&](size_t row, size_t count, float* block) {

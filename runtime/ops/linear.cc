@@ -59,6 +59,7 @@ extern "C" hc_code hc_linear(const hc_weight* weight, const float* x, size_t m, 
     using namespace hc;
     return guarded(error, [&] {
         if (!weight) fail(HC_INVALID_ARGUMENT, "weight is null");
+        if (weight->groups != 1) fail(HC_INVALID_ARGUMENT, "a weight of %zu groups in a linear layer", weight->groups);
         const size_t in = product(m, weight->columns, sizeof(float));
         const size_t out = product(m, weight->rows, sizeof(float));
         if ((in && !x) || (out && !y)) fail(HC_INVALID_ARGUMENT, "x or y is null");

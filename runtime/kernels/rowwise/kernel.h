@@ -49,9 +49,9 @@ struct Rowwise {
     void (*dequantize)(const uint8_t* q, size_t n, const Quant& quant, float* y);
     void (*dequantize_sums)(const int32_t* sum, size_t n, int32_t offset, float factor, float* y);
 
-    // Whole tiles of values from sums (rows, 32); a tile beyond `columns` may have no sums.
-    void (*scale_i32)(const int32_t* sum, size_t rows, const Scaling& scaling, int columns, float* block);
-    void (*scale_f32)(const float* sum, size_t rows, const Scaling& scaling, int columns, float* block);
+    // Whole tiles of values v[m * pitch + n] from sums (rows, 32); a tile beyond `columns` may have no sums.
+    void (*scale_i32)(const int32_t* sum, size_t rows, const Scaling& scaling, int columns, float* v, size_t pitch);
+    void (*scale_f32)(const float* sum, size_t rows, const Scaling& scaling, int columns, float* v, size_t pitch);
 
     // block += a residual: floats r[m * pitch + n], or transposed r[n * pitch + m], or 8 bits.
     void (*add_rows)(float* block, size_t rows, int columns, const float* r, size_t pitch);

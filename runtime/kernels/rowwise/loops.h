@@ -116,13 +116,14 @@ HC_INLINE float without_offset(int32_t sum, int32_t offset) { return static_cast
 HC_INLINE float without_offset(float sum, int32_t) { return sum; }
 
 template <class Sum>
-void scale(const Sum* sum, size_t rows, const Scaling& scaling, int columns, float* __restrict block) {
-    for (size_t m = 0; m < rows; ++m, sum += kPair, block += kPair)
+void scale(const Sum* __restrict sum, size_t rows, const Scaling& scaling, int columns, float* __restrict v,
+           size_t pitch) {
+    for (size_t m = 0; m < rows; ++m, sum += kPair, v += pitch)
         for (int tile = 0; tile * kTile < columns; ++tile) {
             const float both = row_scale(scaling, m) * scaling.table_scale[tile];
             const int first = tile * kTile;
             for (int n = first; n < first + kTile; ++n)
-                block[n] = without_offset(sum[n], scaling.offset[n]) * both * scaling.scale[n] + scaling.bias[n];
+                v[n] = without_offset(sum[n], scaling.offset[n]) * both * scaling.scale[n] + scaling.bias[n];
         }
 }
 
@@ -214,10 +215,20 @@ void dequantize_channels(const uint8_t* __restrict q, size_t pitch, size_t chann
 }
 
 void max_u8(const uint8_t* const* taps, size_t count, size_t n, uint8_t* __restrict y) {
-    memcpy(y, taps[0], n);
-    for (size_t t = 1; t < count; ++t) {
-        const uint8_t* __restrict x = taps[t];
-        for (size_t i = 0; i < n; ++i) y[i] = x[i] > y[i] ? x[i] : y[i];
+    constexpr size_t chunk = 64; // stays in registers from tap to tap
+    size_t i = 0;
+    for (; i + chunk <= n; i += chunk) {
+        uint8_t most[chunk];
+        memcpy(most, taps[0] + i, chunk);
+        for (size_t t = 1; t < count; ++t) {
+            const uint8_t* x = taps[t] + i;
+            for (size_t j = 0; j < chunk; ++j) most[j] = x[j] > most[j] ? x[j] : most[j];
+        }
+        memcpy(y + i, most, chunk);
+    }
+    for (; i < n; ++i) {
+        y[i] = taps[0][i];
+        for (size_t t = 1; t < count; ++t) y[i] = taps[t][i] > y[i] ? taps[t][i] : y[i];
     }
 }
 
