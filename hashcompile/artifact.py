@@ -59,7 +59,7 @@ class CompiledModel:
             lines.append(
                 LayerReport(
                     name=layer.name,
-                    kind=str(layer.kind),
+                    kind=str(layer.kind or "other"),
                     shape=layer.view.shape,
                     method=str(decision.config) if code else None,
                     bits_per_weight=code.bits_per_weight if code else 32.0,

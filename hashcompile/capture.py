@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from hashcompile.core.console import quiet
 from hashcompile.core.errors import CaptureError, ConfigError, WeightError
-from hashcompile.core.graph import CompressedGraph, as_compressed, check, remove_dead
+from hashcompile.core.graph import CompressedGraph, as_compressed, check, impure, remove_dead, source_line
+from hashcompile.core.layers import arguments
 from hashcompile.core.shapes import batch_shapes, flat_shapes, one_larger, symbolic, widen
 from hashcompile.core.signature import Inputs, Signature, parameters_of
 
@@ -69,8 +70,51 @@ def capture(
         graph = as_compressed(program.module(check_guards=False))
     graph.meta["tied"] = tied(model)
     remove_dead(graph)
+    refuse_state(graph)
+    refuse_chance(graph)
     check(graph)
     return Captured(graph, takes, takes.read(example))
+
+
+def refuse_state(graph: fx.GraphModule) -> None:
+    """Raise CaptureError where a graph writes to a buffer or parameter: the file that it becomes has no state."""
+    for node in graph.graph.nodes:
+        if not impure(node):
+            continue
+        given = arguments(node)
+        for argument in node.target._schema.arguments:
+            if argument.alias_info is None or not argument.alias_info.is_write:
+                continue
+            written = given[argument.name]
+            while isinstance(written, fx.Node) and aliases(written):
+                written = written.args[0]
+            if isinstance(written, fx.Node) and written.op == "get_attr":
+                line = source_line(node)
+                raise CaptureError(
+                    f"the model changes {written.target!r} while it runs{f', at {line}' if line else ''}\n"
+                    "  what to do: a file has no state; take the value as an input, and return the new one"
+                )
+
+
+def aliases(node: fx.Node) -> bool:
+    """Is its value a view of its first argument, or that argument itself?"""
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and any(value.alias_info is not None for value in schema.returns)
+
+
+def refuse_chance(graph: fx.GraphModule) -> None:
+    """Raise CaptureError where a graph draws random numbers: no two runs agree, and no file can be verified."""
+    for node in graph.graph.nodes:
+        if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
+            continue
+        given = arguments(node)
+        if any(given.get(switch, True) == 0 for switch in ("train", "training", "dropout_p", "p")):
+            continue  # dropout that is switched off
+        line = source_line(node)
+        raise CaptureError(
+            f"the model draws random numbers in {node.target}{f', at {line}' if line else ''}\n"
+            "  what to do: pass self.training to functional.dropout; take other random values as an input"
+        )
 
 
 def tied(model: nn.Module) -> dict[str, list[str]]:

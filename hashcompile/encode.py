@@ -21,7 +21,7 @@ from hashcompile.compensate import compensate
 from hashcompile.core.console import Tracker
 from hashcompile.core.encoded import EncodedWeight
 from hashcompile.core.graph import CompressedGraph, flat_copy, replace_tensor, replace_weight
-from hashcompile.core.layers import CONSUMERS, Kind, Layer, Window, arguments, attribute
+from hashcompile.core.layers import CONSUMERS, Kind, Layer, Window, arguments, attribute, channels_second
 from hashcompile.core.method import Compute, Statistics
 from hashcompile.core.signature import Batch
 from hashcompile.core.sweep import activation, walk
@@ -144,9 +144,9 @@ def joined(rows: Tensor, uses: Sequence[Statistics]) -> Statistics:
         return Statistics(
             sum(use.count for use in uses), row_counts=torch.stack(counts).sum(0) if counts else None
         )
-    for count in counts:
-        energy = (rows.double().square().sum(1) * count).sum()
-        share = count.mean() / energy.clamp_min(torch.finfo(torch.float64).tiny)
+    for often in counts:
+        energy = (rows.double().square().sum(1) * often).sum()
+        share = often.mean() / energy.clamp_min(torch.finfo(torch.float64).tiny)
         grams.append(share * torch.eye(rows.shape[1], dtype=torch.float64)[None])
     sets = math.lcm(*map(len, grams))
     gram = torch.stack([each.repeat_interleave(sets // len(each), 0) for each in grams]).sum(0)
@@ -201,7 +201,11 @@ def bias_target(node: fx.Node, layer: Layer) -> tuple[str, int] | None:
         alone = bias.op == "get_attr" and len(bias.users) == 1
         return (str(bias.target), 1) if alone else None
     users = list(node.users)
-    if len(users) == 1 and users[0].target is aten.batch_norm.default:
+    if (
+        len(users) == 1
+        and users[0].target is aten.batch_norm.default
+        and channels_second(node, layer.view.shape)
+    ):
         mean = arguments(users[0])["running_mean"]
         if mean is not None and mean.op == "get_attr" and len(mean.users) == 1:
             return str(mean.target), -1

@@ -151,16 +151,19 @@ def decide(layer: Layer, rules: Rules) -> Decision:
             config, glob = config_, glob_
     if config is None:
         return Decision(layer, None, f"excluded by {glob!r}" if glob else "no glob matches it")
-    if layer.dtype != torch.float32:
+    reason = refuse(layer)
+    if layer.consumers and layer.dtype != torch.float32:
         raise WeightError(
             f"layer {layer.name}: its weight is {layer.dtype}, wanted torch.float32: call model.float() first"
         )
-    reason = refuse(layer) or method_of(config).refuse(layer, config)
+    reason = reason or method_of(config).refuse(layer, config)
     return Decision(layer, None, reason) if reason else Decision(layer, config, None)
 
 
 def refuse(layer: Layer) -> str | None:
     """What makes a layer unfit for any method."""
+    if not layer.consumers:
+        return f"it is read by {', '.join(layer.others)}, for which there is no compressed form"
     if layer.others:
         return f"its weight is also read by {', '.join(layer.others)}, which needs it dense"
     kinds = set(layer.kinds)

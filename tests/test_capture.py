@@ -288,3 +288,71 @@ def test_a_model_that_writes_to_its_input_leaves_the_users_tensors_alone() -> No
     kept = x.clone(), batch.clone()
     hc.compile(AddsInPlace(), (x,), calibration=[(batch,)])
     assert torch.equal(x, kept[0]) and torch.equal(batch, kept[1])
+
+
+class Stateful(nn.Module):
+    """Counts its calls, in the ways in which people write that."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+        self.register_buffer("calls", torch.zeros(2))
+        self.how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.how == "in place":
+            self.calls += 1
+        elif self.how == "assigned":
+            self.calls = self.calls + 1
+        elif self.how == "element":
+            self.calls[0] = x.sum()
+        elif self.how == "parameter":
+            with torch.no_grad():
+                self.fc.bias.copy_(x.mean(0))
+        elif self.how == "own":  # of what it made itself: no state
+            y = self.calls.clone()
+            y += 1
+            return self.fc(x) + y[0]
+        return self.fc(x) + self.calls[0]
+
+
+@pytest.mark.parametrize("how", ["in place", "assigned", "element", "parameter"])
+def test_a_model_that_changes_its_state(how: str) -> None:
+    name = "fc.bias" if how == "parameter" else "calls"
+    with pytest.raises(hc.CaptureError, match=rf"(?s)changes '{name}' while it runs.*what to do") as caught:
+        capture(Stateful(how), (rand(2, 8),))
+    assert "has no state" in str(caught.value)
+
+
+def test_a_model_that_changes_what_it_made_itself() -> None:
+    capture(Stateful("own"), (rand(2, 8),))
+
+
+class Chance(nn.Module):
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+        self.how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.fc(x)
+        if self.how == "off":
+            y = nn.functional.dropout(y, 0.5, self.training)
+            return nn.functional.scaled_dot_product_attention(y, y, y)
+        if self.how == "dropout":
+            return nn.functional.dropout(y, 0.5, training=True)
+        if self.how == "attention":
+            return nn.functional.scaled_dot_product_attention(y, y, y, dropout_p=0.1)
+        return y + torch.rand_like(y)
+
+
+@pytest.mark.parametrize("how", ["dropout", "attention", "noise"])
+def test_a_model_that_draws_random_numbers(how: str) -> None:
+    with pytest.raises(
+        hc.CaptureError, match=r"(?s)draws random numbers in .*test_capture.py:\d+.*what to do"
+    ):
+        capture(Chance(how), (rand(2, 8),))
+
+
+def test_dropout_that_is_off_is_no_chance() -> None:
+    capture(Chance("off"), (rand(2, 8),))

@@ -236,3 +236,54 @@ def test_a_model_without_layers() -> None:
     assert len(compiled.plan) == 0 and compiled.report().nbytes == 0
     with pytest.raises(hc.ConfigError, match="no layer matches 'fc'"):
         hc.compile(nn.ReLU(), (torch.ones(2, 3),), method={"fc": C4})
+
+
+class Everything(nn.Module):
+    """Weights that are read in other ways than a layer reads its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.position = nn.Parameter(torch.randn(8, 256))
+        self.mix = nn.Parameter(torch.randn(256, 256))
+        self.small = nn.Parameter(torch.randn(2, 256))
+        self.gain = nn.Parameter(torch.randn(256))
+        self.attention = nn.MultiheadAttention(256, 4, batch_first=True)
+        self.lstm = nn.LSTM(256, 64, batch_first=True)
+        self.bag = nn.EmbeddingBag(50, 64)
+        self.head = nn.Linear(64, 64)
+
+    def forward(self, x: Tensor, memory: Tensor) -> Tensor:
+        x = (x + self.position) @ self.mix * self.gain + self.small.sum(0)
+        x = self.attention(x, memory, memory)[0]
+        bag = self.bag(torch.zeros(3, 4, dtype=torch.long))
+        return self.head(self.lstm(x)[0]) + bag.sum(0)
+
+
+def test_weights_that_no_layer_consumes_are_listed() -> None:
+    model = Everything()
+    compiled = hc.compile(model, (torch.randn(2, 8, 256), torch.randn(2, 5, 256)), hc.Codebook(4))
+    large = {name for name, p in model.named_parameters() if p.ndim > 1 and p.numel() >= 1024}
+    assert {decision.layer.parameter for decision in compiled.plan} == large
+    for decision in compiled.plan.refused:
+        assert re.search(r"read by \w+.*no compressed form", str(decision.reason)), decision
+    assert {"head", "attention.out_proj"} <= {d.layer.name for d in compiled.plan.encoded}
+    reasons = {d.layer.parameter: str(d.reason) for d in compiled.plan.refused}
+    assert "lstm" in reasons["lstm.weight_ih_l0"] and "matmul" in reasons["mix"]
+    report = compiled.report()
+    assert report["mix"].nbytes == 4 * 256 * 256 and report["mix"].kind == "other"
+    assert report.other_nbytes < 4 * 12 * 256 + 4096
+    assert hc.Plan.restore(compiled.plan.describe()) == compiled.plan
+
+
+def test_a_double_weight_that_is_left_alone_anyway_is_no_error() -> None:
+    class Table(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Parameter(torch.randn(64, 64, dtype=torch.float64))
+            self.fc = nn.Linear(64, 64)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(x) + self.table.sum(0).float()
+
+    plan = hc.compile(Table(), (torch.randn(2, 64),)).plan
+    assert [d.layer.name for d in plan.refused] == ["table"]

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from hashcompile.core.rows import RowView
 
@@ -80,9 +80,16 @@ class Window:
         return (size + self.before[dim] + self.after[dim] - covered - 1) // self.stride[dim] + 1
 
 
+SMALLEST = 1024  # numbers in a parameter, from which on it is listed though no layer consumes it: 4 kB
+
+
 @dataclass(frozen=True)
 class Layer:
-    """A parameter, and every node that consumes it as a weight."""
+    """A parameter, and every node that consumes it as a weight.
+
+    Large parameters of two or more dims that no node consumes as a weight are listed as well, without `kinds`: position
+    tables, the weights of an LSTM, whatever else a model reads in its own way.
+    """
 
     name: str  # layer name: the module's path ("layer1.0.conv1"), what globs match
     parameter: str  # the parameter's own path ("layer1.0.conv1.weight")
@@ -94,9 +101,9 @@ class Layer:
     tied: tuple[str, ...] = ()  # other paths of the same parameter in the user's model
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> Kind | None:
         """Of the first consumer. A tied weight has several consumers: an embedding and an output projection."""
-        return self.kinds[0]
+        return self.kinds[0] if self.kinds else None
 
 
 def layers(module: fx.GraphModule) -> Iterator[Layer]:
@@ -111,10 +118,11 @@ def layers(module: fx.GraphModule) -> Iterator[Layer]:
         weight = attribute(module, parameter)
         users = sorted({user for node in nodes for user in node.users}, key=order.__getitem__)
         consumers = [user for user in users if any(consumes(user, node) for node in nodes)]
-        if not isinstance(weight, Tensor) or not consumers:
+        listed = isinstance(weight, nn.Parameter) and weight.ndim > 1 and weight.numel() >= SMALLEST
+        if not isinstance(weight, Tensor) or not (consumers or (listed and weight.is_floating_point())):
             continue
         kinds = tuple(CONSUMERS[user.target][0] for user in consumers)
-        groups = int(arguments(consumers[0])["groups"]) if kinds[0] is Kind.CONV_TRANSPOSE else 0
+        groups = int(arguments(consumers[0])["groups"]) if Kind.CONV_TRANSPOSE in kinds[:1] else 0
         layer = Layer(
             name=parameter.removesuffix(".weight"),
             parameter=parameter,
@@ -125,7 +133,7 @@ def layers(module: fx.GraphModule) -> Iterator[Layer]:
             others=tuple(user.name for user in users if user not in consumers),
             tied=tuple(module.meta.get("tied", {}).get(parameter, ())),
         )
-        found.append((order[consumers[0]], layer))
+        found.append((order[(consumers or users)[0]], layer))
     yield from (layer for _, layer in sorted(found, key=lambda entry: entry[0]))
 
 
@@ -136,6 +144,13 @@ def consumes(node: fx.Node, weight: fx.Node) -> bool:
     position = CONSUMERS[node.target][1]
     uses = [i for i, argument in enumerate(node.args) if argument is weight]
     return uses == [position] and weight not in node.kwargs.values()
+
+
+def channels_second(node: fx.Node, weight_shape: tuple[int, ...]) -> bool:
+    """Does a layer return (B, N, ...), so that a batch norm behind it normalises its output channels? A convolution of
+    one image without a batch dim does not, nor a linear layer over a sequence.
+    """
+    return bool(node.meta["val"].ndim == len(weight_shape))
 
 
 def consumer_kinds(weight: fx.Node) -> Iterator[tuple[fx.Node, Kind | None]]:

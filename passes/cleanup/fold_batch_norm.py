@@ -19,7 +19,7 @@ from torch import fx, nn
 
 from hashcompile.core.encoded import EncodedWeight
 from hashcompile.core.graph import replace_module
-from hashcompile.core.layers import CONSUMERS, Kind, arguments, attribute
+from hashcompile.core.layers import CONSUMERS, Kind, arguments, attribute, channels_second
 
 aten = torch.ops.aten
 
@@ -47,6 +47,8 @@ def fold(graph: fx.GraphModule, norm: fx.Node) -> bool:
         return False
     code = attribute(graph, weight.target)
     assert isinstance(code, EncodedWeight)
+    if not channels_second(layer, code.view.shape):
+        return False
     operands = [given[name] for name in ("weight", "bias", "running_mean", "running_var")]
     bias_node = arguments(layer)["bias"]
     if any(node is not None and node.op != "get_attr" for node in (*operands, bias_node)):
