@@ -15,6 +15,9 @@ namespace hc {
 #define HC_KERNEL(room, isa, ...) extern const CodebookI8 room##_##isa[8];
 #include "codebook_i8/kernels.inc"
 #undef HC_KERNEL
+#define HC_KERNEL(room, isa, ...) extern const Int8 room##_##isa;
+#include "int8/kernels.inc"
+#undef HC_KERNEL
 #define HC_KERNEL(room, isa, id) extern const Depthwise room##_##isa;
 #include "depthwise/kernels.inc"
 #undef HC_KERNEL
@@ -50,6 +53,12 @@ constexpr Row<PanelF32> kPanelF32[] = {
 };
 #undef HC_KERNEL
 #undef HC_PANEL
+
+#define HC_KERNEL(room, isa, id, few, many) {#room, id, &room##_##isa, few, many},
+constexpr Row<Int8> kInt8[] = {
+#include "int8/kernels.inc"
+};
+#undef HC_KERNEL
 
 #define HC_KERNEL(room, isa, id) {#room, id, &room##_##isa, 0, 0},
 constexpr Row<Depthwise> kDepthwise[] = {
@@ -94,8 +103,14 @@ bool describe(const Row<Kernel> (&rows)[N], int widths, size_t i, size_t& first,
 Kernels select(int bits, hc_isa cap) {
     const Row<CodebookF32>& f32 = best(kCodebookF32, cap);
     const Row<CodebookI8>& i8 = best(kCodebookI8, cap);
-    return {f32.kernel[bits - 1],        i8.kernel[bits - 1], *best(kPanelF32, cap).kernel,
-            *best(kDepthwise, cap).kernel, *best(kRowwise, cap).kernel, {f32.few, i8.few}, {f32.many, i8.many}};
+    return {f32.kernel[bits - 1],
+            i8.kernel[bits - 1],
+            *best(kPanelF32, cap).kernel,
+            *best(kInt8, cap).kernel,
+            *best(kDepthwise, cap).kernel,
+            *best(kRowwise, cap).kernel,
+            {f32.few, i8.few},
+            {f32.many, i8.many}};
 }
 
 } // namespace hc
@@ -105,7 +120,7 @@ extern "C" hc_code hc_kernel_get(size_t i, hc_kernel* out) {
     size_t first = 0;
     const bool found = hc::describe(hc::kCodebookF32, 8, i, first, *out) ||
                        hc::describe(hc::kCodebookI8, 8, i, first, *out) ||
-                       hc::describe(hc::kPanelF32, 1, i, first, *out) ||
+                       hc::describe(hc::kPanelF32, 1, i, first, *out) || hc::describe(hc::kInt8, 1, i, first, *out) ||
                        hc::describe(hc::kDepthwise, 1, i, first, *out) || hc::describe(hc::kRowwise, 1, i, first, *out);
     return found ? HC_OK : HC_OUT_OF_RANGE;
 }

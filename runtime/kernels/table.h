@@ -5,6 +5,7 @@
 #include "codebook_i8/kernel.h"
 #include "depthwise/kernel.h"
 #include "hashcompile.h"
+#include "int8/kernel.h"
 #include "rowwise/kernel.h"
 
 namespace hc {
@@ -14,6 +15,7 @@ struct Kernels {
     CodebookF32 codebook_f32;
     CodebookI8 codebook_i8;
     PanelF32 panel_f32;
+    Int8 int8;
     Depthwise depthwise;
     Rowwise rowwise;
     double rate_few[2], rate_many[2]; // multiply-adds per nanosecond, by HC_FLOAT and HC_INT8

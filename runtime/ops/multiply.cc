@@ -7,7 +7,8 @@
 namespace hc {
 namespace {
 
-constexpr size_t kPanelColumns = 128; // with 32 rows: 16 KiB, half of a small L1 cache
+// With 32 rows 16 KiB, half of a small L1 cache, in fp32 or in bytes.
+constexpr size_t kPanelColumns = 128, kBytePanelColumns = 512;
 
 // Blocks of at most kRowBlock rows, as equal as can be: 9 rows are 5 + 4, not 8 + 1.
 template <class Body>
@@ -18,6 +19,43 @@ void row_blocks(size_t m, const Body& body) {
         body(first, static_cast<int>(rows));
         first += rows;
     }
+}
+
+Int8Call int8_call(const ByteRows& x, size_t m, int tiles, int32_t* sum) {
+    Int8Call call{};
+    call.q = x.row;
+    call.sum = sum;
+    call.rows = static_cast<int>(m);
+    call.tiles = tiles;
+    return call;
+}
+
+// Codes that are the weights.
+void multiply_direct(const hc_weight& weight, const CodebookI8Call& codes, const ByteRows& x, size_t m, int32_t* sum) {
+    Int8Call call = int8_call(x, m, codes.tiles, sum);
+    call.weights = reinterpret_cast<const int8_t*>(codes.codes);
+    call.groups = x.length / 4;
+    for (size_t s = 0; s < x.segments; ++s, call.add = true) {
+        call.k = x.segment[s];
+        weight.kernels.int8(call);
+        call.weights += call.groups * kPairLine;
+    }
+}
+
+// Codes decoded once for all rows, a panel at a time.
+void multiply_panels(const hc_weight& weight, CodebookI8Call codes, const ByteRows& x, size_t m, int32_t* sum) {
+    alignas(64) int8_t panel[kBytePanelColumns * kPair];
+    Int8Call call = int8_call(x, m, codes.tiles, sum);
+    call.weights = panel;
+    for (size_t s = 0; s < x.segments; ++s)
+        for (size_t k = 0; k < x.length; k += kBytePanelColumns, call.add = true) {
+            const size_t count = smaller(x.length - k, kBytePanelColumns), blocks = count / weight.period;
+            weight.kernels.codebook_i8.decode(codes.codes, blocks, codes.table, panel);
+            codes.codes += blocks * weight.block_bytes;
+            call.k = x.segment[s] + k;
+            call.groups = count / 4;
+            weight.kernels.int8(call);
+        }
 }
 
 } // namespace
@@ -46,6 +84,9 @@ void multiply_f32(const hc_weight& weight, size_t pair, const FloatRows& x, size
 
 void multiply_i8(const hc_weight& weight, size_t pair, const ByteRows& x, size_t m, int32_t* sum) {
     CodebookI8Call call = weight.i8_call(pair);
+    if (weight.direct) return multiply_direct(weight, call, x, m, sum);
+    if (x.length && m > static_cast<size_t>(weight.kernels.codebook_i8.most_rows))
+        return multiply_panels(weight, call, x, m, sum);
     call.segment = x.segment;
     call.segments = x.segments;
     call.blocks = x.length / weight.period;
@@ -53,7 +94,7 @@ void multiply_i8(const hc_weight& weight, size_t pair, const ByteRows& x, size_t
         call.q = x.row + row;
         call.rows = rows;
         call.sum = sum + row * kPair;
-        weight.kernels.codebook_i8(call);
+        weight.kernels.codebook_i8.multiply(call);
     });
 }
 
@@ -72,7 +113,7 @@ void multiply_wide(const hc_weight& weight, size_t pair, const ByteRows& x, size
             const size_t start = block * weight.period;
             call.segment = &start;
             call.blocks = smaller(chunk_blocks, weight.blocks - block);
-            weight.kernels.codebook_i8(call);
+            weight.kernels.codebook_i8.multiply(call);
             call.codes += call.blocks * weight.block_bytes;
             for (int i = 0; i < rows * kPair; ++i)
                 if (i % kPair < call.tiles * kTile) total[i] += part[i];

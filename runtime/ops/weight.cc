@@ -48,6 +48,14 @@ hc_isa cap_of(hc_isa wanted) {
     return wanted == HC_ISA_AUTO ? cap : wanted;
 }
 
+// Whether every code, as a signed byte, is its own centroid in 8 bits. The tables end at -127, so -128 must not occur.
+bool codes_are_weights(const hc_weight& weight, size_t codes_bytes) {
+    if (weight.bits != 8) return false;
+    for (size_t i = 0; i < weight.i8_tables.size(); ++i)
+        if (i % 256 != 128 && weight.i8_tables[i] != static_cast<int8_t>(i % 256)) return false;
+    return !codes_bytes || !memchr(weight.codes, 128, codes_bytes);
+}
+
 // The sums over K of the 8-bit centroids of every row: the kernel itself, on activations of one.
 std::vector<int32_t> sums_of_rows(const hc_weight& weight) {
     std::vector<int32_t> sums(weight.pairs * kPair);
@@ -64,7 +72,7 @@ std::vector<int32_t> sums_of_rows(const hc_weight& weight) {
         call.blocks = weight.blocks;
         call.sum = &sums[pair * kPair];
         call.rows = 1;
-        weight.kernels.codebook_i8(call);
+        weight.kernels.codebook_i8.multiply(call);
     }
     return sums;
 }
@@ -122,6 +130,7 @@ hc_weight::hc_weight(const hc_weight_desc& desc) {
              static_cast<long long>(desc.rows));
     bits = static_cast<int>(desc.bits);
     int8 = desc.compute == HC_INT8;
+    direct = false;
     rows = static_cast<size_t>(desc.rows);
     columns = static_cast<size_t>(desc.columns);
     group_rows = static_cast<size_t>(desc.group_rows);
@@ -166,6 +175,7 @@ hc_weight::hc_weight(const hc_weight_desc& desc) {
         repeat(&i8_tables[g * i8_stride], count, i8_stride);
     }
     if (!int8) return;
+    direct = codes_are_weights(*this, wanted);
     row_sums = sums_of_rows(*this);
     if (groups > 1 && groups == rows) taps = depthwise_taps(*this);
 }

@@ -17,6 +17,7 @@ struct hc_weight {
 
     int bits;
     bool int8;
+    bool direct; // 8-bit codes that are the 8-bit weights themselves: no look-up
     size_t rows, columns;
     size_t period, block_bytes, blocks, pairs; // of the codes
     size_t groups;                             // of channels

@@ -65,6 +65,16 @@ def layer(bits: int, N: int, K: int, *, group_rows: int = 0, bias: bool = True, 
     )
 
 
+def int8_weights(N: int, K: int, *, lowest: int = -127, seed: int = 0) -> Layer:
+    """8-bit codes that are the quantised weights themselves: entry i holds int8(i), save that 128 holds -127."""
+    values = np.random.default_rng([seed, N, K]).integers(lowest, 128, (N, K))
+    codebook = np.maximum(np.arange(256).astype(np.uint8).astype(np.int8), -127).astype(np.float32)[None] / 50
+    indices = (values & 255).astype(np.uint8)
+    scale = np.random.default_rng(seed).uniform(0.5, 2, N).astype(np.float32)
+    no_groups = np.zeros(N, np.int64)
+    return Layer(8, 0, packing.pack(indices, 8), codebook, scale, None, codebook[0, indices], no_groups)
+
+
 def activations(*shape: int, seed: int = 0) -> Float32:
     return np.random.default_rng([seed, *shape]).normal(size=shape).astype(np.float32)
 

@@ -5,7 +5,16 @@ import pytest
 
 from hashcompile_runtime import NativeError
 from hashcompile_runtime._native import FLOAT, INT8, Epilogue
-from tests.runtime.oracle import EPS, ISAS, activations, finish, layer, quantize, quantized_tables
+from tests.runtime.oracle import (
+    EPS,
+    ISAS,
+    activations,
+    finish,
+    int8_weights,
+    layer,
+    quantize,
+    quantized_tables,
+)
 
 # channels, filters, (H, W), kernel, strides, pads (top, left, bottom, right), dilations
 SHAPES = [
@@ -144,6 +153,17 @@ def test_groups_that_do_not_divide_are_refused():
         of.weight(groups=12).conv2d(activations(1, 13, 4, 4), (3, 3))
     with pytest.raises(NativeError, match="a window of 3 x 3 x 2 channels; the weight has K = 9"):
         of.weight(groups=6).conv2d(x, (3, 3))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_codes_that_are_the_weights(isa):
+    """Windows read in place, in several runs, and windows gathered."""
+    for shape in (SHAPES[0], SHAPES[1]):
+        C, N, (H, W), (kh, kw), *_ = shape
+        of, x = int8_weights(N, kh * kw * C), activations(2, C, H, W)
+        np.testing.assert_array_equal(
+            of.weight(INT8, isa).conv2d(x, *shape[3:]), int8_reference(of, x, shape)
+        )
 
 
 @pytest.mark.parametrize("compute", [FLOAT, INT8])

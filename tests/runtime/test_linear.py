@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 from hashcompile_runtime import NativeError, kernels
 from hashcompile_runtime._native import ACTIVATIONS, FLOAT, INT8, Epilogue, Weight
-from tests.runtime.oracle import EDGES, EPS, ISAS, activations, exact, float_bound, int8_linear, layer
+from tests.runtime.oracle import (
+    EDGES,
+    EPS,
+    ISAS,
+    activations,
+    exact,
+    float_bound,
+    int8_linear,
+    int8_weights,
+    layer,
+)
 
 LINEAR = [kernel for kernel in kernels() if kernel.runnable and kernel.bits]
 sizes = st.sampled_from(EDGES)
@@ -88,6 +98,18 @@ def test_bad_epilogues_are_refused():
     of, x = layer(4, 20, 33), activations(3, 33)
     with pytest.raises(NativeError, match=r"a clip to \[2, 1\]"):
         of.weight().linear(x, epilogue=Epilogue("clip", 2, 1))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("lowest", [-127, -128])
+@pytest.mark.parametrize(("N", "K"), [(40, 97), (16, 4), (33, 1030), (5, 0)])
+def test_codes_that_are_the_weights(N, K, lowest, isa):
+    """With them, and with a code of -128, which is no weight, so that the table must be asked."""
+    of = int8_weights(N, K, lowest=lowest)
+    weight = of.weight(INT8, isa)
+    for M in (1, 2, 3, 5, 8, 17, 65):
+        x = activations(M, K)
+        np.testing.assert_array_equal(weight.linear(x), int8_linear(of, x))
 
 
 @pytest.mark.parametrize("bits", range(1, 9))

@@ -13,7 +13,7 @@ cmake --build "$folder/runtime" --parallel 2 > "$folder/build.log" || { cat "$fo
 cmake --install "$folder/runtime" --prefix "$tree" > /dev/null
 cp runtime/hashcompile_runtime/*.py "$tree/hashcompile_runtime"
 cp -R pyproject.toml "$tree"
-cp -R tests/*.py tests/runtime "$tree/tests"
+cp -R tests/conftest.py tests/runtime "$tree/tests"
 cp -R tools/arm "$tree/tools"
 # The compiler needs torch, which is not there: the tests of the runtime use its packing of codes alone.
 cp hashcompile/core/packing.py "$tree/hashcompile/core"

@@ -1,28 +1,9 @@
-// Every 64-bit ARM: bytes are multiplied to 16 bits, and pairs of those added to 32.
-#include "codebook_i8/arm64_loop.h"
+#include "codebook_i8/arm64_quarter_tile.h"
 
 namespace hc {
-namespace {
 
-struct WideningDot {
-    struct Sum {
-        uint32x4_t low, high; // two rows each, two sums a row
-    };
-    static constexpr int kRows = 2;
-    static constexpr int kFlip = 128; // unsigned times unsigned: no product overflows
-
-    HC_INLINE static void add(Sum& sum, uint8x16_t w, uint8x16_t x) {
-        sum.low = vpadalq_u16(sum.low, vmull_u8(vget_low_u8(w), vget_low_u8(x)));
-        sum.high = vpadalq_u16(sum.high, vmull_high_u8(w, x));
-    }
-    HC_INLINE static int32x4_t total(const Sum& sum) { return vreinterpretq_s32_u32(vpaddq_u32(sum.low, sum.high)); }
-};
-
-} // namespace
-
-extern const CodebookI8 codebook_i8_neon[8] = {multiply_rows<WideningDot, 1>, multiply_rows<WideningDot, 2>,
-                                               multiply_rows<WideningDot, 3>, multiply_rows<WideningDot, 4>,
-                                               multiply_rows<WideningDot, 5>, multiply_rows<WideningDot, 6>,
-                                               multiply_rows<WideningDot, 7>, multiply_rows<WideningDot, 8>};
+extern const CodebookI8 codebook_i8_neon[8] = {
+    {multiply<1>, decode<1>, 2}, {multiply<2>, decode<2>, 2}, {multiply<3>, decode<3>, 2}, {multiply<4>, decode<4>, 2},
+    {multiply<5>, decode<5>, 2}, {multiply<6>, decode<6>, 2}, {multiply<7>, decode<7>, 2}, {multiply<8>, decode<8>, 2}};
 
 } // namespace hc

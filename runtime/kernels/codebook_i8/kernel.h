@@ -1,4 +1,7 @@
-// Sums of 8-bit centroids times 8-bit activations: the inner loop of HC_INT8.
+// Sums of 8-bit centroids times 8-bit activations: the inner loops of HC_INT8.
+//
+// As in codebook_f32: with few rows decoding and multiplying are one loop; with many a run of codes is decoded once to
+// a panel in the L1 cache, if that pays.
 #pragma once
 
 #include <stddef.h>
@@ -12,8 +15,8 @@ namespace hc {
 // `blocks` blocks of codes; run s of row m starts at q[m] + segment[s]. A matrix is one run; a convolution has one for
 // each row of its window, read in place.
 struct CodebookI8Call {
-    const uint8_t* codes;   // of the pair
-    const int8_t* table[2]; // of each tile, repeated up to kTableI8 entries
+    const uint8_t* codes;    // of the pair
+    const int8_t* table[2];  // of each tile, repeated up to kTableI8 entries
     const uint8_t* const* q; // (rows)
     const size_t* segment;
     size_t segments;
@@ -25,6 +28,14 @@ struct CodebookI8Call {
 
 constexpr size_t kTableI8 = 64; // entries of a table, or 2^bits if that is more
 
-using CodebookI8 = void (*)(const CodebookI8Call&);
+struct CodebookI8 {
+    void (*multiply)(const CodebookI8Call&);
+
+    // weights[k / 4][n / 16][n % 16][k % 4] = table[n / 16][index[n][k]] for `blocks` blocks of codes: what the int8
+    // room multiplies.
+    void (*decode)(const uint8_t* codes, size_t blocks, const int8_t* const table[2], int8_t* weights);
+
+    int most_rows; // with more, decoding once for all is faster than `multiply` for each kRowBlock
+};
 
 } // namespace hc

@@ -8,7 +8,7 @@ namespace hc {
 namespace {
 
 template <int Bits>
-void codebook_i8(const CodebookI8Call& call) {
+void multiply(const CodebookI8Call& call) {
     using L = Layout<Bits>;
     for (int m = 0; m < call.rows; ++m)
         for (int n = 0; n < call.tiles * kTile; ++n) {
@@ -27,9 +27,21 @@ void codebook_i8(const CodebookI8Call& call) {
         }
 }
 
+template <int Bits>
+void decode(const uint8_t* codes, size_t blocks, const int8_t* const table[2], int8_t* weights) {
+    using L = Layout<Bits>;
+    for (; blocks; --blocks, codes += L::block_bytes)
+        for (int g = 0; g < L::groups; ++g)
+            for (int n = 0; n < kPair; ++n) {
+                const uint32_t indices = four_indices<Bits>(codes + n / kTile * kLine + n % kTile * 4, g);
+                for (int kk = 0; kk < 4; ++kk) *weights++ = table[n / kTile][indices >> 8 * kk & 255];
+            }
+}
+
 } // namespace
 
-extern const CodebookI8 codebook_i8_scalar[8] = {codebook_i8<1>, codebook_i8<2>, codebook_i8<3>, codebook_i8<4>,
-                                                 codebook_i8<5>, codebook_i8<6>, codebook_i8<7>, codebook_i8<8>};
+extern const CodebookI8 codebook_i8_scalar[8] = {
+    {multiply<1>, decode<1>, 1}, {multiply<2>, decode<2>, 1}, {multiply<3>, decode<3>, 1}, {multiply<4>, decode<4>, 1},
+    {multiply<5>, decode<5>, 1}, {multiply<6>, decode<6>, 1}, {multiply<7>, decode<7>, 1}, {multiply<8>, decode<8>, 1}};
 
 } // namespace hc

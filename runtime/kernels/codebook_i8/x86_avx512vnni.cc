@@ -27,13 +27,13 @@ struct Table {
 
 // A multiplication waits about four cycles for the last one into the same sum: with few rows, each has two sums.
 template <int Bits, int Rows, int Tiles>
-constexpr int chains = Rows * Tiles <= 4 && Layout<Bits>::groups > 1 ? 2 : 1;
+constexpr int chains = Rows* Tiles <= 4 && Layout<Bits>::groups > 1 ? 2 : 1;
 
 // One or two rows of activations wait for the codes: ask for them early. 4 KiB ahead was best on a Zen 5.
 constexpr int kPrefetch = 4096;
 
 template <int Bits, int Rows, int Tiles>
-void multiply(const CodebookI8Call& call) {
+void multiply_block(const CodebookI8Call& call) {
     using L = Layout<Bits>;
     constexpr int Chains = chains<Bits, Rows, Tiles>;
     const Table<Bits> table[2] = {Table<Bits>(call.table[0]), Table<Bits>(call.table[1])};
@@ -75,18 +75,34 @@ void multiply(const CodebookI8Call& call) {
 }
 
 template <int Bits>
-void codebook_i8(const CodebookI8Call& call) {
-    static constexpr CodebookI8 by_rows[2][kRowBlock] = {
-        {multiply<Bits, 1, 1>, multiply<Bits, 2, 1>, multiply<Bits, 3, 1>, multiply<Bits, 4, 1>, multiply<Bits, 5, 1>,
-         multiply<Bits, 6, 1>, multiply<Bits, 7, 1>, multiply<Bits, 8, 1>},
-        {multiply<Bits, 1, 2>, multiply<Bits, 2, 2>, multiply<Bits, 3, 2>, multiply<Bits, 4, 2>, multiply<Bits, 5, 2>,
-         multiply<Bits, 6, 2>, multiply<Bits, 7, 2>, multiply<Bits, 8, 2>}};
+void multiply(const CodebookI8Call& call) {
+    static constexpr void (*by_rows[2][kRowBlock])(const CodebookI8Call&) = {
+        {multiply_block<Bits, 1, 1>, multiply_block<Bits, 2, 1>, multiply_block<Bits, 3, 1>, multiply_block<Bits, 4, 1>,
+         multiply_block<Bits, 5, 1>, multiply_block<Bits, 6, 1>, multiply_block<Bits, 7, 1>,
+         multiply_block<Bits, 8, 1>},
+        {multiply_block<Bits, 1, 2>, multiply_block<Bits, 2, 2>, multiply_block<Bits, 3, 2>, multiply_block<Bits, 4, 2>,
+         multiply_block<Bits, 5, 2>, multiply_block<Bits, 6, 2>, multiply_block<Bits, 7, 2>,
+         multiply_block<Bits, 8, 2>}};
     by_rows[call.tiles - 1][call.rows - 1](call);
+}
+
+template <int Bits>
+void decode(const uint8_t* codes, size_t blocks, const int8_t* const tables[2], int8_t* weights) {
+    using L = Layout<Bits>;
+    const Table<Bits> table[2] = {Table<Bits>(tables[0]), Table<Bits>(tables[1])};
+    for (; blocks; --blocks, codes += L::block_bytes, weights += L::groups * kPairLine)
+        unroll<2 * L::groups>([&](auto i) HC_LAMBDA {
+            constexpr int g = i.value / 2, t = i.value % 2;
+            _mm512_storeu_si512(weights + g * kPairLine + t * kLine,
+                                table[t][tile_indices<Bits, g>(codes + t * kLine)]);
+        });
 }
 
 } // namespace
 
-extern const CodebookI8 codebook_i8_avx512vnni[8] = {codebook_i8<1>, codebook_i8<2>, codebook_i8<3>, codebook_i8<4>,
-                                                     codebook_i8<5>, codebook_i8<6>, codebook_i8<7>, codebook_i8<8>};
+extern const CodebookI8 codebook_i8_avx512vnni[8] = {
+    {multiply<1>, decode<1>, INT32_MAX}, {multiply<2>, decode<2>, INT32_MAX}, {multiply<3>, decode<3>, INT32_MAX},
+    {multiply<4>, decode<4>, INT32_MAX}, {multiply<5>, decode<5>, 8},         {multiply<6>, decode<6>, 8},
+    {multiply<7>, decode<7>, 8},         {multiply<8>, decode<8>, 8}};
 
 } // namespace hc

@@ -1,0 +1,7 @@
+#include "int8/x86_half_tile.h"
+
+namespace hc {
+
+extern const Int8 int8_avx2 = int8;
+
+} // namespace hc
