@@ -130,7 +130,7 @@ class CompiledModel:
             "quality": dataclasses.asdict(self.quality) if self.quality else None,
             "verify": self.verify,
         }
-        samples = [truncated(self.samples[0], self.signature, STORED)]
+        samples = [self.signature.first(self.samples[0], STORED)]
         container.write(path, container.Contents(self.graph_module, self.signature, samples, extra))
 
 
@@ -155,11 +155,6 @@ def load(path: str | os.PathLike[str]) -> CompiledModel:
         quality=quality,
         verify=bool(extra.get("verify", True)),
     )
-
-
-def truncated(batch: Batch, signature: Signature, size: int) -> Batch:
-    """The first `size` samples of a batch; the batch itself where its first dim is not one shared symbol."""
-    return tuple(value[:size] for value in batch) if signature.batch else batch
 
 
 def quality_of(compressed: Sequence[Any], original: Sequence[Any]) -> Quality | None:

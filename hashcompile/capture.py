@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import sysconfig
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from hashcompile.core.errors import CaptureError, ConfigError, WeightError
 from hashcompile.core.graph import CompressedGraph, as_compressed, check, impure, remove_dead, source_line
 from hashcompile.core.layers import arguments
 from hashcompile.core.shapes import batch_shapes, flat_shapes, one_larger, symbolic, widen
-from hashcompile.core.signature import Inputs, Signature, parameters_of
+from hashcompile.core.signature import Inputs, Signature, Sizes, parameters_of
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,24 @@ def signature(
         structures=tuple(pytree.treespec_dumps(child) for child in inputs.children()),
         parameters=parameters,
         keywords=keywords,
+        batch_sizes=batch_sizes(program, values[0], dynamic[0]) if values else Sizes(),
     )
+
+
+def batch_sizes(program: torch.export.ExportedProgram, value: Tensor, dims: Any) -> Sizes:
+    """What dim 0 of an input may be, from the user's own Dim and from what export found out."""
+    if not value.ndim or isinstance(value.shape[0], int):
+        return Sizes()
+    expression = value.shape[0].node.expr
+    known = program.range_constraints.get(expression)
+    if known is None:
+        return Sizes()
+    named = dims.get(0) if isinstance(dims, Mapping) else dims[0]
+    least, most = known.lower, known.upper
+    if least <= 2 and getattr(named, "min", None) != 2:
+        least = 1  # export sees no 0 and no 1; most models do
+    steps = [int(expression.coeff(symbol)) for symbol in expression.free_symbols]
+    return Sizes(int(least), int(most) if most.is_Integer else None, math.gcd(*steps) or 1)
 
 
 def check_weights(model: nn.Module) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from hashcompile import pipeline
-from hashcompile.artifact import CompiledModel, quality_of, truncated
+from hashcompile.artifact import CompiledModel, quality_of
 from hashcompile.calibrate import read_batches
 from hashcompile.capture import capture
 from hashcompile.core.errors import ConfigError
@@ -64,8 +64,7 @@ def compile(
         graph, signature = captured.graph, captured.signature
         batches = read_batches(calibration, signature) if calibration is not None else []
         samples = [
-            truncated(batch, signature, CHECKED)
-            for batch in (captured.example, *batches[: CHECKED_BATCHES - 1])
+            signature.first(batch, CHECKED) for batch in (captured.example, *batches[: CHECKED_BATCHES - 1])
         ]
         original = sweep(graph, samples)
         plan, errors = pipeline.run(graph, rules, batches, compute, progress)

@@ -37,6 +37,7 @@ from hashcompile.core.graph import (
     remove_dead,
     replace_weight,
 )
+from hashcompile.core.layers import attribute
 from hashcompile.core.rows import RowView
 from hashcompile.core.signature import Batch, Signature
 from hashcompile.passes import method_named, method_of_code
@@ -101,6 +102,7 @@ def write(path: str | os.PathLike[str], contents: Contents) -> None:
             for name, code in codes.items()
         },
         "parameters": [name for name, _ in structure.named_parameters(remove_duplicate=False)],
+        "frozen": [name for name, parameter in graph.named_parameters() if not parameter.requires_grad],
         "constants": sorted(program.constants),
         "aliases": aliases,
         "samples": len(samples),
@@ -166,7 +168,8 @@ def _open(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, bytes
 def _rebuild(manifest: dict[str, Any], members: dict[str, bytes]) -> Contents:
     untrusted.check_graph(json.loads(members[GRAPH]))
     call = manifest["call"]
-    for name in (*call["names"], *manifest["codes"], *manifest["aliases"], *manifest["parameters"]):
+    frozen = manifest.get("frozen", ())
+    for name in (*call["names"], *manifest["codes"], *manifest["aliases"], *manifest["parameters"], *frozen):
         untrusted.check_name(name)
     tensors = safetensors.torch.load(members[TENSORS])
     codes = {}
@@ -194,6 +197,8 @@ def _rebuild(manifest: dict[str, Any], members: dict[str, bytes]) -> Contents:
     graph = as_compressed(program.module(check_guards=False))
     for name, code in codes.items():
         replace_weight(graph, name, code)
+    for name in frozen:
+        attribute(graph, name).requires_grad_(False)
     in_spec, out_spec = pytree.treespec_loads(call["in"]), pytree.treespec_loads(call["out"])
     graph._in_spec, graph._out_spec = in_spec, out_spec
     graph.graph.set_codegen(_PyTreeCodeGen(_PyTreeInfo(call["names"], in_spec, out_spec)))

@@ -160,11 +160,13 @@ def transposed(rows: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
 
 
 def batch_sizes(batch: Batch, signature: Signature) -> Iterator[Batch]:
-    """The batch as it is, and where its size is symbolic, one sample and one sample more."""
+    """The batch as it is, and where its size is symbolic, the smallest and the next larger one."""
     yield batch
-    if signature.batch and batch[0].shape[0]:
-        yield tuple(value[:1] for value in batch)
-        yield tuple(torch.cat([value, value[:1]]) for value in batch)
+    if signature.batch and (size := batch[0].shape[0]):
+        yield signature.first(batch, 1)
+        larger = signature.batch_sizes.after(size)
+        if larger is not None:
+            yield tuple(torch.cat([value, value[: larger - size]]) for value in batch)
 
 
 def leaves(outputs: Any) -> list[Tensor]:

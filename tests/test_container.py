@@ -103,6 +103,18 @@ def test_what_is_loaded_trains(saved: Saved) -> None:
         assert code.codebook.grad is not None and bool(code.codebook.grad.abs().sum() > 0)
 
 
+def test_what_was_frozen_stays_frozen(tmp_path: Path) -> None:
+    model, inputs = build("mixed")
+    model.fc.bias.requires_grad_(False)
+    compiled = hc.compile(model, inputs(2))
+    compiled.graph_module.get_parameter("conv.weight.codebook").requires_grad_(False)
+    compiled.save(tmp_path / "m.hc")
+    wanted = {n: p.requires_grad for n, p in compiled.graph_module.named_parameters()}
+    assert [n for n, trains in wanted.items() if not trains] == ["fc.bias", "conv.weight.codebook"]
+    loaded = hc.load(tmp_path / "m.hc").graph_module
+    assert {n: p.requires_grad for n, p in loaded.named_parameters()} == wanted
+
+
 def test_a_tied_weight_stays_tied_and_is_stored_once(tmp_path: Path) -> None:
     model, inputs = build("tied")
     compiled = hc.compile(model, inputs(2), {"fc": hc.Codebook()})

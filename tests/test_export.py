@@ -16,6 +16,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 import hashcompile as hc
+import hashcompile.verify as verification
 import hashcompile_runtime as hcrt
 from hashcompile.lower import onnx as lower_onnx
 from tests.models import Residual, build
@@ -112,6 +113,58 @@ def test_other_dynamic_dims(size: int, tmp_path: Path) -> None:
             (got,) = session.run(None, {"input": x.numpy()})
             with torch.no_grad():
                 assert relative(got, compiled(x)) <= 2 * rounding(compiled)
+
+
+class Width(nn.Module):
+    """Dim 0 is twice the size of another input's dim."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(32, 40)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.fc(x).reshape(2, -1, 40).sum(0) + y[:, :1]
+
+
+B = torch.export.Dim("b", min=4, max=12)
+
+
+@pytest.mark.parametrize(
+    ("dim", "size", "allowed"),
+    [
+        (B, 12, range(4, 13)),
+        (B, 5, range(4, 13)),
+        (2 * B, 16, range(8, 25, 2)),
+        (2 * B, 24, range(8, 25, 2)),
+        (torch.export.Dim("b", min=2), 3, range(2, 100)),
+        (torch.export.Dim("b"), 3, range(1, 100)),
+        (torch.export.Dim.AUTO, 3, range(1, 100)),
+    ],
+)
+def test_only_sizes_that_the_user_allows_are_run(
+    dim: Any, size: int, allowed: range, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()
+    real = verification.run
+
+    def run(session: Any, signature: Any, batch: Any) -> Any:
+        seen.add(len(batch[0]))
+        return real(session, signature, batch)
+
+    monkeypatch.setattr(verification, "run", run)
+    x = torch.randn(size, 32)
+    compiled = hc.compile(nn.Linear(32, 40), (x,), calibration=[(x,)], dynamic_shapes=({0: dim},))
+    compiled.export_onnx(tmp_path / "m.onnx")
+    compiled.save(tmp_path / "m.hc")
+    hc.load(tmp_path / "m.hc").export_onnx(tmp_path / "again.onnx")
+    assert seen <= set(allowed) and min(seen) == allowed[0] and len(seen) > 1
+
+
+def test_a_size_on_which_another_hangs_is_not_cut(tmp_path: Path) -> None:
+    x, y = torch.randn(12, 32), torch.randn(6, 3)
+    shapes = {"x": {0: 2 * B}, "y": {0: B}}
+    compiled = hc.compile(Width(), (x, y), calibration=[(x, y)], dynamic_shapes=shapes)
+    compiled.export_onnx(tmp_path / "m.onnx")
 
 
 def test_weights_in_a_file_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -18,6 +19,25 @@ Batch = tuple[Any, ...]  # flat: one tensor a placeholder of the graph, in their
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """The sizes that a symbolic dim may have: `least`, and from there in steps up to `most`, if there is an end."""
+
+    least: int = 1
+    most: int | None = None
+    step: int = 1
+
+    def at_most(self, size: int) -> int:
+        """The largest one up to `size`; the least one, where none is so small."""
+        size = size if self.most is None else min(size, self.most)
+        return max(self.least, size - (size - self.least) % self.step)
+
+    def after(self, size: int) -> int | None:
+        """The next larger one."""
+        larger = size + self.step
+        return larger if self.most is None or larger <= self.most else None
+
+
+@dataclass(frozen=True)
 class Signature:
     """The inputs of a captured model."""
 
@@ -28,13 +48,25 @@ class Signature:
     structures: tuple[str, ...]  # of each of them: pytree specs, a tensor or a nest of tensors
     parameters: tuple[str, ...]  # of forward, all of them, in its own order: what a position means
     keywords: bool  # captured by name
+    batch_sizes: Sizes = Sizes()
 
     @property
     def batch(self) -> str | None:
-        """The symbol of dim 0, where all inputs share one."""
+        """The symbol of dim 0, where all inputs share one and no other dim hangs on it."""
         first = {shape[0] if shape else None for shape in self.shapes}
         symbol = first.pop() if len(first) == 1 else None
-        return symbol if isinstance(symbol, str) else None
+        if not isinstance(symbol, str):
+            return None
+        words = set(re.findall(r"[A-Za-z_]\w*", symbol))
+        others = (size for shape in self.shapes for size in shape[1:] if isinstance(size, str))
+        return None if any(words & set(re.findall(r"[A-Za-z_]\w*", size)) for size in others) else symbol
+
+    def first(self, batch: Batch, count: int) -> Batch:
+        """The first samples of a batch, about `count`; the batch itself where it cannot be cut."""
+        if self.batch is None:
+            return batch
+        count = self.batch_sizes.at_most(count)
+        return tuple(value[:count] for value in batch)
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of a call by name, in the graph's order. Raises InputError."""
@@ -111,6 +143,7 @@ class Signature:
             "structures": self.structures,
             "parameters": self.parameters,
             "keywords": self.keywords,
+            "batch_sizes": asdict(self.batch_sizes),
         }
 
     @classmethod
@@ -124,6 +157,7 @@ class Signature:
             structures=tuple(description["structures"]),
             parameters=tuple(description["parameters"]),
             keywords=description["keywords"],
+            batch_sizes=Sizes(**description.get("batch_sizes", {})),
         )
 
 

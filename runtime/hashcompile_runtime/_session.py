@@ -24,7 +24,8 @@ def session(
 
     threads: intra-op threads; None leaves ONNX Runtime's choice.
     providers: execution providers; None means the CPU.
-    options: further session options; the library, `threads`, and one fusion that does not pay are set in it.
+    options: further session options; the library and `threads` are set in it, and one fusion that does not pay is
+        added to those it disables. The same options serve any number of sessions.
     kwargs: passed to onnxruntime.InferenceSession.
 
     Raises FileNotFoundError for a missing file, ModelError for one that does not load, ValueError for
@@ -37,8 +38,7 @@ def session(
     if source is name and not os.path.isfile(name):
         raise FileNotFoundError(f"no model file at {name!r}")
     options = options or ort.SessionOptions()
-    options.register_custom_ops_library(str(library_path()))
-    options.add_session_config_entry("optimization.disable_specified_optimizers", _SLOWER_FUSED)
+    _prepare(options)
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
@@ -49,6 +49,25 @@ def session(
         raise ModelError(f"{name} does not load: {_reason(error)}") from error
 
 
+def _prepare(options: ort.SessionOptions) -> None:
+    """Set in `options` what every session of ours needs, once: ONNX Runtime refuses a library that is there twice."""
+    if _entry(options, _PREPARED):
+        return
+    options.register_custom_ops_library(str(library_path()))
+    disabled = _entry(options, _DISABLED).split(";")
+    options.add_session_config_entry(_DISABLED, ";".join(filter(None, [*disabled, _SLOWER_FUSED])))
+    options.add_session_config_entry(_PREPARED, "1")
+
+
+def _entry(options: ort.SessionOptions, key: str) -> str:
+    try:
+        return str(options.get_session_config_entry(key))
+    except RuntimeError:  # it has none of that name
+        return ""
+
+
+_PREPARED = "hashcompile.prepared"  # ONNX Runtime ignores keys that it does not know
+_DISABLED = "optimization.disable_specified_optimizers"
 # ONNX Runtime's fused kernel of residual add and layer norm takes several times as long as the two it replaces.
 _SLOWER_FUSED = "SkipLayerNormFusion"
 _CPU = ["CPUExecutionProvider"]

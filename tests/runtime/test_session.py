@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
@@ -177,3 +178,14 @@ def test_files_that_are_no_models(tmp_path):
         session(path.read_bytes())
     with pytest.raises(ValueError, match="threads is 0"):
         session(path, threads=0)
+
+
+def test_options_serve_several_sessions_and_keep_what_they_say():
+    of, x = layer(4, 40, 24), activations(3, 24)
+    options, key = ort.SessionOptions(), "optimization.disable_specified_optimizers"
+    options.add_session_config_entry(key, "GeluFusion;MatMulAddFusion")
+    for _ in range(2):
+        (got,) = session(model(of), options=options).run(None, {"X": x})
+        np.testing.assert_array_equal(got, of.weight().linear(x))
+    disabled = options.get_session_config_entry(key).split(";")
+    assert disabled == ["GeluFusion", "MatMulAddFusion", "SkipLayerNormFusion"]
