@@ -1,18 +1,12 @@
 """What a model costs on this machine: latency, cold load, resident memory, bytes on disk.
 
-Each file lives in a fresh process of its own, so that memory and load time are its own. The processes take
-short turns, because the speed of a shared machine drifts by more than the difference one looks for: latencies
-of one round saw the same machine. Every file gets inputs of the same size: where one file fixes a size, so do all.
+Each file lives in a fresh process of its own, and the processes take turns (race.py says why). Every file gets inputs
+of the same size: where one file fixes a size, so do all.
 """
 
-import json
-import signal
-import subprocess
-import sys
-import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -28,12 +22,11 @@ from rich.console import Group, RenderableType
 from hashcompile.core.console import Tracker, format_bytes, progress, table
 from hashcompile.core.errors import ArtifactError, ConfigError
 from hashcompile.core.onnx_op import DOMAIN
+from hashcompile.race import Entry, Turn, Worker, in_turn, worker
 
-WORKER = Path(__file__).with_name("bench_worker.py")
+ENGINE = Path(__file__).with_name("bench_onnx.py")
 LOADS = 3  # fresh processes a file, for a load time that is not one accident
-TURN = 10  # runs before the next file has its turn
-WARMUP = 2  # runs of a turn that fill the caches again, and are not counted
-SETTLE = 0.005  # seconds: longer than an idle ONNX Runtime thread spins before it leaves the core to others
+TURN = Turn(runs=10)  # before the next file has its turn
 
 
 @dataclass(frozen=True)
@@ -146,12 +139,12 @@ def bench(entries: Sequence[Contender], settings: Settings, show_progress: bool 
     """Measure every contender; the first is what the others are compared with."""
     check_names(entries, settings)
     shapes = settle(entries, settings)
-    rounds = -(-settings.runs // TURN)
+    rounds = -(-settings.runs // TURN.runs)
     with ExitStack() as stack:
         bar = stack.enter_context(progress("measuring", len(entries) * (LOADS + rounds), show_progress))
-        both = list(zip(entries, shapes, strict=True))
-        loads = [[cold_start(entry, sizes, settings, bar) for _ in range(LOADS - 1)] for entry, sizes in both]
-        workers = [stack.enter_context(worker(entry, sizes, settings)) for entry, sizes in both]
+        racing = [entry_of(entry, sizes, settings) for entry, sizes in zip(entries, shapes, strict=True)]
+        loads = [[cold_start(entry, bar) for _ in range(LOADS - 1)] for entry in racing]
+        workers = [stack.enter_context(worker(entry)) for entry in racing]
         bar.advance(len(entries))
         turns = [take_turns(workers, first, bar) for first in range(rounds)]
         loads = [[*earlier, last.facts] for earlier, last in zip(loads, workers, strict=True)]
@@ -316,81 +309,26 @@ def by(shape: Sequence[int | str]) -> str:
     return "x".join(str(size) or "?" for size in shape) or "scalar"
 
 
-class Worker:
-    """A process with one loaded model; see bench_worker.py for the words it understands."""
-
-    def __init__(self, process: subprocess.Popen[str], path: Path) -> None:
-        self.process, self.path = process, path
-        self.facts: dict[str, Any] = {}
-
-    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        try:
-            self.process.stdin.write(json.dumps(request) + "\n")
-            self.process.stdin.flush()
-            line = self.process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        answer: dict[str, Any] = json.loads(line) if line else {"error": "the process that ran it died"}
-        if "error" in answer:
-            raise ArtifactError(f"{self.path}: {answer['error']}")
-        return answer
-
-    @contextmanager
-    def awake(self) -> Iterator[None]:
-        """Running inside, stopped outside: the idle threads of another session spin, on a core that this one wants."""
-        if hasattr(signal, "SIGSTOP"):
-            self.process.send_signal(signal.SIGCONT)
-        try:
-            yield
-        finally:
-            if hasattr(signal, "SIGSTOP"):
-                self.process.send_signal(signal.SIGSTOP)
-
-
-@contextmanager
-def worker(entry: Contender, shapes: Mapping[str, list[int]], settings: Settings) -> Iterator[Worker]:
-    """A fresh interpreter with the contender loaded and run once."""
+def entry_of(contender: Contender, shapes: Mapping[str, list[int]], settings: Settings) -> Entry:
     request = {
-        "files": [str(file) for file in files_of(entry.path, read_onnx(entry.path))],
-        "library": entry.library,
+        "files": [str(file) for file in files_of(contender.path, read_onnx(contender.path))],
+        "library": contender.library,
         "threads": settings.threads,
-        "shapes": shapes,
-        "inputs": str(settings.inputs) if settings.inputs else None,
     }
-    # -P: the worker's own folder must not shadow the standard library
-    command = [sys.executable, "-P", str(WORKER)]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    with process:
-        try:
-            running = Worker(process, entry.path)
-            with running.awake():
-                running.facts = running.ask(request)
-            yield running
-        finally:
-            process.kill()
+    case = {"shapes": shapes, "inputs": str(settings.inputs) if settings.inputs else None}
+    return Entry(str(contender.path), ENGINE, request, [case])
 
 
-def cold_start(
-    entry: Contender, shapes: Mapping[str, list[int]], settings: Settings, bar: Tracker
-) -> dict[str, Any]:
-    with worker(entry, shapes, settings) as fresh:
+def cold_start(entry: Entry, bar: Tracker) -> dict[str, Any]:
+    with worker(entry) as fresh:
         bar.advance()
         return fresh.facts
 
 
 def take_turns(workers: Sequence[Worker], first: int, bar: Tracker) -> list[list[float]]:
-    """One round; another contender begins each time, for the first after a pause finds a cooler machine."""
-    order = [(first + i) % len(workers) for i in range(len(workers))]
     latencies: list[list[float]] = [[] for _ in workers]
-    for i in order:
-        time.sleep(SETTLE)
-        with workers[i].awake():
-            answer = workers[i].ask({"runs": TURN, "warmup": WARMUP})
-        latencies[i] = [nanoseconds / 1e6 for nanoseconds in answer["latencies"]]
+    for i, running in in_turn(workers, first):
+        latencies[i] = running.run(TURN)
         bar.advance()
     return latencies
 
@@ -408,14 +346,14 @@ def summarise(
         runtime=entry.runtime,
         file_bytes=sum(file.stat().st_size for file in files),
         load_ms=median(fact["load_ms"] for fact in facts),
-        first_ms=median(fact["first_ms"] for fact in facts),
-        resident_bytes=int(median(fact["resident_bytes"] for fact in facts)),
+        first_ms=median(fact["cases"][0]["first_ms"] for fact in facts),
+        resident_bytes=int(median(fact["cases"][0]["resident_bytes"] for fact in facts)),
         p50_ms=p50,
         p90_ms=p90,
         p99_ms=p99,
         ratio=p50 / shown(float(np.median(reference))),
         runs=len(latencies),
-        inputs=facts[-1]["inputs"],
+        inputs=facts[-1]["cases"][0]["inputs"],
     )
 
 

@@ -1,30 +1,28 @@
-"""One ONNX file in a fresh process: load it, then run it when told to.
+"""One contender in a fresh process: load it, then run it when told to.
 
 Run as a file, not imported: a process that holds PyTorch cannot measure how little a device needs. It speaks
-JSON lines. `{files, library, threads, shapes, inputs}` is answered by what loading took, and each
-later `{runs, warmup}` by that many latencies in nanoseconds, until stdin closes.
+JSON lines. The first, `{engine, request, cases}`, names a Python file that defines
+
+    imports(request)               what the contender needs that is no part of its model
+    load(request) -> model         timed, and counted as memory
+    bind(model, case) -> run       `run()` is one inference on the inputs of a case; `run.shapes`, if it is there,
+                                   is a dict of their shapes
+
+and is answered by `{load_ms, cases: [{first_ms, resident_bytes, inputs}]}`: memory is what loading and the first runs
+so far added to the process. Each later `{case, runs, seconds, warmup}` is answered by that many latencies in
+nanoseconds, and more until the seconds are over; so on until stdin closes.
 """
 
+import importlib.util
 import json
 import os
 import sys
 import time
+from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import onnxruntime as ort
-
-Feeds = dict[str, npt.NDArray[Any]]
-
-NUMPY = {
-    "tensor(float)": "f4",
-    "tensor(double)": "f8",
-    "tensor(float16)": "f2",
-    "tensor(bool)": "?",
-    **{f"tensor(int{bits})": f"i{bits // 8}" for bits in (8, 16, 32, 64)},
-    **{f"tensor(uint{bits})": f"u{bits // 8}" for bits in (8, 16, 32, 64)},
-}
+Run = Callable[[], object]
 
 
 def resident_bytes() -> int:
@@ -46,78 +44,64 @@ def forget(path: str) -> None:
         os.close(handle)
 
 
-def open_session(path: str, library: bool, threads: int) -> ort.InferenceSession:
-    if library:
-        import hashcompile_runtime
-
-        session: ort.InferenceSession = hashcompile_runtime.session(path, threads=threads)
-        return session
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+def read_engine(path: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("engine", path)
+    assert spec is not None and spec.loader is not None
+    engine = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(engine)
+    return engine
 
 
-def make_feeds(session: ort.InferenceSession, request: dict[str, Any]) -> Feeds:
-    """The user's own arrays; else normal noise, and 1 for integers: a valid token, a full mask."""
-    names = [node.name for node in session.get_inputs()]
-    if request["inputs"]:
-        with np.load(request["inputs"]) as given:
-            return {name: given[name] for name in names}
-    generator = np.random.default_rng(0)
-    feeds: Feeds = {}
-    for node in session.get_inputs():
-        if node.type not in NUMPY:
-            raise ValueError(f"input {node.name!r} is a {node.type}; only tensors of numbers can be made up")
-        kind = np.dtype(NUMPY[node.type])
-        shape = request["shapes"][node.name]
-        noise = generator.standard_normal(shape) if kind.kind == "f" else np.ones(shape)
-        feeds[node.name] = noise.astype(kind)
-    return feeds
-
-
-def load(request: dict[str, Any]) -> tuple[ort.InferenceSession, Feeds, dict[str, Any]]:
-    if request["library"]:
-        import hashcompile_runtime  # noqa: F401 - its Python face is not the cost of the model
-    for path in request["files"]:
+def load(
+    engine: ModuleType, request: dict[str, Any], cases: list[dict[str, Any]]
+) -> tuple[list[Run], dict[str, Any]]:
+    engine.imports(request)
+    for path in request.get("files", ()):
         forget(path)
     before = resident_bytes()
     start = time.perf_counter_ns()
-    session = open_session(request["files"][0], request["library"], request["threads"])
-    loaded = time.perf_counter_ns()
-    feeds = make_feeds(session, request)
-    first = time.perf_counter_ns()
-    session.run(None, feeds)
-    done = time.perf_counter_ns()
-    facts = {
-        "load_ms": (loaded - start) / 1e6,
-        "first_ms": (done - first) / 1e6,
-        "resident_bytes": resident_bytes() - before,
-        "inputs": {name: list(value.shape) for name, value in feeds.items()},
-    }
-    return session, feeds, facts
-
-
-def time_runs(session: ort.InferenceSession, feeds: Feeds, runs: int, warmup: int) -> list[int]:
-    for _ in range(warmup):
-        session.run(None, feeds)
-    latencies = []
-    for _ in range(runs):
+    model = engine.load(request)
+    facts: dict[str, Any] = {"load_ms": (time.perf_counter_ns() - start) / 1e6, "cases": []}
+    runs = []
+    for case in cases:
+        run = engine.bind(model, case)
         start = time.perf_counter_ns()
-        session.run(None, feeds)
-        latencies.append(time.perf_counter_ns() - start)
+        run()
+        took = (time.perf_counter_ns() - start) / 1e6
+        grown = resident_bytes() - before
+        inputs = getattr(run, "shapes", {})
+        facts["cases"].append({"first_ms": took, "resident_bytes": grown, "inputs": inputs})
+        runs.append(run)
+    return runs, facts
+
+
+def time_runs(run: Run, runs: int, seconds: float, warmup: int) -> list[int]:
+    for _ in range(warmup):
+        run()
+    latencies: list[int] = []
+    begin = time.perf_counter_ns()
+    end = begin + int(seconds * 1e9)
+    while len(latencies) < runs or begin < end:
+        begin = time.perf_counter_ns()
+        run()
+        latencies.append(time.perf_counter_ns() - begin)
     return latencies
 
 
 def main() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints must not pass for an answer
+
     def reply(**answer: Any) -> None:
-        print(json.dumps(answer), flush=True)
+        print(json.dumps(answer), file=answers, flush=True)
 
     try:
-        session, feeds, facts = load(json.loads(sys.stdin.readline()))
+        first = json.loads(sys.stdin.readline())
+        runs, facts = load(read_engine(first["engine"]), first["request"], first["cases"])
         reply(**facts)
         for line in sys.stdin:
-            reply(latencies=time_runs(session, feeds, **json.loads(line)))
+            turn = json.loads(line)
+            reply(latencies=time_runs(runs[turn.pop("case")], **turn))
     except Exception as error:  # whatever goes wrong is the parent's to report, in one line
         reply(error=str(error).strip() or type(error).__name__)
 

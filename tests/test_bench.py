@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto
 
 from hashcompile import bench as benching
+from hashcompile import race
 from hashcompile.bench import Contender, Settings, bench, contenders, read_onnx
 from hashcompile.core.console import render
 from hashcompile.core.errors import ArtifactError, ConfigError
@@ -182,7 +183,7 @@ def test_not_an_onnx_file(tmp_path: Path, write_mlp: WriteMlp) -> None:
 def test_a_dead_worker_is_an_error(small: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     suicidal = tmp_path / "worker.py"
     suicidal.write_text("import os; os._exit(9)")
-    monkeypatch.setattr(benching, "WORKER", suicidal)
+    monkeypatch.setattr(race, "WORKER", suicidal)
     with pytest.raises(ArtifactError, match="the process that ran it died"):
         bench([Contender(small, library=False)], Settings(**QUICK))
 
@@ -190,12 +191,12 @@ def test_a_dead_worker_is_an_error(small: Path, monkeypatch: pytest.MonkeyPatch,
 def test_worker_needs_no_torch(small: Path) -> None:
     """Resident memory would be PyTorch's, not the model's."""
     request = {"files": [str(small)], "library": False, "threads": 1}
-    request |= {"shapes": {"x": [1, SIZE]}, "inputs": None}
+    first = {"engine": str(benching.ENGINE), "request": request, "cases": [{"shapes": {"x": [1, SIZE]}}]}
     program = """
 import sys, runpy
 sys.modules["torch"] = None
 runpy.run_path(sys.argv[1], run_name="__main__")
 """
-    command = [sys.executable, "-c", program, str(benching.WORKER)]
-    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", program, str(race.WORKER)]
+    done = subprocess.run(command, input=json.dumps(first), capture_output=True, text=True, check=True)
     assert "load_ms" in json.loads(done.stdout)

@@ -29,7 +29,8 @@ FLOORS = (  # from the cellar up; a module may import its own floor and those be
     ("hashcompile.pipeline", "hashcompile.encode"),
     ("hashcompile.compiler",),
     ("hashcompile",),
-    ("hashcompile.inspector", "hashcompile.bench", "hashcompile.bench_worker"),
+    ("hashcompile.race", "hashcompile.bench_worker", "hashcompile.bench_onnx"),
+    ("hashcompile.inspector", "hashcompile.bench"),
     ("hashcompile.demo",),
     ("hashcompile.cli",),
 )
