@@ -33,10 +33,9 @@ test-arm: $(VENV)/installed ## the runtime on an emulated 64-bit ARM: with dotpr
 	cd $(ARM)/tree && HC_ARM_CPU=max ../python -m pytest -q tests/runtime tools/arm
 	cd $(ARM)/tree && HC_ARM_CPU=cortex-a53 ../python -m pytest -q tests/runtime tools/arm
 
-bench: $(VENV)/benchmarks ## kernels and real models against what they replace; JSON under out/
-	mkdir -p out
-	$(BIN)/python benchmarks/kernels.py --json out/kernels.json
-	$(BIN)/python benchmarks/models.py --json out/models.json
+bench: $(VENV)/benchmarks ## kernels and real models against every peer; JSON and plots under build/benchmarks
+	$(BIN)/python benchmarks/kernels.py
+	$(BIN)/python benchmarks/models.py
 
 lint: $(VENV)/installed ## ruff, and mypy on the package as it is installed
 	$(BIN)/ruff check .
@@ -66,5 +65,5 @@ $(VENV)/installed: $(VENV)/runtime pyproject.toml
 	@touch $@
 
 $(VENV)/benchmarks: $(VENV)/installed
-	$(PIP) --editable '.[dev,bench]'
+	$(PIP) --editable '.[dev,benchmarks]'
 	@touch $@

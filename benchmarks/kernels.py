@@ -1,193 +1,127 @@
-"""Our linear op against ONNX Runtime's own, one node a model: a table of medians, and ratios to ours.
+"""One layer at a time: our kernels against every peer, and against what the machine can do.
 
-    python benchmarks/kernels.py [--json FILE] [--threads 1 2] [--quick]
+    python benchmarks/kernels.py [--quick] [--threads 1 --threads 2] [--only 'linear*'] [--peers 'ort*'] [--out DIR]
 
-Every peer runs in an ONNX Runtime session, inputs and outputs bound, so each time includes the few microseconds of a
-run (the `floor` column: a model that only adds one to a number). Peers take turns, round after round; a figure is the
-median of the rounds, a ratio the median of the ratios within a round, so a slow moment of the machine hits both
-sides. Weights are random: no time here depends on their values.
+README.md beside this file says what every figure means.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
-import statistics
-import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-import numpy as np
-import onnxruntime as ort
-from onnx import ModelProto, TensorProto, helper, numpy_helper
-from onnxruntime.quantization import QuantType, quantize_dynamic
-from rich.console import Console
-from rich.table import Table
+import torch
+import typer
+from contest import own_kernels
+from contest.limits import Machine
+from contest.peer import CALL, Peer, stock
+from contest.prepared import BUILD
+from contest.run import Run
+from contest.standings import Settings
+from contest.subject import Recipe, Subject
+from peers.ours import PEER as OURS
+from peers.registry import chosen
+from zoo import single
 
-import hashcompile_runtime as hr
-from hashcompile.core import packing
+from hashcompile.core.console import show
 
-SHAPES = [(384, 384), (1536, 384), (1024, 1024), (4096, 4096)]  # N x K
-ROWS = [1, 8, 128]  # M
-OURS = "ours int8"
-ROUND_SECONDS = 0.02  # of one peer, in one round
-
-
-def one_node(
-    op: str,
-    tensors: dict[str, np.ndarray],
-    N: int,
-    K: int,
-    domain: str = "",
-    attributes: dict[str, int] | None = None,
-) -> ModelProto:
-    node = helper.make_node(op, ["X", *tensors], ["Y"], domain=domain, **(attributes or {}))
-    graph = helper.make_graph(
-        [node],
-        op,
-        [helper.make_tensor_value_info("X", TensorProto.FLOAT, ["M", K])],
-        [helper.make_tensor_value_info("Y", TensorProto.FLOAT, ["M", N])],
-        [numpy_helper.from_array(array, name) for name, array in tensors.items()],
-    )
-    opsets = [helper.make_opsetid("", 18)] + ([helper.make_opsetid(domain, 1)] if domain else [])
-    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+LINEARS = ((384, 384), (1536, 384), (1024, 1024), (4096, 4096), (11008, 4096))  # N x K
+TARGETS = {1: 2.0, 8: 2.0, 128: 1.4}  # M: times as fast as the fastest peer
+OWN = "own-kernels"  # for --only
 
 
-def codebook(compute: int) -> Callable[[int, int], ModelProto]:
-    """4 bits, one table: our op."""
+class Conv(NamedTuple):
+    """Arguments of single.conv, and the side of the image."""
 
-    def build(N: int, K: int) -> ModelProto:
-        rng = np.random.default_rng(0)
-        tensors = {
-            "codes": packing.pack(rng.integers(0, 16, (N, K), np.uint8), 4),
-            "codebook": rng.normal(size=(1, 16)).astype(np.float32),
-            "scale": np.ones(N, np.float32),
-        }
-        attributes = {"bits": 4, "in_features": K, "group_rows": 0, "compute": compute}
-        return one_node("CodebookLinear", tensors, N, K, "com.hashcompile", attributes)
-
-    return build
+    inputs: int
+    outputs: int
+    kernel: int
+    stride: int
+    groups: int
+    side: int
 
 
-def fp32(N: int, K: int) -> ModelProto:
-    return one_node("MatMul", {"W": np.random.default_rng(0).normal(size=(K, N)).astype(np.float32)}, N, K)
-
-
-def dynamic_int8(N: int, K: int) -> ModelProto:
-    """What `quantize_dynamic` makes of it: one scale a column, activations quantised at run time."""
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "int8.onnx"
-        quantize_dynamic(fp32(N, K), target, per_channel=True, weight_type=QuantType.QInt8)
-        model = ModelProto()
-        model.ParseFromString(target.read_bytes())
-        return model
-
-
-def nbits(block: int) -> Callable[[int, int], ModelProto]:
-    """MatMulNBits, uniform 4 bits, int8 activations."""
-
-    def build(N: int, K: int) -> ModelProto:
-        rng = np.random.default_rng(0)
-        tensors = {
-            "B": rng.integers(0, 256, (N, K // block, block // 2), np.uint8),
-            "scales": np.full(N * K // block, 0.01, np.float32),
-        }
-        attributes = {"bits": 4, "block_size": block, "accuracy_level": 4, "N": N, "K": K}
-        return one_node("MatMulNBits", tensors, N, K, "com.microsoft", attributes)
-
-    return build
-
-
-def floor(N: int, K: int) -> ModelProto:
-    return one_node("Add", {"one": np.ones((1, 1), np.float32)}, 1, 1)
-
-
-PEERS: dict[str, Callable[[int, int], ModelProto]] = {
-    OURS: codebook(compute=1),
-    "ours fp32": codebook(compute=0),
-    "fp32": fp32,
-    "int8 dynamic": dynamic_int8,
-    "4 bit g128": nbits(128),
-    "4 bit g32": nbits(32),
-    "floor": floor,
+CONVS = {
+    "stem 7x7/2": Conv(3, 64, 7, 2, 1, 224),
+    "3x3 56": Conv(64, 64, 3, 1, 1, 56),
+    "3x3 14": Conv(256, 256, 3, 1, 1, 14),
+    "1x1 56": Conv(256, 64, 1, 1, 1, 56),
+    "depthwise 3x3 56": Conv(144, 144, 3, 1, 144, 56),
 }
 
 
-class Case(NamedTuple):
-    N: int
-    K: int
-    M: int
-    threads: int
-    microseconds: dict[str, float]  # median of each peer
-    ratio: dict[str, float]  # peer's time over ours
+def linear(N: int, K: int) -> Subject:
+    generator = torch.Generator().manual_seed(0)
+    cases = {f"M={m}": {"input": torch.randn(m, K, generator=generator)} for m in TARGETS}
+    dynamic = {"input": {0: torch.export.Dim("M")}}
+    return Subject(f"linear {N} x {K}", Recipe("zoo.single", "linear", (N, K)), cases, dynamic)
 
 
-def runner(model: ModelProto, threads: int, M: int) -> Callable[[], None]:
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    # The pools of the other peers' sessions must not spin while one is measured.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    session = hr.session(model.SerializeToString(), threads, options=options)
-    K = session.get_inputs()[0].shape[1]
-    binding = session.io_binding()
-    rows = M if K > 1 else 1
-    binding.bind_cpu_input("X", np.random.default_rng(M).normal(size=(rows, K)).astype(np.float32))
-    binding.bind_output("Y")
-    return lambda: session.run_with_iobinding(binding)
+def convolution(name: str, conv: Conv) -> Subject:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, conv.inputs, conv.side, conv.side, generator=generator)
+    cases = {f"batch {n}": {"input": images[:n]} for n in (1, 2)}
+    recipe = Recipe("zoo.single", "conv", conv[:5])
+    dynamic = {"input": {0: torch.export.Dim("batch")}}
+    return Subject(f"conv {name}", recipe, cases, dynamic, kind="convolution")
 
 
-def seconds(run: Callable[[], None], count: int) -> float:
-    begin = time.perf_counter()
-    for _ in range(count):
-        run()
-    return (time.perf_counter() - begin) / count
+def linear_peers(peers: list[Peer], N: int, K: int) -> list[Peer]:
+    """Ours made of random codes, and beside all of them a call that computes nothing."""
+
+    def ours(subject: Subject, folder: Path) -> list[str]:
+        single.write_codebook_linear(folder / "model.onnx", N, K)
+        return ["model.onnx"]
+
+    def empty(subject: Subject, folder: Path) -> list[str]:
+        single.write_empty(folder / "model.onnx")
+        return ["model.onnx"]
+
+    call = stock(CALL, "a model that computes nothing", empty)
+    return [replace(OURS, prepare=ours), *(peer for peer in peers if peer.name != OURS.name), call]
 
 
-def measure(N: int, K: int, M: int, threads: int, models: dict[str, ModelProto], rounds: int) -> Case:
-    runs = {name: runner(model, threads, M) for name, model in models.items()}
-    counts = {}
-    for name, run in runs.items():
-        run()  # warm
-        counts[name] = max(1, int(ROUND_SECONDS / seconds(run, 3)))
-    times = [{name: seconds(run, counts[name]) for name, run in runs.items()} for _ in range(rounds)]
-    median = {name: statistics.median(t[name] for t in times) for name in runs}
-    ratio = {name: statistics.median(t[name] / t[OURS] for t in times) for name in runs}
-    return Case(N, K, M, threads, {name: 1e6 * value for name, value in median.items()}, ratio)
+def subjects(peers: list[Peer], quick: bool) -> Iterator[tuple[Subject, list[Peer], int, dict[str, float]]]:
+    """(subject, its peers, bytes of our weights, targets)."""
+    targets = {f"M={m}": ratio for m, ratio in TARGETS.items()}
+    for N, K in LINEARS[::2][:2] if quick else LINEARS:
+        yield linear(N, K), linear_peers(peers, N, K), N * K // 2, targets
+    for name, conv in list(CONVS.items())[1:2] if quick else CONVS.items():
+        weights = conv.outputs * conv.inputs // conv.groups * conv.kernel**2
+        yield convolution(name, conv), peers, weights // 2, {}
 
 
-def show(cases: list[Case]) -> None:
-    table = Table(title="microseconds (times ours int8)")
-    for column in ("N x K", "M", "threads", *PEERS):
-        table.add_column(column, justify="right")
-    for case in cases:
-        cells = [f"{case.microseconds[OURS]:.1f}"]
-        cells += [f"{case.microseconds[name]:.1f} ({case.ratio[name]:.2f})" for name in PEERS if name != OURS]
-        table.add_row(f"{case.N} x {case.K}", str(case.M), str(case.threads), *cells)
-    Console(width=160).print(table)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--quick", action="store_true", help="the smallest shape only, three rounds")
-    options = parser.parse_args()
-    shapes, rounds = (SHAPES[:1], 3) if options.quick else (SHAPES, options.rounds)
-    cases = []
-    for N, K in shapes:
-        models = {name: build(N, K) for name, build in PEERS.items()}
-        for threads in options.threads:
-            cases += [measure(N, K, M, threads, models, rounds) for M in ROWS]
-    show(cases)
-    if options.json:
-        selected = [kernel.name for kernel in hr.kernels() if kernel.selected]
-        facts = {"cpu": platform.processor(), "onnxruntime": ort.__version__, "kernels": selected}
-        options.json.write_text(json.dumps(facts | {"cases": [case._asdict() for case in cases]}, indent=1))
+def main(
+    threads: Annotated[list[int] | None, typer.Option(min=1, help="Repeatable; 1 and 2 by default.")] = None,
+    only: Annotated[str, typer.Option(help=f"Glob over subjects: 'linear*', 'conv*', {OWN!r}.")] = "*",
+    peers: Annotated[list[str] | None, typer.Option(help="Glob over peers; repeatable.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of every contender on every case.")] = 3,
+    turn: Annotated[float, typer.Option(min=0.001, help="Seconds of a turn.")] = 0.2,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Three subjects, short turns: to try it out.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder for kernels.json and kernels.png.")] = BUILD,
+) -> None:
+    """Measure single layers: ours against every peer, medians of interleaved turns."""
+    settings = Settings(tuple(threads or (1, 2)), 2 if quick else rounds, 0.05 if quick else turn)
+    run = Run(settings, chosen(peers or ()), Machine(BUILD))
+    own: list[own_kernels.KernelTime] = []
+    try:
+        for subject, contenders, weight_bytes, targets in subjects(list(run.peers), quick):
+            if fnmatch(subject.name, only):
+                run.peers = contenders
+                run.measure(subject, weight_bytes, targets)
+        if fnmatch(OWN, only):
+            own = own_kernels.measure(run.machine, 0.01 if quick else 0.1)
+    finally:  # what was measured before an interrupt is worth reading
+        if own:
+            show(own_kernels.as_table(own), "")
+        run.tell()
+        run.write(out, "kernels", kernels=[asdict(kernel) for kernel in own])
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

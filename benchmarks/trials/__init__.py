@@ -1,1 +1,1 @@
-"""One trial a model: compile it, and claim what came of it."""
+"""One model after the other, compiled and held to what was promised of it."""

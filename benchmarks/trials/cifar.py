@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 
 import torch
 from zoo import cifar
+from zoo.artifacts import export_fp32, forward, stock
 
 import hashcompile as hc
 import hashcompile_runtime as hcrt
 from hashcompile.core.console import progress
 
-from .artifacts import export_fp32, forward, stock
 from .claims import Claim, accuracy, agreement, size
 from .setting import Setting, speed
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from pathlib import Path
 
 from rich.table import Table
 
@@ -89,17 +84,5 @@ def as_table(claims: Sequence[Claim]) -> Table:
     return table(("model", "what", ">fp32", ">ours", ">figure", ">target", ""), rows)
 
 
-def write_json(path: Path, claims: Sequence[Claim], threads: int) -> None:
-    """The claims, and the machine they hold for."""
-    packages = ("torch", "onnxruntime", "hashcompile")
-    machine = {"cpu": cpu_name(), "cores": os.cpu_count(), "threads": threads}
-    machine |= {name: version(name) for name in packages}
-    lines = [asdict(claim) | {"kept": claim.kept} for claim in claims]
-    path.write_text(json.dumps({"machine": machine, "claims": lines}, indent=1) + "\n")
-
-
-def cpu_name() -> str:
-    """The processor's own name where Linux tells it, else its architecture."""
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
-    return names[0].split(":")[1].strip() if names else platform.machine()
+def as_json(claims: Sequence[Claim]) -> list[dict[str, object]]:
+    return [asdict(claim) | {"kept": claim.kept} for claim in claims]

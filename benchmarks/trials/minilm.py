@@ -1,44 +1,51 @@
-"""all-MiniLM-L6-v2 at 4 bits, linears and embeddings: cosine to the fp32 embedding of unseen text."""
+"""all-MiniLM-L6-v2 at 4 bits, linears and embeddings: cosine to the fp32 embedding of unseen text, and every peer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import torch
+from contest.prepared import prepared
+from contest.subject import Recipe, Subject
+from peers import ours
+from peers.onnxruntime_fp32 import fp32_file
 from zoo import minilm, text
+from zoo.artifacts import forward, stock
 
-import hashcompile as hc
 import hashcompile_runtime as hcrt
 from hashcompile.core.console import progress, show
 
-from .artifacts import export_fp32, forward, stock
 from .claims import Claim, agreement, size
-from .setting import Setting, memory, speed
+from .setting import Setting
 
-NAME = "all-MiniLM-L6-v2, 4 bits"
+NAME = "all-MiniLM-L6-v2"
 SHAPES = ((1, 16), (1, 128), (8, 128))  # batch, tokens
+TARGET = 1.0  # times as fast as the fastest peer
+
+
+def subject(calibration: list[str]) -> Subject:
+    return Subject(
+        NAME,
+        Recipe("zoo.minilm", "load"),
+        {f"{batch} x {length}": minilm.tokens(batch, length) for batch, length in SHAPES},
+        minilm.DYNAMIC,
+        lambda: list(minilm.batches(calibration)),
+    )
 
 
 def trial(setting: Setting) -> Iterator[Claim]:
     samples = text.corpus(calibration=256, unseen=setting.some(1_000))
-    model, example = minilm.load(), minilm.tokens(2, 16)
-    fp32 = export_fp32(model, example, minilm.DYNAMIC, setting.folder / "minilm_fp32.onnx")
-    compiled = hc.compile(
-        model,
-        example,
-        method=hc.Codebook(bits=4),
-        calibration=list(minilm.batches(samples.calibration)),
-        dynamic_shapes=minilm.DYNAMIC,
-        compute="int8",
-    )
-    show(str(compiled.report()))
-    ours = setting.folder / "minilm_4bit.onnx"
-    for check in compiled.export_onnx(ours):
+    encoder = subject(samples.calibration)
+    build = setting.run.settings.build
+    ready, fp32 = prepared(ours.PEER, encoder, build), fp32_file(encoder, build)
+    show(ours.report(ready))
+    for check in ours.checks(ready):
         yield agreement(NAME, check)
 
+    file = ready.files[0]
     fast, portable = (
         forward(session)
-        for session in (hcrt.session(ours, threads=setting.threads), stock(ours, setting.threads))
+        for session in (hcrt.session(file, threads=setting.threads), stock(file, setting.threads))
     )
     cosines, unaided = [], []
     batches = list(minilm.batches(samples.unseen))
@@ -46,7 +53,7 @@ def trial(setting: Setting) -> Iterator[Claim]:
         for batch in batches:
             embedding = fast(**batch)
             with torch.inference_mode():
-                cosines.append(torch.cosine_similarity(embedding, model(**batch)))
+                cosines.append(torch.cosine_similarity(embedding, encoder.model(**batch)))
             unaided.append(torch.cosine_similarity(embedding, portable(**batch)))
             bar.advance()
     cosine, alike = torch.cat(cosines), float(torch.cat(unaided).min())
@@ -56,8 +63,5 @@ def trial(setting: Setting) -> Iterator[Claim]:
     yield Claim(NAME, "cosine to fp32, mean", "", 1.0, mean, mean, "{:.4f}", at_least=0.98)
     yield Claim(NAME, "cosine to fp32, least", "", 1.0, least, least, "{:.4f}")
     yield Claim(NAME, "cosine with to without library, least", "", None, alike, alike, "{:.5f}")
-    yield size(NAME, "file", fp32.stat().st_size, ours.stat().st_size, at_most=13e6)
-    for batch, length in SHAPES:
-        results = setting.race(fp32, ours, minilm.tokens(batch, length))
-        yield speed(NAME, f"latency, {batch} x {length} tokens", results, at_least=2.0)
-    yield memory(NAME, f"resident, {batch} x {length} tokens", results)
+    yield size(NAME, "file", fp32.stat().st_size, ready.file_bytes, at_most=13e6)
+    setting.run.measure(encoder, ready.file_bytes, dict.fromkeys(encoder.cases, TARGET))

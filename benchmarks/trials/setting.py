@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from contest.run import Run
+from zoo.artifacts import Inputs, stock
 
 from hashcompile.bench import Contender, Result, Settings, bench
 
-from .artifacts import Inputs, stock
-from .claims import Claim, size
+from .claims import Claim
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Setting:
     threads: int
     quick: bool  # a tenth of the data, fewer networks: minutes become seconds, and figures become rough
     folder: Path  # for the files
+    run: Run  # all peers, for the trials that race against them
 
     def some(self, count: int) -> int:
         return count // 10 if self.quick else count
@@ -38,9 +40,3 @@ def speed(model: str, what: str, results: list[Result], at_least: float | None =
     return Claim(
         model, what, "ms", fp32.p50_ms, ours.p50_ms, 1 / ours.ratio, "{:.2f} x as fast", at_least=at_least
     )
-
-
-def memory(model: str, what: str, results: list[Result]) -> Claim:
-    """What loading and running added to a process."""
-    fp32, ours = results
-    return size(model, what, fp32.resident_bytes, ours.resident_bytes)

