@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,21 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from hashcompile import container
+from hashcompile.calibrate import read_batches
 from hashcompile.core.console import format_bytes
 from hashcompile.core.encoded import encoded_weights
 from hashcompile.core.errors import ArtifactError, HashcompileError, WeightError
 from hashcompile.core.files import staged
 from hashcompile.core.graph import CompressedGraph, flat_copy
-from hashcompile.core.layers import consumer_kinds
 from hashcompile.core.method import Compute
-from hashcompile.core.signature import Batch, Signature
+from hashcompile.core.rounding import Range
+from hashcompile.core.signature import Batch, Inputs, Signature
+from hashcompile.core.sweep import sweep
+from hashcompile.int8 import rounded
 from hashcompile.lower import onnx as lower_onnx
-from hashcompile.passes import method_of_code
+from hashcompile.lower.select import select
 from hashcompile.plan import Plan
+from hashcompile.ranges import Ranges, measure
 from hashcompile.report import LayerReport, Quality, Report
 from hashcompile.verify import Check, Subject, verify
 
@@ -42,6 +46,10 @@ class CompiledModel:
     errors: dict[str, float]  # relative output error a layer, by parameter
     quality: Quality | None
     verify: bool
+    ranges: Ranges = dataclasses.field(
+        default_factory=Ranges
+    )  # of the activations that int8 chains keep in 8 bits
+    int8_error: float | None = None  # of the outputs, by rounding activations; None where nothing is rounded
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the compressed graph in PyTorch. Raises InputError for inputs that do not fit."""
@@ -52,6 +60,7 @@ class CompiledModel:
     def report(self) -> Report:
         """Per layer: method, bits per weight, bytes, relative output error, kernel, or the reason of a refusal."""
         codes = encoded_weights(self.graph_module)
+        selection = select(self.graph_module, self.compute)
         lines = []
         for decision in self.plan:
             layer, code = decision.layer, codes.get(decision.layer.parameter)
@@ -66,7 +75,7 @@ class CompiledModel:
                     nbytes=code.nbytes if code else dense,
                     dense_nbytes=dense,
                     error=self.errors.get(layer.parameter),
-                    kernel=self.kernel(layer.parameter) if code else None,
+                    kernel=selection.kernel(layer.parameter) if code else None,
                     reason=decision.reason,
                 )
             )
@@ -77,22 +86,18 @@ class CompiledModel:
             for name, tensor in tensors
             if name not in weights and not any(name.startswith(code + ".") for code in codes)
         )
-        return Report(tuple(lines), other, self.quality, ())
+        return Report(tuple(lines), other, self.quality, (), self.int8_error)
 
-    def kernel(self, parameter: str) -> str | None:
-        """The operators that compute on the codes of a parameter; None if one of its readers wants it dense."""
-        names = []
-        for node in self.graph_module.graph.nodes:
-            if node.op == "call_module" and node.target == parameter:
-                code = encoded_weights(self.graph_module)[parameter]
-                for consumer, kind in consumer_kinds(node):
-                    op = method_of_code(code).onnx_fused(code, consumer, kind, self.compute) if kind else None
-                    if op is None:
-                        return None
-                    names.append(
-                        f"{op.operator} {op.overload} {self.compute if 'compute' in op.attributes else ''}".strip()
-                    )
-        return ", ".join(dict.fromkeys(names))
+    def calibrate(self, calibration: Iterable[Inputs]) -> CompiledModel:
+        """This model with the ranges of its activations measured anew; the graph is shared, and stays as it is.
+
+        Ranges belong to the weights they were measured with. After training, an export without this call has every
+        image measured while the model runs. Raises CalibrationError.
+        """
+        batches = read_batches(calibration, self.signature)
+        ranges = measure(self.graph_module, self.compute, batches)
+        lost = int8_error(self.graph_module, self.compute, ranges.of, self.samples)
+        return dataclasses.replace(self, ranges=ranges, int8_error=lost)
 
     def export_onnx(self, path: str | os.PathLike[str]) -> tuple[Check, ...]:
         """Write one ONNX file, checked against the compressed graph before it takes its place at `path`.
@@ -102,13 +107,15 @@ class CompiledModel:
         """
         self.check_finite()
         target = Path(path)
-        lowered = lower_onnx.lower(self.graph_module, self.signature, self.samples[0], self.compute)
+        graph, ranges = self.graph_module, self.ranges.valid(self.graph_module)
+        lowered = lower_onnx.lower(graph, self.signature, self.samples[0], self.compute, ranges)
         with staged(target) as stage:
             file = lower_onnx.write(lowered.model, stage / target.name)
             if not self.verify:
                 return ()
-            subject = Subject(file, flat_copy(self.graph_module), self.signature, lowered.origin)
-            return verify(subject, self.samples, self.compute)
+            subject = Subject(file, flat_copy(graph), self.signature, lowered.origin)
+            model = rounded(graph, self.compute, ranges) if self.compute == "int8" else None
+            return verify(subject, self.samples, model)
 
     def check_finite(self) -> None:
         """Raise WeightError where training left a tensor with NaN or infinite values."""
@@ -129,6 +136,8 @@ class CompiledModel:
             "errors": self.errors,
             "quality": dataclasses.asdict(self.quality) if self.quality else None,
             "verify": self.verify,
+            "ranges": self.ranges.describe(),
+            "int8_error": self.int8_error,
         }
         samples = [self.signature.first(self.samples[0], STORED)]
         container.write(path, container.Contents(self.graph_module, self.signature, samples, extra))
@@ -143,6 +152,9 @@ def load(path: str | os.PathLike[str]) -> CompiledModel:
         plan = Plan.restore(extra["plan"])
         quality = Quality(**extra["quality"]) if extra["quality"] else None
         errors = {str(name): float(error) for name, error in extra["errors"].items()}
+        ranges = Ranges.restore(extra.get("ranges", Ranges().describe()))
+        error = extra.get("int8_error")
+        error = None if error is None else float(error)
     except (KeyError, TypeError, ValueError, AttributeError, HashcompileError) as error:
         raise ArtifactError(f"{path} is damaged: its plan or its figures cannot be read: {error}") from error
     return CompiledModel(
@@ -154,7 +166,19 @@ def load(path: str | os.PathLike[str]) -> CompiledModel:
         errors=errors,
         quality=quality,
         verify=bool(extra.get("verify", True)),
+        ranges=ranges,
+        int8_error=error,
     )
+
+
+def int8_error(
+    graph: CompressedGraph, compute: Compute, ranges: Mapping[str, Range], samples: Sequence[Batch]
+) -> float | None:
+    """How far rounded activations move the outputs, relative to their size; None where none is rounded."""
+    if compute != "int8":
+        return None
+    quality = quality_of(sweep(rounded(graph, compute, ranges), samples), sweep(flat_copy(graph), samples))
+    return quality.relative_error if quality else None
 
 
 def quality_of(compressed: Sequence[Any], original: Sequence[Any]) -> Quality | None:

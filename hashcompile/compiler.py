@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from hashcompile import pipeline
-from hashcompile.artifact import CompiledModel, quality_of
+from hashcompile.artifact import CompiledModel, int8_error, quality_of
 from hashcompile.calibrate import read_batches
 from hashcompile.capture import capture
 from hashcompile.core.errors import ConfigError
@@ -19,6 +19,7 @@ from hashcompile.core.signature import Inputs
 from hashcompile.core.sweep import sweep
 from hashcompile.passes.codebook import Codebook
 from hashcompile.plan import stages
+from hashcompile.ranges import measure
 
 CHECKED = 8  # samples of each of the first `CHECKED_BATCHES` inputs on which quality is measured and exports verified
 CHECKED_BATCHES = 4
@@ -69,6 +70,8 @@ def compile(
         original = sweep(graph, samples)
         plan, errors = pipeline.run(graph, rules, batches, compute, progress)
         quality = quality_of(sweep(graph, samples), original)
+        ranges = measure(graph, compute, batches)
+        lost = int8_error(graph, compute, ranges.of, samples)
     return CompiledModel(
         graph_module=graph,
         plan=plan,
@@ -78,4 +81,6 @@ def compile(
         errors=errors,
         quality=quality,
         verify=verify,
+        ranges=ranges,
+        int8_error=lost,
     )

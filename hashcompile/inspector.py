@@ -4,9 +4,10 @@ import json
 import math
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import onnx
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
@@ -17,8 +18,12 @@ from hashcompile.container import GRAPH, TENSORS, read_manifest
 from hashcompile.core.console import format_bytes, table
 from hashcompile.core.onnx_op import DOMAIN
 from hashcompile.core.rows import RowView
+from hashcompile.lower.chain_op import FIELDS
+from hashcompile.lower.chain_op import OPERATOR as CHAIN
+from hashcompile.lower.onnx import layer_of
 
-COMPUTE = {0: "float", 1: "int8"}  # the attribute `compute` of our nodes
+INT8 = 1
+COMPUTE = {0: "float", INT8: "int8"}  # the attribute `compute` of our nodes
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,17 @@ def inspect_onnx(path: Path) -> Contents:
     )
 
 
+class Encoded(NamedTuple):
+    """One weight that a node of ours reads."""
+
+    layer: str
+    op: str
+    bits: int | None
+    columns: int | None
+    compute: int | None
+    constants: list[str]  # codes, codebook, scale, bias: as many as the file stores
+
+
 def layer_infos(
     nodes: Iterable[onnx.NodeProto], tensors: Mapping[str, onnx.TensorProto]
 ) -> tuple[LayerInfo, ...]:
@@ -77,30 +93,47 @@ def layer_infos(
     counted: set[str] = set()
     layers = []
     for node in nodes:
-        attributes = {item.name: item.i for item in node.attribute}
-        names = list(node.input)
-        # codes, codebook, scale, bias: what stands before the codes is what they are applied to, constant or not
-        at = next(
-            (i for i, name in enumerate(names) if name in tensors and is_codes(tensors[name])), len(names)
-        )
-        constants = [name for name in names[at:] if name in tensors]
-        columns = attributes.get("in_features")
-        owner = owners.setdefault(constants[0], node.name) if constants else node.name
-        layers.append(
-            LayerInfo(
-                name=node.name,
-                op=node.op_type,
-                bits=attributes.get("bits"),
-                shape=(math.prod(tensors[constants[2]].dims), columns)
-                if columns and len(constants) > 2
-                else None,
-                bytes=sum(stored_bytes(tensors[name]) for name in constants if name not in counted),
-                compute=COMPUTE.get(attributes["compute"]) if "compute" in attributes else None,
-                shared_with=owner if owner != node.name else None,
+        for weight in chain_weights(node, tensors) if node.op_type == CHAIN else [node_weight(node, tensors)]:
+            constants = weight.constants
+            owner = owners.setdefault(constants[0], weight.layer) if constants else weight.layer
+            layers.append(
+                LayerInfo(
+                    name=weight.layer,
+                    op=weight.op,
+                    bits=weight.bits,
+                    shape=(math.prod(tensors[constants[2]].dims), weight.columns)
+                    if weight.columns and len(constants) > 2
+                    else None,
+                    bytes=sum(stored_bytes(tensors[name]) for name in constants if name not in counted),
+                    compute=COMPUTE.get(weight.compute) if weight.compute is not None else None,
+                    shared_with=owner if owner != weight.layer else None,
+                )
             )
-        )
-        counted.update(constants)
+            counted.update(constants)
     return tuple(layers)
+
+
+def node_weight(node: onnx.NodeProto, tensors: Mapping[str, onnx.TensorProto]) -> Encoded:
+    """Of a node with one weight. What stands before the codes is what they are applied to, constant or not."""
+    names = list(node.input)
+    at = next((i for i, name in enumerate(names) if name in tensors and is_codes(tensors[name])), len(names))
+    given = {item.name: item.i for item in node.attribute}
+    constants = [name for name in names[at:] if name in tensors]
+    bits, columns, compute = (given.get(name) for name in ("bits", "in_features", "compute"))
+    return Encoded(node.name, node.op_type, bits, columns, compute, constants)
+
+
+def chain_weights(node: onnx.NodeProto, tensors: Mapping[str, onnx.TensorProto]) -> Iterator[Encoded]:
+    """Of a chain, in the order of its steps: four constants each, behind the activations."""
+    given = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+    values, first = given.get("steps", ()), given.get("activations", 0)
+    for start in range(0, len(values) - len(FIELDS) + 1, len(FIELDS)):
+        step = dict(zip(FIELDS, values[start:], strict=False))
+        if step["weight"] >= 0:
+            names = node.input[first + 4 * step["weight"] :][:4]
+            constants = [name for name in names if name in tensors]
+            layer = layer_of(constants[0]) if constants else node.name
+            yield Encoded(layer, node.op_type, step["bits"], step["in_features"], INT8, constants)
 
 
 def is_codes(tensor: onnx.TensorProto) -> bool:
@@ -157,8 +190,7 @@ def computing_weights(path: Path) -> set[str]:
     found = set()
     for node in module["graph"]["nodes"]:
         arguments = {item["name"]: item["arg"] for item in node["inputs"]}
-        groups = arguments.get("groups", {}).get("as_int", 1)
-        if node["target"].split(".")[-2:-1] in (["linear"], ["conv1d"], ["conv2d"]) and groups == 1:
+        if node["target"].split(".")[-2:-1] in (["linear"], ["conv1d"], ["conv2d"]):
             found.add(arguments["weight"].get("as_tensor", {}).get("name"))
     return {parameter for argument, parameter in parameters.items() if argument in found}
 

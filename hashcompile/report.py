@@ -42,6 +42,7 @@ class Report:
     other_nbytes: int  # biases, norms, and all that is no layer's weight
     quality: Quality | None
     notes: tuple[str, ...]
+    int8_error: float | None = None  # of the outputs, by rounding activations to 8 bits: ||y' - y|| / ||y||
 
     def __iter__(self) -> Iterator[LayerReport]:
         return iter(self.layers)
@@ -83,6 +84,8 @@ class Report:
                 f"outputs against the original, when compiled: relative error {self.quality.relative_error:.2%}, "
                 f"cosine {self.quality.cosine:.5f}"
             )
+        if self.int8_error is not None:
+            lines.append(f"int8 activations: relative error {self.int8_error:.2%}")
         return [*lines, *self.notes]
 
     def __str__(self) -> str:

@@ -6,7 +6,7 @@ numbers and booleans by the share of their elements that differ, over all inputs
 
 - fp32 may differ by `EXACT`: another order of the same sums.
 - int8 arithmetic has a tolerance for each output, and it is derived: the compressed graph is run once more in PyTorch
-  with the activations of every encoded layer rounded as the kernels round them. The artifact may be off by at most
+  with activations rounded as the kernels round them (`hashcompile.int8`). The artifact may be off by at most
   `INT8_MARGIN` times the error predicted so, plus `EXACT`. Of whole numbers one element more may differ, since one that
   the rounding nearly turned over is predicted to stay. A prediction that would let anything pass is an error itself.
 """
@@ -29,9 +29,8 @@ from torch.utils import _pytree as pytree
 
 import hashcompile_runtime as hcrt
 from hashcompile.core.errors import VerificationError
-from hashcompile.core.graph import CompressedGraph, flat_copy, source_line
-from hashcompile.core.layers import CONSUMERS, Kind
-from hashcompile.core.method import Compute
+from hashcompile.core.graph import STANDS_FOR, CompressedGraph, source_line
+from hashcompile.core.rounding import ROUNDINGS
 from hashcompile.core.signature import Batch, Signature
 from hashcompile.core.sweep import sweep
 
@@ -75,11 +74,15 @@ class Runtime:
     )  # the graph with activations as this runtime rounds them; None: it does not
 
 
-def verify(subject: Subject, batches: Sequence[Batch], compute: Compute) -> tuple[Check, ...]:
-    """Run the file on `batches` at several batch sizes. Raises VerificationError."""
+def verify(
+    subject: Subject, batches: Sequence[Batch], rounded: CompressedGraph | None = None
+) -> tuple[Check, ...]:
+    """Run the file on `batches` at several batch sizes. Raises VerificationError.
+
+    rounded: the graph with its activations rounded as our kernels do; None where they compute in fp32.
+    """
     inputs = [variant for batch in batches for variant in batch_sizes(batch, subject.signature)]
     wanted = outputs_of(subject.graph, inputs)
-    rounded = with_int8_activations(subject.graph) if compute == "int8" else None
     runtimes = (Runtime("stock", stock_session, None), Runtime("hashcompile", hcrt.session, rounded))
     return tuple(compare(subject, runtime, inputs, wanted) for runtime in runtimes)
 
@@ -143,7 +146,7 @@ def rounded_outputs(graph: CompressedGraph) -> list[bool]:
     """For every output of a graph, whether it hangs on a rounded activation."""
     reached: set[fx.Node] = set()
     for node in graph.graph.nodes:
-        if node.target is round_int8 or not reached.isdisjoint(node.all_input_nodes):
+        if node.target in ROUNDINGS or not reached.isdisjoint(node.all_input_nodes):
             reached.add(node)
     return [
         leaf in reached for leaf in pytree.tree_leaves(graph.graph.output_node().args) if leaf is not None
@@ -219,27 +222,6 @@ def relative_error(got: Tensor, wanted: Tensor) -> float:
     return error if math.isfinite(error) else math.inf
 
 
-def with_int8_activations(graph: CompressedGraph) -> CompressedGraph:
-    """The compressed graph with the inputs of every encoded layer rounded as the int8 kernels round them."""
-    rounded = flat_copy(graph)
-    for node in list(rounded.graph.nodes):
-        if node.op != "call_function" or node.target not in CONSUMERS:
-            continue
-        kind, position = CONSUMERS[node.target]
-        if node.args[position].op == "call_module" and kind in (Kind.LINEAR, Kind.CONV):
-            with rounded.graph.inserting_before(node):
-                x = rounded.graph.call_function(round_int8, (node.args[0],), {"per_image": kind is Kind.CONV})
-            node.update_arg(0, x)
-    return rounded
-
-
-def round_int8(x: Tensor, *, per_image: bool) -> Tensor:
-    """x to 255 levels, one symmetric scale a token (last dim) or an image (all dims but the first)."""
-    dims = tuple(range(1, x.ndim)) if per_image else (-1,)
-    scale = x.abs().amax(dims, keepdim=True) / 127 if x.numel() else x.sum(dims, keepdim=True)
-    return torch.where(scale > 0, torch.round(x / scale) * scale, x)
-
-
 def first_difference(subject: Subject, runtime: Runtime, batch: Batch) -> str:
     """Run with every known intermediate value as an output, and name the first one that differs."""
     path, graph, origin = subject.path, subject.graph, subject.origin
@@ -260,7 +242,9 @@ def first_difference(subject: Subject, runtime: Runtime, batch: Batch) -> str:
         name = origin[value]
         reference = wanted.get(name)
         if isinstance(reference, Tensor):
-            tolerance = tolerance_of([rounded[name]], [reference], reached=runtime.rounded is not None)
+            tolerance = tolerance_of(
+                [rounded.get(name, reference)], [reference], reached=runtime.rounded is not None
+            )
             error = distance([torch.from_numpy(np.asarray(got[value]))], [reference])
             if not error <= tolerance:
                 node, line = nodes[name], source_line(nodes[name])
@@ -277,8 +261,9 @@ def recorded(graph: CompressedGraph, batch: Batch) -> dict[str, Any]:
 
     class Recorder(fx.Interpreter):
         def run_node(self, node: fx.Node) -> Any:
-            values[node.name] = super().run_node(node)
-            return values[node.name]
+            value = super().run_node(node)
+            values[node.meta.get(STANDS_FOR, node.name)] = value
+            return value
 
     with torch.no_grad():
         Recorder(graph).run(*batch)

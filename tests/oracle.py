@@ -151,17 +151,28 @@ class Node(NamedTuple):
 
 
 def our_nodes(path: Any) -> list[Node]:
+    """Every node that reads one weight, and every convolution of a chain."""
     model = onnx.load(str(path))
     held = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    return [
-        Node(
-            node.op_type,
-            {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute},
-            {
-                part: next(held[name] for name in node.input if name.rstrip("_").endswith("." + part))
-                for part in ("codes", "codebook", "scale")
-            },
-        )
-        for node in model.graph.node
-        if node.domain == DOMAIN
-    ]
+    found: list[Node] = []
+    for node in model.graph.node:
+        if node.domain != DOMAIN:
+            continue
+        given = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+        if node.op_type == "Chain":
+            for step in np.reshape(given["steps"], (-1, 21)).tolist():
+                weight, (bits, per, columns) = step[4], step[-3:]
+                if weight >= 0:
+                    names = node.input[given["activations"] + 4 * weight :][:3]
+                    parts = dict(
+                        zip(("codes", "codebook", "scale"), (held[name] for name in names), strict=True)
+                    )
+                    attributes = {"bits": bits, "in_features": columns, "group_rows": per, "compute": 1}
+                    found.append(Node("CodebookConv", attributes, parts))
+            continue
+        parts = {
+            part: next(held[name] for name in node.input if name.rstrip("_").endswith("." + part))
+            for part in ("codes", "codebook", "scale")
+        }
+        found.append(Node(node.op_type, given, parts))
+    return found

@@ -215,7 +215,7 @@ def test_inspect_reads_constant_ids_tied_and_decoded_weights(zoo: Path) -> None:
     }
     assert len(computes) == 3
     assert computes["pos"] is None
-    assert computes["grouped"] is None, "no kernel: it is decoded"
+    assert computes["grouped"] == "int8"
     assert computes.get("head", computes.get("tok")) == "int8", "its second reader computes"
 
 

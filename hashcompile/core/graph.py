@@ -14,6 +14,8 @@ from hashcompile.core.layers import attribute, holder_of
 
 aten = torch.ops.aten
 
+STANDS_FOR = "stands_for"  # note of a node: the name of the one whose value it now gives
+
 TRAINING_FLAG = {  # operators whose behaviour in training is a literal argument of the exported graph
     aten.batch_norm.default: 5,
     aten.instance_norm.default: 5,

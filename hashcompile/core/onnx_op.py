@@ -12,7 +12,9 @@ DOMAIN = "com.hashcompile"
 VERSION = 1  # of the domain's operator set
 OPSET = 20  # of the standard operators in graphs and bodies
 
-Attribute = int | float | str | tuple[int, ...]
+OVERLOAD = "overload"
+
+Attribute = int | float | str | tuple[int, ...] | tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -35,3 +37,11 @@ class OnnxOp:
         ..., tuple[Any, ...]
     ]  # shape of Y from X (from nothing without one); sizes may be symbolic
     has_activation: bool = True  # False: the node only decodes, its inputs are constants
+
+    def exported(self) -> dict[str, Any]:
+        """The attributes in the exporter's types. The overload is among them: the exporter has no place for it."""
+        values = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in self.attributes.items()
+        }
+        return values | {OVERLOAD: self.overload}

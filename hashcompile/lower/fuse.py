@@ -1,28 +1,30 @@
-"""Decode + consumer -> one symbolic operator, on a copy of the compressed graph.
+"""Encoded weights and what reads them -> symbolic operators, on a copy of the compressed graph.
 
 Given:  %w = call_module[fc.weight]();  %y = aten.linear(%x, %w, %b)
 Result: %y = call_module[fc_op](%x, %codes, %codebook, %scale, %b)     # com.hashcompile::CodebookLinear
 
-The copy takes and returns flat tuples, and is exported again: every size downstream follows from the symbolic one.
+and a chain of convolutions becomes one operator with all their constants (`hashcompile.lower.chain_op`). The copy takes
+and returns flat tuples, and is exported again: every size downstream follows from the symbolic one.
 """
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from hashcompile.core.encoded import EncodedWeight, encoded_weights
-from hashcompile.core.graph import CompressedGraph, flat_copy, remove_dead
-from hashcompile.core.layers import CONSUMERS, Kind, attribute, consumes, holder_of
-from hashcompile.core.method import Compute, Method
+from hashcompile.core.graph import remove_dead
+from hashcompile.core.layers import CONSUMERS, Kind, attribute, holder_of
 from hashcompile.core.onnx_op import DOMAIN, VERSION, OnnxOp
+from hashcompile.core.rounding import Range
 from hashcompile.core.sweep import activation
+from hashcompile.lower.chain import Chain
+from hashcompile.lower.chain_op import ChainOp, called, constants, overload
+from hashcompile.lower.select import Selection
 from hashcompile.passes import method_of_code
-from hashcompile.passes.cleanup.fold_batch_norm import fold_batch_norm
-
-OVERLOAD = "overload"  # travels as an attribute: torch.onnx.ops.symbolic has no place for it
 
 
 class SymbolicOp(nn.Module):
@@ -34,79 +36,121 @@ class SymbolicOp(nn.Module):
         self.dtype = dtype
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        attributes = {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in self.op.attributes.items()
-        }
         activations = inputs[:1] if self.op.has_activation else ()
         return torch.onnx.ops.symbolic(
             f"{DOMAIN}::{self.op.operator}",
             inputs,
-            {**attributes, OVERLOAD: self.op.overload},
+            self.op.exported(),
             dtype=self.dtype,
             shape=self.op.out_shape(*activations),
             version=VERSION,
         )
 
 
-def fuse(graph: CompressedGraph, compute: Compute) -> tuple[fx.GraphModule, list[OnnxOp]]:
-    """A flat copy of `graph` with symbolic operators in place of encoded weights, and those operators."""
-    graph = flat_copy(graph)
-    fold_batch_norm(graph)
-    ops: list[OnnxOp] = []
-    for name, code in encoded_weights(graph).items():
-        method = method_of_code(code)
+def fuse(selection: Selection, ranges: Mapping[str, Range]) -> tuple[fx.GraphModule, list[OnnxOp]]:
+    """The selection's graph with symbolic operators in place of encoded weights, and those operators."""
+    graph, ops = selection.graph, []
+    for name in selection.codes:
         holder, leaf = holder_of(graph, name)
         holder.register_module(leaf, nn.Module())  # holds the constants under the weight's own name
-        for weight in [
-            node for node in graph.graph.nodes if node.op == "call_module" and node.target == name
-        ]:
-            for consumer in list(weight.users):
-                ops.append(fuse_consumer(graph, weight, consumer, code, method, compute))
+    for name, readers in selection.readers.items():
+        for reader in readers:
+            if reader not in selection.chained:
+                ops.append(fuse_reader(selection, name, reader))
+    replaced: dict[fx.Node, fx.Node] = {}
+    for i, chain in enumerate(selection.chains):
+        ops += fuse_chain(selection, chain, ChainOp(chain, ranges, overload(i)), replaced)
     remove_dead(graph)
     graph.graph.lint()
     return graph, ops
 
 
-def fuse_consumer(
-    graph: fx.GraphModule,
-    weight: fx.Node,
-    consumer: fx.Node,
-    code: EncodedWeight,
-    method: Method,
-    compute: Compute,
-) -> OnnxOp:
-    op = kind = bias = None
-    if consumes(consumer, weight):
-        kind, position = CONSUMERS[consumer.target]
-        bias = consumer.args[2] if len(consumer.args) > 2 and position == 1 else None
-        if bias is None or (
-            isinstance(bias, fx.Node) and bias.op == "get_attr"
-        ):  # kernels want a constant bias
-            op = method.onnx_fused(code, consumer, kind, compute)
+def fuse_reader(selection: Selection, parameter: str, reader: fx.Node) -> OnnxOp:
+    graph, code = selection.graph, selection.codes[parameter]
+    op = selection.ops.get(reader)
     fused = op is not None
-    op = op or method.onnx_decode(code)
-    holder = attribute(graph, str(weight.target))
-    with graph.graph.inserting_before(consumer):
-        constants = []
-        for constant, value in op.constants().items():
-            path = f"{weight.target}.{store(holder, constant, value)}"
-            constants.append(graph.graph.get_attr(path))
-        name = f"{consumer.name}_op"
+    op = op or method_of_code(code).onnx_decode(code)
+    (weight,) = [
+        node for node in reader.all_input_nodes if node.op == "call_module" and node.target == parameter
+    ]
+    with graph.graph.inserting_before(reader):
+        held = stored(graph, parameter, op.constants())
+        name = f"{reader.name}_op"
         graph.add_submodule(name, SymbolicOp(op, torch.float32))
         if not fused:
-            dense = graph.graph.call_module(name, tuple(constants))
-            consumer.replace_input_with(weight, dense)
+            dense = graph.graph.call_module(name, tuple(held))
+            reader.replace_input_with(weight, dense)
             return op
-        source: Any = activation(consumer)
+        source: Any = activation(reader)
+        kind, position = CONSUMERS[reader.target]
         if kind is Kind.EMBEDDING:  # the kernel reads int64 ids
             source = graph.graph.call_function(torch.ops.aten.to.dtype, (source, torch.int64))
-        inputs: list[Any] = [source, *constants]
-        call = graph.graph.call_module(name, (*inputs, bias) if bias is not None else tuple(inputs))
-    call.meta = dict(consumer.meta)
-    consumer.replace_all_uses_with(call)
-    graph.graph.erase_node(consumer)
+        bias = reader.args[2] if len(reader.args) > 2 and position == 1 else None
+        inputs = (source, *held) if bias is None else (source, *held, bias)
+        call = graph.graph.call_module(name, inputs)
+    call.meta = dict(reader.meta)
+    reader.replace_all_uses_with(call)
+    graph.graph.erase_node(reader)
     return op
+
+
+def fuse_chain(
+    selection: Selection, chain: Chain, module: ChainOp, replaced: dict[fx.Node, fx.Node]
+) -> Iterable[OnnxOp]:
+    """Put one call in the place of a chain's nodes; `replaced` tells what earlier chains' outputs are now."""
+    graph = selection.graph
+    inputs = [replaced.get(node, node) for node in chain.inputs]
+    within = {node for step in chain.steps for node in step.nodes}
+    place = next(node for node in graph.graph.nodes if node not in within and reads_any(node, chain.outputs))
+    move_before(place, inputs)
+    with graph.graph.inserting_before(place):
+        held: list[fx.Node] = []
+        for step in chain.convolutions:
+            assert step.op is not None
+            parameter = str(step.nodes[0].args[1].target)  # type: ignore[union-attr]
+            bias = None if step.bias is None else attribute(graph, step.bias.target).detach()
+            held += stored(graph, parameter, constants(step.op, bias))
+        graph.add_submodule(module.op.overload, module)
+        call = graph.graph.call_module(module.op.overload, (*inputs, *held))
+        for i, node in enumerate(chain.outputs):
+            output = graph.graph.call_function(operator.getitem, (call, i))
+            if node.meta["val"].ndim < inputs[0].meta["val"].ndim:  # an average that drops the pixels' dims
+                output = graph.graph.call_function(torch.ops.aten.flatten.using_ints, (output, 1))
+            output.meta = dict(node.meta)
+            node.replace_all_uses_with(output, delete_user_cb=lambda user: user not in within)
+            replaced[node] = output
+    return (module.op, *(called(step.op) for step in chain.convolutions if step.op is not None))
+
+
+def reads_any(node: fx.Node, values: Iterable[fx.Node]) -> bool:
+    return any(node in value.users for value in values)
+
+
+def move_before(place: fx.Node, nodes: Iterable[fx.Node]) -> None:
+    """Move `nodes` and all that they need in front of `place`, in their own order."""
+    needed: set[fx.Node] = set()
+    todo = list(nodes)
+    while todo:
+        node = todo.pop()
+        if node not in needed:
+            needed.add(node)
+            todo += node.all_input_nodes
+    behind = place
+    late = []
+    while behind.op != "output":
+        late.append(behind)
+        behind = behind.next
+    for node in late:
+        if node in needed:
+            place.prepend(node)
+
+
+def stored(graph: fx.GraphModule, parameter: str, values: Mapping[str, Tensor]) -> list[fx.Node]:
+    """Constants of an operator under the name of the weight, as nodes."""
+    holder = attribute(graph, parameter)
+    return [
+        graph.graph.get_attr(f"{parameter}.{store(holder, name, value)}") for name, value in values.items()
+    ]
 
 
 def store(holder: nn.Module, name: str, value: Tensor) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -23,9 +23,14 @@ from hashcompile.core.errors import ExportError
 from hashcompile.core.flatten import reexport
 from hashcompile.core.graph import CompressedGraph
 from hashcompile.core.method import Compute
-from hashcompile.core.onnx_op import DOMAIN, OPSET, VERSION, OnnxOp
+from hashcompile.core.onnx_op import DOMAIN, OPSET, OVERLOAD, VERSION, OnnxOp
+from hashcompile.core.rounding import Range
 from hashcompile.core.signature import Batch, Signature
-from hashcompile.lower.fuse import OVERLOAD, fuse
+from hashcompile.lower.chain import Chain
+from hashcompile.lower.chain_op import OPERATOR as CHAIN
+from hashcompile.lower.chain_op import overload
+from hashcompile.lower.fuse import fuse
+from hashcompile.lower.select import select
 
 EXTERNAL = 1_500_000_000  # bytes from which weights go to a file beside the model: protobuf ends at 2 GiB
 ALIGNMENT = (
@@ -41,9 +46,16 @@ class Lowered:
     origin: dict[str, str]
 
 
-def lower(graph: CompressedGraph, signature: Signature, example: Batch, compute: Compute) -> Lowered:
-    """Lower `graph`. Raises ExportError naming the reason."""
-    flat, ops = fuse(graph, compute)
+def lower(
+    graph: CompressedGraph,
+    signature: Signature,
+    example: Batch,
+    compute: Compute,
+    ranges: Mapping[str, Range],
+) -> Lowered:
+    """Lower `graph`; `ranges` are those of activations, by node. Raises ExportError naming the reason."""
+    selection = select(graph, compute)
+    flat, ops = fuse(selection, ranges)
     try:
         with torch.no_grad(), quiet():
             program = reexport(flat, example, signature.shapes)
@@ -57,6 +69,7 @@ def lower(graph: CompressedGraph, signature: Signature, example: Batch, compute:
     name_inputs(model, signature)
     attach_bodies(model, ops)
     origin = origins(exported.exported_program, {node.name for node in graph.graph.nodes})
+    origin |= chain_origins(model, selection.chains)
     name_outputs(model, origin)
     strip(model)
     return Lowered(model, origin)
@@ -110,6 +123,18 @@ def origins(program: torch.export.ExportedProgram, names: set[str]) -> dict[str,
     return {value: node for node, value in last.items()}
 
 
+def chain_origins(model: ir.Model, chains: Sequence[Chain]) -> dict[str, str]:
+    """The same for what leaves a chain, which the exporter traces back to the call alone."""
+    outputs = {overload(i): chain.outputs for i, chain in enumerate(chains)}
+    return {
+        str(value.name): of.name
+        for node in model.graph
+        if node.domain == DOMAIN and node.op_type == CHAIN
+        for value, of in zip(node.outputs, outputs[node.overload], strict=True)
+        if value.shape is not None and len(value.shape) == of.meta["val"].ndim
+    }
+
+
 def name_outputs(model: ir.Model, origin: dict[str, str]) -> None:
     """`output`, or `output_0`, `output_1`, ... An input that is returned as it is keeps its own name."""
     outputs = model.graph.outputs
@@ -143,20 +168,28 @@ def attach_bodies(model: ir.Model, ops: Iterable[OnnxOp]) -> None:
     for node in model.graph:
         if node.domain == DOMAIN:
             node.overload = str(node.attributes.pop(OVERLOAD).value)
-            inputs = [str(value.name) for value in node.inputs if value is not None]
-            layer = re.sub(r"(\.weight)?\.codes_*$", "", next(filter(is_codes, inputs)))
+            codes = next(
+                str(value.name) for value in node.inputs if value is not None and is_codes(str(value.name))
+            )
+            layer = node.overload if node.op_type == CHAIN else layer_of(codes)
             names = (layer if i == 0 else f"{layer}.{i}" for i in itertools.count())
             node.name = next(name for name in names if name not in taken)  # errors speak of layers
             taken.add(node.name)
     bodies = {(op.operator, op.overload): op.body for op in ops}
-    for (_, overload), text in sorted(bodies.items()):
-        header = f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>'
+    for (_, variant), text in sorted(bodies.items()):
+        ours = f', "{DOMAIN}" : {VERSION}' if f"{DOMAIN}." in text else ""  # a body that calls bodies
+        header = f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}{ours}]>'
         proto = onnx.parser.parse_function(header + text)
-        proto.overload = overload
+        proto.overload = variant
         function = ir.serde.deserialize_function(proto)
         model.functions[function.identifier()] = function
     if bodies:
         model.opset_imports[DOMAIN] = VERSION
+
+
+def layer_of(codes: str) -> str:
+    """`layer1.0.conv1` for `layer1.0.conv1.weight.codes`."""
+    return re.sub(r"(\.weight)?\.codes_*$", "", codes)
 
 
 def is_codes(name: str) -> bool:

@@ -18,7 +18,7 @@ import torch
 from torch import fx, nn
 
 from hashcompile.core.encoded import EncodedWeight
-from hashcompile.core.graph import replace_module
+from hashcompile.core.graph import STANDS_FOR, replace_module
 from hashcompile.core.layers import CONSUMERS, Kind, arguments, attribute, channels_second
 
 aten = torch.ops.aten
@@ -70,7 +70,7 @@ def fold(graph: fx.GraphModule, norm: fx.Node) -> bool:
         folded: Any = graph.graph.get_attr(name)
     folded.meta["val"] = shift.float()
     layer.args = (*layer.args[:2], folded, *layer.args[3:])
-    layer.meta = dict(norm.meta)  # the layer now computes what the norm did
+    layer.meta = {**norm.meta, STANDS_FOR: norm.name}
     norm.replace_all_uses_with(layer)
     graph.graph.erase_node(norm)
     return True

@@ -48,13 +48,14 @@ def fused(code: CodebookWeight, consumer: fx.Node, kind: Kind, compute: Compute)
         window = Window.of(consumer, code.view.shape)
         dims = len(window.kernel)
         source: Any = consumer.args[0]
-        if window.groups > 1 or dims > 2 or source.meta["val"].ndim != dims + 2:
+        if dims > 2 or source.meta["val"].ndim != dims + 2:
             return None
         geometry: dict[str, Attribute] = {
             "kernel_shape": window.kernel,
             "strides": window.stride,
             "pads": (*window.before, *window.after),
             "dilations": window.dilation,
+            "group": window.groups,
         }
         return OnnxOp(
             "CodebookConv",
@@ -213,7 +214,7 @@ CodebookLinear<bits, in_features, group_rows, compute>(X, codes, codebook, scale
 def conv_body(code: CodebookWeight, dims: int, biased: bool) -> str:
     order = [0, dims + 1, *range(1, dims + 1)]  # (N, *kernel, C) -> (N, C, *kernel)
     return f"""
-CodebookConv<bits, in_features, group_rows, compute, kernel_shape, strides, pads, dilations>
+CodebookConv<bits, in_features, group_rows, compute, kernel_shape, strides, pads, dilations, group>
     (X, codes, codebook, scale{", bias" if biased else ""}) => (Y)
 {{
 {dense_rows(code)}
@@ -222,7 +223,7 @@ CodebookConv<bits, in_features, group_rows, compute, kernel_shape, strides, pads
     taps = Reshape(rows, taps_shape)
     W = Transpose<perm = {order}>(taps)
     Y = Conv<kernel_shape: ints = @kernel_shape, strides: ints = @strides, pads: ints = @pads,
-             dilations: ints = @dilations>(X, W{", bias" if biased else ""})
+             dilations: ints = @dilations, group: int = @group>(X, W{", bias" if biased else ""})
 }}"""
 
 

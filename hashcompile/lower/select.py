@@ -1,0 +1,84 @@
+"""Which operator computes on every encoded weight: decided here, for lowering, for the report and for verification."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import fx
+
+from hashcompile.core.encoded import EncodedWeight, encoded_weights
+from hashcompile.core.graph import CompressedGraph, flat_copy
+from hashcompile.core.layers import CONSUMERS, consumes
+from hashcompile.core.method import Compute
+from hashcompile.core.onnx_op import OnnxOp
+from hashcompile.lower.chain import Chain, find_chains
+from hashcompile.passes import method_of_code
+from hashcompile.passes.cleanup.fold_batch_norm import fold_batch_norm
+from hashcompile.passes.cleanup.functional import functional
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A flat copy of the compressed graph, and what its nodes will be. The copy is the caller's to rewrite."""
+
+    graph: CompressedGraph
+    codes: dict[str, EncodedWeight]  # by parameter
+    readers: dict[str, tuple[fx.Node, ...]]  # of each parameter, in execution order
+    ops: dict[fx.Node, OnnxOp]  # the readers that compute on the codes; the others get the dense weight
+    chains: tuple[Chain, ...]
+
+    @cached_property
+    def chained(self) -> frozenset[fx.Node]:
+        """The convolutions that are steps of a chain."""
+        return frozenset(step.nodes[0] for chain in self.chains for step in chain.convolutions)
+
+    @property
+    def alone(self) -> dict[fx.Node, OnnxOp]:
+        """The operators outside of all chains."""
+        return {node: op for node, op in self.ops.items() if node not in self.chained}
+
+    def kernel(self, parameter: str) -> str | None:
+        """The operators that compute on the codes of a parameter; None if one of its readers wants it dense."""
+        names: dict[str, None] = {}
+        for node in self.readers[parameter]:
+            op = self.ops.get(node)
+            if op is None:
+                return None
+            names["Chain" if node in self.chained else label(op)] = None
+        return ", ".join(names)
+
+
+def select(graph: CompressedGraph, compute: Compute) -> Selection:
+    """What lowering makes of `graph`, which stays as it is."""
+    flat = flat_copy(graph)
+    fold_batch_norm(flat)
+    functional(flat)
+    codes = encoded_weights(flat)
+    readers: dict[str, tuple[fx.Node, ...]] = dict.fromkeys(codes, ())
+    ops: dict[fx.Node, OnnxOp] = {}
+    for weight in flat.graph.nodes:
+        if weight.op != "call_module" or weight.target not in codes:
+            continue
+        for reader in weight.users:
+            readers[weight.target] += (reader,)
+            if (op := operator(weight, reader, codes[weight.target], compute)) is not None:
+                ops[reader] = op
+    chains = find_chains(flat.graph, ops) if compute == "int8" else ()
+    return Selection(flat, codes, readers, ops, chains)
+
+
+def operator(weight: fx.Node, reader: fx.Node, code: EncodedWeight, compute: Compute) -> OnnxOp | None:
+    """The node that decodes and consumes at once; None where the reader needs the dense weight."""
+    if not consumes(reader, weight):
+        return None
+    kind, position = CONSUMERS[reader.target]
+    bias = reader.args[2] if len(reader.args) > 2 and position == 1 else None
+    if bias is not None and not (isinstance(bias, fx.Node) and bias.op == "get_attr"):
+        return None  # kernels want a constant bias
+    return method_of_code(code).onnx_fused(code, reader, kind, compute)
+
+
+def label(op: OnnxOp) -> str:
+    compute = {0: "float", 1: "int8"}.get(op.attributes.get("compute"), "")  # type: ignore[arg-type]
+    return f"{op.operator} {op.overload} {compute}".strip()
