@@ -2,7 +2,8 @@
 
 Bandwidth depends on where the bytes lie, so it is measured on as many of them as the model reads in one run, over and
 over: 8 MiB of codes that stay in the last-level cache are compared with that cache, 200 MiB with memory. The peak is
-that of the CPU's own dot product of bytes with operands in registers. Both are the best of several short tries.
+that of the CPU's own dot product of bytes with operands in registers. A rate is that of the median of many short pieces
+of work, and the best of a few tries.
 """
 
 from __future__ import annotations
@@ -71,7 +72,12 @@ class Machine:
             {"bytes": size, "threads": n, "GB_per_s": rate / 1e9} for (size, n), rate in self.read.items()
         ]
         peaks = [{"threads": n, "GMAC_per_s": rate / 1e9} for n, rate in self.int8.items()]
-        return {"how": "probe.c, best of tries", "tries": TRIES, "read": reads, "int8": peaks}
+        return {
+            "how": "probe.c: median of short pieces, best of the tries",
+            "tries": TRIES,
+            "read": reads,
+            "int8": peaks,
+        }
 
 
 def _aligned(count: int) -> np.ndarray:

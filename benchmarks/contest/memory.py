@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from rich.table import Table
 
 from hashcompile.core.console import format_bytes, table
@@ -50,8 +51,10 @@ def footprint(file: Path, standing: Standing, empty: int) -> Footprint | None:
 
 def empty_session(file: Path, threads: int) -> int:
     """Resident bytes of a session with our library that computes nothing."""
+    inputs = file.with_suffix(".npz")
+    np.savez(inputs, input=np.ones((1, 1), np.float32))
     request = {"files": [str(file)], "library": True, "threads": threads}
-    with worker(Entry(file.name, ONNX_ENGINE, request, [{"shapes": {"input": [1, 1]}}])) as running:
+    with worker(Entry(file.name, ONNX_ENGINE, request, [{"inputs": str(inputs)}])) as running:
         return int(running.facts["cases"][0]["resident_bytes"])
 
 

@@ -2,6 +2,7 @@
 #include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <time.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -9,7 +10,7 @@
 #include <arm_neon.h>
 #endif
 
-enum { MAX_THREADS = 256, CHAINS = 16, STEPS = 4096 };
+enum { MAX_THREADS = 256, CHAINS = 16, STEPS = 4096, PIECE = 1 << 14, PIECES = 4096 };
 
 typedef int64_t lanes __attribute__((vector_size(64), aligned(64)));
 
@@ -26,27 +27,46 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static int by_size(const void* a, const void* b) {
+    double x = *(const double*)a, y = *(const double*)b;
+    return (x > y) - (x < y);
+}
+
+/* The work is cut into pieces much shorter than a time slice: the median piece was not interrupted, however busy the
+ * machine is, and still shared the memory with the other threads. */
+static double median(double* times, size_t count) {
+    qsort(times, count, sizeof *times, by_size);
+    return times[count / 2];
+}
+
+/* A piece is PIECE lines; over less data, as many passes as make about that. */
 static void* read_lines(void* argument) {
     task* t = argument;
     lanes sum[8] = {0};
-    size_t passes = 0;
-    double begin = now(), end;
+    double times[PIECES];
+    size_t lines = t->count / 8 * 8, pieces = 0, at = 0;
+    if (lines == 0) return NULL;
+    double start = now(), begin = start;
     do {
-        for (size_t i = 0; i + 8 <= t->count; i += 8)
-            for (int j = 0; j < 8; j++) sum[j] ^= t->data[i + j];
-        passes++;
-        end = now();
-    } while (end - begin < t->seconds);
+        for (size_t done = 0; done < PIECE; done += 8) {
+            for (int j = 0; j < 8; j++) sum[j] ^= t->data[at + (size_t)j];
+            at = at + 8 < lines ? at + 8 : 0;
+        }
+        double end = now();
+        times[pieces++] = end - begin;
+        begin = end;
+    } while (begin - start < t->seconds && pieces < PIECES);
     for (int j = 1; j < 8; j++) sum[0] ^= sum[j];
     __asm__ volatile("" ::"m"(sum[0]));
-    t->rate = (double)passes * (double)(t->count / 8 * 8) * 64 / (end - begin);
+    t->rate = 64.0 * PIECE / median(times, pieces);
     return NULL;
 }
 
 /* Independent chains of dot products of bytes, operands in registers. */
 static void* multiply_bytes(void* argument) {
     task* t = argument;
-    double begin = now(), end, macs = 0;
+    double times[PIECES], macs = 0, start = now(), begin = start;
+    size_t pieces = 0;
     do {
 #if defined(__AVX512VNNI__)
         __m512i acc[CHAINS], a = _mm512_set1_epi8(1), b = _mm512_set1_epi8(2);
@@ -56,7 +76,7 @@ static void* multiply_bytes(void* argument) {
                 acc[j] = _mm512_dpbusd_epi32(acc[j], a, b);
                 __asm__ volatile("" : "+v"(acc[j]));
             }
-        macs += 64.0 * STEPS * CHAINS;
+        macs = 64.0 * STEPS * CHAINS;
 #elif defined(__AVX2__)
         __m256i acc[CHAINS / 2], a = _mm256_set1_epi8(1), b = _mm256_set1_epi8(2), one = _mm256_set1_epi16(1);
         for (int j = 0; j < CHAINS / 2; j++) acc[j] = _mm256_setzero_si256();
@@ -66,7 +86,7 @@ static void* multiply_bytes(void* argument) {
                 acc[j] = _mm256_add_epi32(acc[j], _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), one));
             }
         for (int j = 0; j < CHAINS / 2; j++) __asm__ volatile("" : "+x"(acc[j]));
-        macs += 32.0 * STEPS * (CHAINS / 2);
+        macs = 32.0 * STEPS * (CHAINS / 2);
 #elif defined(__ARM_FEATURE_DOTPROD)
         int32x4_t acc[CHAINS];
         int8x16_t a = vdupq_n_s8(1), b = vdupq_n_s8(2);
@@ -76,13 +96,15 @@ static void* multiply_bytes(void* argument) {
                 acc[j] = vdotq_s32(acc[j], a, b);
                 __asm__ volatile("" : "+w"(acc[j]));
             }
-        macs += 16.0 * STEPS * CHAINS;
+        macs = 16.0 * STEPS * CHAINS;
 #else
         break;
 #endif
-        end = now();
-    } while (end - begin < t->seconds);
-    t->rate = macs > 0 ? macs / (end - begin) : 0;
+        double end = now();
+        times[pieces++] = end - begin;
+        begin = end;
+    } while (begin - start < t->seconds && pieces < PIECES);
+    t->rate = pieces ? macs / median(times, pieces) : 0;
     return NULL;
 }
 
@@ -99,7 +121,7 @@ static double on_threads(void* (*work)(void*), const void* data, size_t bytes, i
     return started == threads ? sum : 0;
 }
 
-/* Bytes a second, reading `bytes` of `data` (64-byte aligned, 512 a thread at least) over and over; 0 on failure. */
+/* Bytes a second, reading `bytes` of `data` (64-byte aligned, 512 bytes a thread at least) over and over; 0 on failure. */
 double read_rate(const void* data, size_t bytes, int threads, double seconds) {
     return on_threads(read_lines, data, bytes, threads, seconds);
 }
