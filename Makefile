@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 RUNTIME_SOURCES := $(shell find runtime -type f -not -path '*/build/*' -not -name '*.pyc')
 
-.PHONY: help demo test test-all test-arm bench lint format clean
+.PHONY: help demo test test-arm bench lint format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -21,10 +21,7 @@ help: ## this list
 demo: $(VENV)/installed ## train a small CNN, compile it to 4 bits, print what changed
 	$(BIN)/hashcompile demo
 
-test: $(VENV)/installed ## the tests that take seconds each
-	$(BIN)/pytest -m "not slow"
-
-test-all: $(VENV)/installed ## the slow ones too
+test: $(VENV)/installed ## all tests
 	$(BIN)/pytest
 
 test-arm: $(VENV)/installed ## the runtime on an emulated 64-bit ARM: with dotprod and i8mm, and without

@@ -14,7 +14,7 @@ from hashcompile.core.errors import (
     VerificationError,
     WeightError,
 )
-from hashcompile.passes.codebook import Codebook
+from hashcompile.passes.codebook import Codebook, Int8
 from hashcompile.plan import Decision, Plan
 from hashcompile.report import LayerReport, Quality, Report
 from hashcompile.verify import Check
@@ -34,6 +34,7 @@ __all__ = [
     "GraphError",
     "HashcompileError",
     "InputError",
+    "Int8",
     "LayerReport",
     "Plan",
     "Quality",

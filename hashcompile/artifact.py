@@ -86,7 +86,7 @@ class CompiledModel:
             for name, tensor in tensors
             if name not in weights and not any(name.startswith(code + ".") for code in codes)
         )
-        return Report(tuple(lines), other, self.quality, (), self.int8_error)
+        return Report(tuple(lines), other, self.quality, self.int8_error)
 
     def calibrate(self, calibration: Iterable[Inputs]) -> CompiledModel:
         """This model with the ranges of its activations measured anew; the graph is shared, and stays as it is.

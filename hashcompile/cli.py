@@ -78,6 +78,9 @@ def compile(
     group_size: Annotated[
         int | None, typer.Option(help="One table for so many output channels, not one a layer.")
     ] = None,
+    uniform: Annotated[
+        bool, typer.Option(help="With --bits 8: whole numbers from -127 to 127, which need no table.")
+    ] = False,
     skip: Annotated[
         list[str] | None, typer.Option(metavar="GLOB", help="Leave layers of this name alone; repeatable.")
     ] = None,
@@ -101,13 +104,17 @@ def compile(
     """
     if output is None and save is None:
         raise hc.ConfigError("nothing to write: give -o model.onnx, --save model.hc, or both")
+    if uniform and (bits != 8 or group_size is not None):
+        raise hc.ConfigError("--uniform goes with --bits 8, and with no --group-size")
     check_outputs(output, save)
     if "*" in (skip or ()):
         raise hc.ConfigError("--skip '*': every layer is skipped, and nothing is left to compress")
     model, example_inputs, batches = unpack(call(factory))
     if calibration:
         batches = call(calibration)
-    config = hc.Codebook(bits, "per_group" if group_size is not None else "per_tensor", group_size)
+    config: hc.Codebook | hc.Int8 = hc.Int8()
+    if not uniform:
+        config = hc.Codebook(bits, "per_group" if group_size is not None else "per_tensor", group_size)
     compiled = hc.compile(
         model,
         example_inputs,
@@ -117,11 +124,16 @@ def compile(
         seed=seed,
         verify=verify,
     )
-    if output is not None:
-        compiled.export_onnx(output)
+    reasons = [decision.reason or "" for decision in compiled.plan]
+    if skip and reasons and all(reason.startswith("excluded by") for reason in reasons):
+        skipped = " ".join(f"--skip {glob!r}" for glob in skip)
+        raise hc.ConfigError(f"{skipped}: every layer is skipped, and nothing is left to compress")
+    checks = compiled.export_onnx(output) if output is not None else ()
     if save is not None:
         compiled.save(save)
     show(compiled.report())
+    for check in checks:
+        show(f"verified in {check}")
     for path in filter(None, (output, save)):
         show(f"wrote {path}, {format_bytes(path.stat().st_size)}")
 

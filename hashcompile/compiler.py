@@ -47,7 +47,8 @@ def compile(
         calibration: inputs like `example_inputs`, which make codes fit what the layers compute; None is data-free.
         dynamic_batch: dim 0 of every input becomes symbolic.
         dynamic_shapes: torch.export's own form, instead of `dynamic_batch`.
-        compute: arithmetic of the fast kernels: "int8" rounds activations to int8, one scale a token; "float" is exact.
+        compute: arithmetic of the fast kernels: "int8" rounds activations to int8, with one scale a token
+            (an image, in front of a convolution); "float" is exact.
         seed: of every random choice a method makes.
         progress: show a bar with an ETA, at a terminal.
         verify: run every export against the compressed graph before it is written.

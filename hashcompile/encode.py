@@ -136,20 +136,18 @@ def joined(rows: Tensor, uses: Sequence[Statistics]) -> Statistics:
     for use in uses:
         if use.gram is not None and use.gram_before is not None:
             sets = rows.double().reshape(len(use.gram), -1, rows.shape[1])
-            energy = (sets @ use.gram_before * sets).sum()
-            gram = shrunk(use.gram, noise_share(use.gram, use.independent))
-            grams.append(gram / energy.clamp_min(torch.finfo(torch.float64).tiny))
+            energy = float((sets @ use.gram_before * sets).sum()) or 1.0
+            grams.append(shrunk(use.gram, noise_share(use.gram, use.independent)) / energy)
     counts = [use.row_counts for use in uses if use.row_counts is not None]
     if not grams:
         return Statistics(
             sum(use.count for use in uses), row_counts=torch.stack(counts).sum(0) if counts else None
         )
     for often in counts:
-        energy = (rows.double().square().sum(1) * often).sum()
-        share = often.mean() / energy.clamp_min(torch.finfo(torch.float64).tiny)
-        grams.append(share * torch.eye(rows.shape[1], dtype=torch.float64)[None])
-    sets = math.lcm(*map(len, grams))
-    gram = torch.stack([each.repeat_interleave(sets // len(each), 0) for each in grams]).sum(0)
+        energy = float((rows.double().square().sum(1) * often).sum()) or 1.0
+        grams.append(often.mean() / energy * torch.eye(rows.shape[1], dtype=torch.float64)[None])
+    most = math.lcm(*map(len, grams))
+    gram = torch.stack([each.repeat_interleave(most // len(each), 0) for each in grams]).sum(0)
     return Statistics(sum(use.count for use in uses), gram=gram)
 
 
@@ -158,7 +156,9 @@ def compensated(weight: Tensor, layer: Layer, known: Statistics, share: Tensor |
 
     The more of the gram is noise, the closer it is held to the weights.
     """
-    if known.gram is None or known.cross is None or share is None or torch.equal(known.gram, known.cross):
+    if known.gram is None or known.cross is None or share is None or layer.kind is None:
+        return weight
+    if torch.equal(known.gram, known.cross):
         return weight
     sets = layer.view.rows(weight).reshape(len(known.gram), -1, layer.view.size[1])
     ridges = (share / (1 - share)).clamp_min(RIDGE[layer.kind]).tolist()

@@ -21,7 +21,9 @@ class LayerReport:
     bits_per_weight: float
     nbytes: int  # as stored: codes with their padding, tables, scales; or the dense weight
     dense_nbytes: int
-    error: float | None  # ||X (W - D)'|| / ||X W'|| under calibration; of the weights without
+    error: (
+        float | None
+    )  # of its outputs on calibration, against the original model's; of the weights without data
     kernel: str | None  # the operator that computes on the codes; None: dense when the model runs
     reason: str | None  # why the layer was left alone
 
@@ -41,7 +43,6 @@ class Report:
     layers: tuple[LayerReport, ...]
     other_nbytes: int  # biases, norms, and all that is no layer's weight
     quality: Quality | None
-    notes: tuple[str, ...]
     int8_error: float | None = None  # of the outputs, by rounding activations to 8 bits: ||y' - y|| / ||y||
 
     def __iter__(self) -> Iterator[LayerReport]:
@@ -86,7 +87,7 @@ class Report:
             )
         if self.int8_error is not None:
             lines.append(f"int8 activations: relative error {self.int8_error:.2%}")
-        return [*lines, *self.notes]
+        return lines
 
     def __str__(self) -> str:
         return render(self)

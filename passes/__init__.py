@@ -7,7 +7,7 @@ from hashcompile.core.errors import ArtifactError, ConfigError
 from hashcompile.core.method import Method
 from hashcompile.passes import codebook
 
-METHODS: tuple[Method, ...] = (codebook.METHOD,)
+METHODS: tuple[Method, ...] = (codebook.METHOD, codebook.INT8)
 
 
 def method_of(config: Any) -> Method:
@@ -20,7 +20,7 @@ def method_of(config: Any) -> Method:
 
 
 def method_of_code(code: EncodedWeight) -> Method:
-    """The method whose code this is."""
+    """A method that writes such codes: how they are lowered and stored does not depend on which of them did."""
     return next(method for method in METHODS if isinstance(code, method.code))
 
 

@@ -76,6 +76,28 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_compile_says_what_was_verified(zoo: Path) -> None:
+    made = run("compile", "zoo:pair", "-o", "m.onnx")
+    assert made.exit_code == 0, made.output
+    lines = [line for line in made.output.splitlines() if line.startswith("verified in ")]
+    assert [line.split()[2] for line in lines] == ["stock:", "hashcompile:"]
+    assert all("error" in line and "tolerance" in line for line in lines)
+    assert "verified" not in run("compile", "zoo:pair", "--no-verify", "-o", "m.onnx").output
+
+
+def test_uniform_codes(zoo: Path) -> None:
+    assert run("compile", "zoo:pair", "--bits", 8, "--uniform", "--save", "m.hc").exit_code == 0
+    assert str(hc.load("m.hc").plan.encoded[0].config) == "int8"
+    refused = run("compile", "zoo:pair", "--uniform", "--save", "m.hc")
+    assert refused.exit_code == 1 and "--bits 8" in refused.output
+
+
+def test_globs_that_skip_everything(zoo: Path) -> None:
+    refused = run("compile", "zoo:pair", "--skip", "0", "--skip", "2", "-o", "m.onnx")
+    assert refused.exit_code == 1 and not Path("m.onnx").exists()
+    assert "--skip '0' --skip '2': every layer is skipped" in " ".join(refused.output.split())
+
+
 def test_help_teaches() -> None:
     overview = run("--help").output
     for command in ("compile", "inspect", "bench", "demo"):

@@ -35,7 +35,7 @@ class Setting:
 
 
 def speed(model: str, what: str, results: list[Result], at_least: float | None = None) -> Claim:
-    """Median latencies of a race; the figure is the median over its rounds."""
+    """Median latencies of a race; the figure is the ratio of the two."""
     fp32, ours = results
     return Claim(
         model, what, "ms", fp32.p50_ms, ours.p50_ms, 1 / ours.ratio, "{:.2f} x as fast", at_least=at_least

@@ -1,7 +1,9 @@
 """Codebooks: each weight is an index into a small table of allowed values."""
 
+from dataclasses import replace
+
 from hashcompile.core.method import Method
-from hashcompile.passes.codebook.config import Codebook
+from hashcompile.passes.codebook.config import Codebook, Int8
 from hashcompile.passes.codebook.encode import encode, refuse
 from hashcompile.passes.codebook.onnx import decode, fused
 from hashcompile.passes.codebook.weight import CodebookWeight
@@ -16,4 +18,6 @@ METHOD = Method(
     onnx_decode=decode,
 )
 
-__all__ = ["METHOD", "Codebook", "CodebookWeight"]
+INT8 = replace(METHOD, name="int8", config=Int8)
+
+__all__ = ["INT8", "METHOD", "Codebook", "CodebookWeight", "Int8"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from hashcompile.core.errors import ConfigError
 from hashcompile.core.packing import TILE
@@ -58,3 +58,22 @@ class Codebook:
     def tables(self, rows: int) -> int:
         """Tables of a weight with this many output channels."""
         return -(-rows // self.group_rows) if self.group_rows else 1
+
+
+@dataclass(frozen=True)
+class Int8:
+    """Each weight is a whole number from -127 to 127, times one scale for each output channel.
+
+    The 8-bit member of the family: stored as a codebook of 8 bits with the table `uniform_table`, in which a kernel
+    need not look anything up. Codes carry error feedback as those of `Codebook` do.
+    """
+
+    bits: ClassVar[int] = 8
+    group_rows: ClassVar[int] = 0
+
+    def __str__(self) -> str:
+        return "int8"
+
+    def tables(self, rows: int) -> int:
+        """One, whatever the number of output channels."""
+        return 1

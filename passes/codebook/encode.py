@@ -10,12 +10,12 @@ from torch import Tensor
 from hashcompile.core.layers import Layer
 from hashcompile.core.method import Compute, Statistics
 from hashcompile.core.packing import layout
-from hashcompile.passes.codebook.config import Codebook
+from hashcompile.passes.codebook.config import Codebook, Int8
 from hashcompile.passes.codebook.fit import fit_codebook
 from hashcompile.passes.codebook.weight import CodebookWeight
 
 
-def refuse(layer: Layer, config: Codebook) -> str | None:
+def refuse(layer: Layer, config: Codebook | Int8) -> str | None:
     """A layer too small to gain: its padded codes, tables and scales take as much as the dense weight."""
     rows, columns = layer.view.size
     codes = math.prod(layout(config.bits).shape(rows, columns))
@@ -27,7 +27,7 @@ def refuse(layer: Layer, config: Codebook) -> str | None:
 
 
 def encode(
-    weight: Tensor, layer: Layer, config: Codebook, statistics: Statistics, compute: Compute
+    weight: Tensor, layer: Layer, config: Codebook | Int8, statistics: Statistics, compute: Compute
 ) -> CodebookWeight:
     """Fit the code to `weight` under the statistics of its inputs."""
     rows = layer.view.rows(weight.detach()).contiguous()
@@ -38,7 +38,7 @@ def encode(
         gram=statistics.gram,
         # a row that calibration never read still has to be right when it is
         row_weights=statistics.row_counts + 1 if statistics.row_counts is not None else None,
-        int8_grid=compute == "int8",
+        int8_grid=compute == "int8" or isinstance(config, Int8),
     )
     # tables of largest magnitude 1, scales of the weights' size: both train at the usual learning rates
     unit = fit.codebook.abs().max().clamp_min(torch.finfo(torch.float32).tiny)

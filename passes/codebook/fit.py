@@ -107,6 +107,8 @@ def fit_codebook(
 
         scale = (torch.cat([chunk.scale for chunk in chunks]) * unit).float()
         found = torch.cat([chunk.indices for chunk in chunks], 1).T
+        if whole_grid:
+            found = found.clamp(min=1)  # -127 has two entries, of which the first is no byte's own
         indices = torch.empty(rows.shape, dtype=torch.uint8).scatter_(1, order, found)
         codebook = fit.tables.float()
         decoded = codebook[group].gather(1, indices.long()) * scale[:, None]
@@ -202,10 +204,15 @@ def _start_on_centroids(fit: Alternation, rows: Tensor, diagonals: Tensor) -> No
 
 def _start_on_integers(fit: Alternation) -> None:
     """The whole int8 grid, and scales that reach the largest weight of each row."""
-    fit.tables[:] = (torch.arange(fit.tables.shape[1], dtype=torch.float64) - GRID).clamp(max=GRID)
+    fit.tables[:] = uniform_table()
     for chunk in fit.chunks:
         chunk.scale = chunk.rows.abs().amax(0) / GRID
         chunk.indices = nearest(chunk.levels(fit.tables), chunk.rows)
+
+
+def uniform_table() -> Tensor:
+    """(256,) float64: entry i is i - 128, a byte with its sign bit flipped; entry 0, which is never used, is -127."""
+    return (torch.arange(256, dtype=torch.float64) - 128).clamp(min=-GRID)
 
 
 def _relative_error(rows: Tensor, decoded: Tensor, gram: Tensor | None, importance: Tensor) -> float:
