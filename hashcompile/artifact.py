@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from hashcompile import container
 from hashcompile.calibrate import read_batches
-from hashcompile.core.console import format_bytes
+from hashcompile.core.console import format_bytes, progress
 from hashcompile.core.encoded import encoded_weights
 from hashcompile.core.errors import ArtifactError, HashcompileError, WeightError
 from hashcompile.core.files import staged
@@ -99,8 +99,10 @@ class CompiledModel:
         lost = int8_error(self.graph_module, self.compute, ranges.of, self.samples)
         return dataclasses.replace(self, ranges=ranges, int8_error=lost)
 
-    def export_onnx(self, path: str | os.PathLike[str]) -> tuple[Check, ...]:
+    def export_onnx(self, path: str | os.PathLike[str], show: bool = True) -> tuple[Check, ...]:
         """Write one ONNX file, checked against the compressed graph before it takes its place at `path`.
+
+        show: say what is being done, at a terminal.
 
         Returns the checks made (none with `verify=False`). Raises ExportError, VerificationError, ArtifactError;
         whatever stood at `path` then stands there still.
@@ -108,14 +110,16 @@ class CompiledModel:
         self.check_finite()
         target = Path(path)
         graph, ranges = self.graph_module, self.ranges.valid(self.graph_module)
-        lowered = lower_onnx.lower(graph, self.signature, self.samples[0], self.compute, ranges)
+        with progress("lowering to ONNX", None, show):
+            lowered = lower_onnx.lower(graph, self.signature, self.samples[0], self.compute, ranges)
         with staged(target) as stage:
             file = lower_onnx.write(lowered.model, stage / target.name)
             if not self.verify:
                 return ()
             subject = Subject(file, flat_copy(graph), self.signature, lowered.origin)
             model = rounded(graph, self.compute, ranges) if self.compute == "int8" else None
-            return verify(subject, self.samples, model)
+            with progress("verifying", None, show):
+                return verify(subject, self.samples, model)
 
     def check_finite(self) -> None:
         """Raise WeightError where training left a tensor with NaN or infinite values."""

@@ -12,6 +12,7 @@ from hashcompile import pipeline
 from hashcompile.artifact import CompiledModel, int8_error, quality_of
 from hashcompile.calibrate import read_batches
 from hashcompile.capture import capture
+from hashcompile.core.console import progress as stage
 from hashcompile.core.errors import ConfigError
 from hashcompile.core.method import Compute
 from hashcompile.core.parallel import one_thread
@@ -50,7 +51,7 @@ def compile(
         compute: arithmetic of the fast kernels: "int8" rounds activations to int8, with one scale a token
             (an image, in front of a convolution); "float" is exact.
         seed: of every random choice a method makes.
-        progress: show a bar with an ETA, at a terminal.
+        progress: show what is being done, with an ETA where it can be known, at a terminal.
         verify: run every export against the compressed graph before it is written.
 
     Raises:
@@ -62,7 +63,10 @@ def compile(
     # what torch splits over threads, it rounds by their number
     with one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        captured = capture(model, example_inputs, dynamic_batch=dynamic_batch, dynamic_shapes=dynamic_shapes)
+        with stage("capturing", None, progress):
+            captured = capture(
+                model, example_inputs, dynamic_batch=dynamic_batch, dynamic_shapes=dynamic_shapes
+            )
         graph, signature = captured.graph, captured.signature
         batches = read_batches(calibration, signature) if calibration is not None else []
         samples = [
@@ -70,9 +74,10 @@ def compile(
         ]
         original = sweep(graph, samples)
         plan, errors = pipeline.run(graph, rules, batches, compute, progress)
-        quality = quality_of(sweep(graph, samples), original)
-        ranges = measure(graph, compute, batches)
-        lost = int8_error(graph, compute, ranges.of, samples)
+        with stage("measuring", None, progress):
+            quality = quality_of(sweep(graph, samples), original)
+            ranges = measure(graph, compute, batches)
+            lost = int8_error(graph, compute, ranges.of, samples)
     return CompiledModel(
         graph_module=graph,
         plan=plan,

@@ -18,7 +18,8 @@ def run(
     graph: CompressedGraph, stages: Sequence[Rules], batches: Sequence[Batch], compute: Compute, show: bool
 ) -> tuple[Plan, dict[str, float]]:
     """Compress `graph` in place; the plan, and the relative output error of each encoded layer, by parameter."""
-    original = sweep(graph, batches) if batches else []
+    with progress("running the original", None, show):
+        original = sweep(graph, batches) if batches else []
     plan: Plan | None = None
     errors: dict[str, float] = {}
     for rules in stages:
@@ -27,7 +28,8 @@ def run(
         with progress("encoding", len(stage.encoded), show) as tracker:
             errors |= encode(graph, stage, batches, compute, tracker)
         if stage.encoded:
-            refit_norms(graph, original, batches)
+            with progress("refitting batch norms", None, show):
+                refit_norms(graph, original, batches)
         graph.recompile()
         check(graph)
     assert plan is not None

@@ -69,9 +69,7 @@ class Runtime:
 
     name: str
     open: OpenSession
-    rounded: (
-        CompressedGraph | None
-    )  # the graph with activations as this runtime rounds them; None: it does not
+    rounded: CompressedGraph | None  # the graph with activations as this runtime rounds them; None: in fp32
 
 
 def verify(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import io
 import os
 import subprocess
 import sys
@@ -202,6 +203,27 @@ def test_calibration_beats_data_free(name: str, bits: int) -> None:
         x = batch(60)
         wanted = model(*x)
         assert relative(fitted(*x), wanted) < 0.95 * relative(free(*x), wanted)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_person_at_a_terminal_sees_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    model, inputs = build("cnn")
+    for show, stages in (
+        (True, ["capturing", "running the original", "encoding", "refitting batch norms", "measuring"]),
+        (False, []),
+    ):
+        monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+        compiled = hc.compile(model, inputs(2), calibration=[inputs(8)], progress=show)
+        compiled.export_onnx(tmp_path / "m.onnx", show=show)
+        seen = terminal.getvalue()
+        stages = [*stages, "lowering to ONNX", "verifying"] if show else []
+        assert all(stage in seen for stage in stages)
+        assert sorted(stages, key=seen.index) == stages and bool(seen) == show
 
 
 SCRIPT = """
