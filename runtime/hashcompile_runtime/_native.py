@@ -30,7 +30,7 @@ from ._errors import NativeError, RuntimeLibraryError
 
 _ABI_VERSION = 2
 _OUT_OF_RANGE = 2
-FLOAT, INT8 = 0, 1
+FLOAT, INT8, BF16 = 0, 1, 2
 ACTIVATIONS = (
     "none",
     "relu",

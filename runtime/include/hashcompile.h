@@ -49,8 +49,11 @@ typedef struct hc_exec {
  *                                                                  the row of Y is NaN where amax is not)
  *   Per table: sc = max|c| / 127, t = round_half_even(c / sc).
  *     Y = float(sum_k q * t) * (sx * sc) * scale[n] + bias[n]
- *   (The kernels see q + 128: activations are unsigned there, with a zero point.) */
-enum { HC_FLOAT = 0, HC_INT8 = 1 };
+ *   (The kernels see q + 128: activations are unsigned there, with a zero point.)
+ *   8-bit codes that are their own t as signed bytes (t[i] = int8(i), no code of -128) are multiplied without a table.
+ * HC_BF16: as HC_FLOAT, but centroids and activations may be rounded to bf16 before they meet: to 8 significant bits,
+ *   halves to even. They are where the CPU multiplies bf16 (HC_ISA_AVX512BF16); elsewhere the fp32 kernels run. */
+enum { HC_FLOAT = 0, HC_INT8 = 1, HC_BF16 = 2 };
 
 /* What follows a product: y = activation(product + bias + residual). */
 typedef int32_t hc_activation;
@@ -95,7 +98,7 @@ typedef struct hc_weight hc_weight;
 typedef struct hc_weight_desc {
     uint32_t size;      /* sizeof(hc_weight_desc) */
     uint32_t bits;      /* of an index, 1 to 8 */
-    uint32_t compute;   /* HC_FLOAT or HC_INT8 */
+    uint32_t compute;   /* HC_FLOAT, HC_INT8 or HC_BF16 */
     hc_isa isa;         /* the cap; HC_ISA_AUTO for what HC_ISA allows and this CPU has */
     int64_t rows;       /* N */
     int64_t columns;    /* K */

@@ -12,6 +12,9 @@ namespace hc {
 #include "codebook_f32/kernels.inc"
 #undef HC_KERNEL
 #undef HC_PANEL
+#define HC_KERNEL(room, isa, ...) extern const CodebookBf16 room##_##isa[8];
+#include "codebook_bf16/kernels.inc"
+#undef HC_KERNEL
 #define HC_KERNEL(room, isa, ...) extern const CodebookI8 room##_##isa[8];
 #include "codebook_i8/kernels.inc"
 #undef HC_KERNEL
@@ -41,6 +44,9 @@ constexpr Row<CodebookF32> kCodebookF32[] = {
 #include "codebook_f32/kernels.inc"
 };
 #undef HC_PANEL
+constexpr Row<CodebookBf16> kCodebookBf16[] = {
+#include "codebook_bf16/kernels.inc"
+};
 constexpr Row<CodebookI8> kCodebookI8[] = {
 #include "codebook_i8/kernels.inc"
 };
@@ -103,14 +109,17 @@ bool describe(const Row<Kernel> (&rows)[N], int widths, size_t i, size_t& first,
 Kernels select(int bits, hc_isa cap) {
     const Row<CodebookF32>& f32 = best(kCodebookF32, cap);
     const Row<CodebookI8>& i8 = best(kCodebookI8, cap);
+    const Row<CodebookBf16>& bf16 = best(kCodebookBf16, cap);
+    const bool in_fp32 = bf16.isa == HC_ISA_SCALAR && f32.isa != HC_ISA_SCALAR;
     return {f32.kernel[bits - 1],
             i8.kernel[bits - 1],
+            in_fp32 ? nullptr : bf16.kernel[bits - 1],
             *best(kPanelF32, cap).kernel,
             *best(kInt8, cap).kernel,
             *best(kDepthwise, cap).kernel,
             *best(kRowwise, cap).kernel,
-            {f32.few, i8.few},
-            {f32.many, i8.many}};
+            {f32.few, i8.few, in_fp32 ? f32.few : bf16.few},
+            {f32.many, i8.many, in_fp32 ? f32.many : bf16.many}};
 }
 
 } // namespace hc
@@ -120,6 +129,7 @@ extern "C" hc_code hc_kernel_get(size_t i, hc_kernel* out) {
     size_t first = 0;
     const bool found = hc::describe(hc::kCodebookF32, 8, i, first, *out) ||
                        hc::describe(hc::kCodebookI8, 8, i, first, *out) ||
+                       hc::describe(hc::kCodebookBf16, 8, i, first, *out) ||
                        hc::describe(hc::kPanelF32, 1, i, first, *out) || hc::describe(hc::kInt8, 1, i, first, *out) ||
                        hc::describe(hc::kDepthwise, 1, i, first, *out) || hc::describe(hc::kRowwise, 1, i, first, *out);
     return found ? HC_OK : HC_OUT_OF_RANGE;

@@ -1,6 +1,7 @@
 // The kernel table: every row of every room's kernels.inc, and the choice among them.
 #pragma once
 
+#include "codebook_bf16/kernel.h"
 #include "codebook_f32/kernel.h"
 #include "codebook_i8/kernel.h"
 #include "depthwise/kernel.h"
@@ -14,11 +15,12 @@ namespace hc {
 struct Kernels {
     CodebookF32 codebook_f32;
     CodebookI8 codebook_i8;
+    CodebookBf16 codebook_bf16; // null where the fp32 kernels are faster
     PanelF32 panel_f32;
     Int8 int8;
     Depthwise depthwise;
     Rowwise rowwise;
-    double rate_few[2], rate_many[2]; // multiply-adds per nanosecond, by HC_FLOAT and HC_INT8
+    double rate_few[3], rate_many[3]; // multiply-adds per nanosecond, by HC_FLOAT, HC_INT8 and HC_BF16
 };
 
 // The best rows for `bits`-bit indices, none above `cap`, all runnable.

@@ -66,9 +66,15 @@ void multiply_f32(const hc_weight& weight, size_t pair, const FloatRows& x, size
     const float* const table[2] = {weight.f32_table(pair, 0), weight.f32_table(pair, 1)};
     const uint8_t* codes = weight.pair_codes(pair);
     memset(sum, 0, m * kPair * sizeof *sum);
+    const size_t whole = weight.columns / weight.period; // blocks: the columns of the last one may end before it does
     size_t k = 0;
-    if (kernels.codebook_f32.multiply && m <= kRowBlock) {
-        const size_t whole = weight.columns / weight.period;
+    if (!weight.bf16_tables.empty()) {
+        const uint16_t* const rounded[2] = {weight.bf16_table(pair, 0), weight.bf16_table(pair, 1)};
+        row_blocks(m, [&](size_t row, int rows) {
+            kernels.codebook_bf16(codes, whole, rounded, x.from(row).data, x.pitch, rows, sum + row * kPair);
+        });
+        k = whole * weight.period;
+    } else if (kernels.codebook_f32.multiply && m <= kRowBlock) {
         kernels.codebook_f32.multiply(codes, whole, table, x.data, x.pitch, static_cast<int>(m), sum);
         k = whole * weight.period;
     }

@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "bf16.h"
 #include "isa.h"
 #include "layout.h"
 #include "ops/decode.h"
@@ -116,8 +117,8 @@ using namespace hc;
 
 hc_weight::hc_weight(const hc_weight_desc& desc) {
     const Form form = form_of(desc.bits);
-    if (desc.compute != HC_FLOAT && desc.compute != HC_INT8)
-        fail(HC_INVALID_ARGUMENT, "compute is %u; 0 is float, 1 is int8", desc.compute);
+    if (desc.compute > HC_BF16)
+        fail(HC_INVALID_ARGUMENT, "compute is %u; 0 is float, 1 is int8, 2 is bf16", desc.compute);
     if (desc.rows < 0 || desc.columns < 0) fail(HC_INVALID_ARGUMENT, "a weight of negative size");
     if (desc.group_rows < 0 || desc.group_rows % kTile)
         fail(HC_INVALID_ARGUMENT, "group_rows is %lld; wanted 0 or a multiple of 16",
@@ -163,13 +164,20 @@ hc_weight::hc_weight(const hc_weight_desc& desc) {
 
     f32_stride = count > kTableF32 ? count : kTableF32;
     i8_stride = int8 ? (count > kTableI8 ? count : kTableI8) : 0;
+    const bool bf16 = desc.compute == HC_BF16 && kernels.codebook_bf16;
+    bf16_stride = bf16 ? (count > kTableBf16 ? count : kTableBf16) : 0;
     f32_tables.resize(product(tables, f32_stride));
+    bf16_tables.resize(product(tables, bf16_stride));
     i8_tables.resize(product(tables, i8_stride));
     i8_scale.resize(tables, 0.0f);
     for (size_t g = 0; g < tables; ++g) {
         float* table = &f32_tables[g * f32_stride];
         for (size_t i = 0; i < count; ++i) table[i] = desc.codebook[g * count + i];
         repeat(table, count, f32_stride);
+        if (bf16) {
+            for (size_t i = 0; i < count; ++i) bf16_tables[g * bf16_stride + i] = bf16_of(table[i]);
+            repeat(&bf16_tables[g * bf16_stride], count, bf16_stride);
+        }
         if (!int8) continue;
         i8_scale[g] = quantize_table(table, count, &i8_tables[g * i8_stride]);
         repeat(&i8_tables[g * i8_stride], count, i8_stride);
@@ -212,7 +220,8 @@ CodebookI8Call hc_weight::i8_call(size_t pair) const {
 
 double hc_weight::pair_ns(size_t m) const {
     const double weights = static_cast<double>(kPair * columns);
-    return weights / kernels.rate_few[int8] + weights * static_cast<double>(m) / kernels.rate_many[int8] + 20;
+    const int compute = int8 ? HC_INT8 : bf16_tables.empty() ? HC_FLOAT : HC_BF16;
+    return weights / kernels.rate_few[compute] + weights * static_cast<double>(m) / kernels.rate_many[compute] + 20;
 }
 
 extern "C" size_t hc_codes_bytes(uint32_t bits, int64_t rows, int64_t columns) {

@@ -19,16 +19,17 @@ struct hc_weight {
     bool int8;
     bool direct; // 8-bit codes that are the 8-bit weights themselves: no look-up
     size_t rows, columns;
-    size_t period, block_bytes, blocks, pairs; // of the codes
-    size_t groups;                             // of channels
-    size_t group_rows, f32_stride, i8_stride;  // entries from table to table
+    size_t period, block_bytes, blocks, pairs;             // of the codes
+    size_t groups;                                         // of channels
+    size_t group_rows, f32_stride, bf16_stride, i8_stride; // entries from table to table
     const uint8_t* codes;
-    std::vector<float> f32_tables;  // centroids, repeated up to kTableF32
-    std::vector<int8_t> i8_tables;  // centroids / i8_scale, repeated up to kTableI8; empty unless int8
-    std::vector<float> i8_scale;    // of each table
-    std::vector<int32_t> row_sums;  // of 8-bit centroids over K, padded to whole pairs; empty unless int8
-    std::vector<float> scale, bias; // padded with zeros to whole pairs
-    std::vector<int8_t> taps;       // of a depthwise convolution: dense, as DepthwiseCall has them; int8 only
+    std::vector<float> f32_tables;     // centroids, repeated up to kTableF32
+    std::vector<uint16_t> bf16_tables; // the same in bf16, repeated up to kTableBf16; empty unless a kernel wants them
+    std::vector<int8_t> i8_tables;     // centroids / i8_scale, repeated up to kTableI8; empty unless int8
+    std::vector<float> i8_scale;       // of each table
+    std::vector<int32_t> row_sums;     // of 8-bit centroids over K, padded to whole pairs; empty unless int8
+    std::vector<float> scale, bias;    // padded with zeros to whole pairs
+    std::vector<int8_t> taps;          // of a depthwise convolution: dense, as DepthwiseCall has them; int8 only
     hc::Kernels kernels;
 
     size_t pair_bytes() const { return blocks * block_bytes; }
@@ -36,6 +37,9 @@ struct hc_weight {
     size_t table_of(size_t row) const { return group_rows ? row / group_rows : 0; }
     size_t table_of_tile(size_t pair, int tile) const;
     const float* f32_table(size_t pair, int tile) const { return &f32_tables[table_of_tile(pair, tile) * f32_stride]; }
+    const uint16_t* bf16_table(size_t pair, int tile) const {
+        return &bf16_tables[table_of_tile(pair, tile) * bf16_stride];
+    }
     const int8_t* i8_table(size_t pair, int tile) const { return &i8_tables[table_of_tile(pair, tile) * i8_stride]; }
 
     int columns_of(size_t pair) const; // rows of W that the pair has: columns of the output

@@ -44,8 +44,9 @@ OpenWeight open_weight(const Node& node, size_t first, const WeightForm& form, b
         fail(HC_INVALID_ARGUMENT, "codebook has shape %s; wanted (groups, 2^bits)", text_of(codebook.dims).c_str());
     if (form.bits < 1 || form.bits > 8)
         fail(HC_INVALID_ARGUMENT, "bits is %lld; an index has 1 to 8", static_cast<long long>(form.bits));
-    if (form.compute != HC_FLOAT && form.compute != HC_INT8)
-        fail(HC_INVALID_ARGUMENT, "compute is %lld; 0 is float, 1 is int8", static_cast<long long>(form.compute));
+    if (form.compute < HC_FLOAT || form.compute > HC_BF16)
+        fail(HC_INVALID_ARGUMENT, "compute is %lld; 0 is float, 1 is int8, 2 is bf16",
+             static_cast<long long>(form.compute));
 
     hc_weight_desc desc{};
     desc.size = sizeof desc;

@@ -79,6 +79,18 @@ def activations(*shape: int, seed: int = 0) -> Float32:
     return np.random.default_rng([seed, *shape]).normal(size=shape).astype(np.float32)
 
 
+def bf16(x: Float32) -> Float32:
+    """To the nearest of 8 significant bits, halves to even."""
+    bits = x.view(np.uint32)
+    half = np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))
+    return ((bits + half) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+def period(bits: int) -> int:
+    """Columns of a block of codes."""
+    return 32 // (bits & -bits)
+
+
 def exact(of: Layer, x: Float32) -> npt.NDArray[np.float64]:
     """x: (M, K) -> (M, N) in float64."""
     y = x.astype(np.float64) @ of.centroids.astype(np.float64).T * of.scale

@@ -49,7 +49,7 @@ def test_every_room_has_a_scalar_kernel_and_one_selected():
 
 def test_codebook_kernels_have_every_width():
     names = {kernel.name for kernel in kernels()}
-    for kernel in ("codebook_f32", "codebook_i8"):
+    for kernel in ("codebook_f32", "codebook_i8", "codebook_bf16"):
         assert {f"{kernel}_u{bits}_scalar" for bits in range(1, 9)} <= names
 
 

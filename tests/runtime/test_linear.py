@@ -8,17 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hashcompile_runtime import NativeError, kernels
-from hashcompile_runtime._native import ACTIVATIONS, FLOAT, INT8, Epilogue, Weight
+from hashcompile_runtime._native import ACTIVATIONS, BF16, FLOAT, INT8, Epilogue, Weight
 from tests.runtime.oracle import (
     EDGES,
     EPS,
     ISAS,
     activations,
+    bf16,
     exact,
     float_bound,
     int8_linear,
     int8_weights,
     layer,
+    period,
 )
 
 LINEAR = [kernel for kernel in kernels() if kernel.runnable and kernel.bits]
@@ -29,9 +31,21 @@ def check(kernel, N, K, M, group_rows=0, bias=True):
     of, x = layer(kernel.bits, N, K, group_rows=group_rows, bias=bias), activations(M, K)
     if kernel.name.startswith("codebook_i8"):
         np.testing.assert_array_equal(of.weight(INT8, kernel.isa).linear(x), int8_linear(of, x))
+    elif kernel.name.startswith("codebook_bf16"):
+        check_bf16(of, x, kernel.isa)
     else:
         error = np.abs(of.weight(FLOAT, kernel.isa).linear(x) - exact(of, x))
         assert np.all(error <= float_bound(of, x)), f"M={M} K={K} N={N}: off by {error.max()}"
+
+
+def check_bf16(of, x, isa):
+    """As exact as fp32 on rounded factors, for the whole blocks of columns, whose factors are rounded."""
+    whole = x.shape[1] // period(of.bits) * period(of.bits)
+    rounded_x, rounded = x.copy(), of.centroids.copy()
+    rounded_x[:, :whole], rounded[:, :whole] = bf16(x[:, :whole]), bf16(rounded[:, :whole])
+    rounded_of = of._replace(centroids=rounded)
+    error = np.abs(of.weight(BF16, isa).linear(x) - exact(rounded_of, rounded_x))
+    assert np.all(error <= float_bound(rounded_of, rounded_x))
 
 
 @pytest.mark.parametrize("kernel", LINEAR, ids=lambda kernel: kernel.name)
@@ -163,6 +177,15 @@ def test_rows_that_are_not_finite(isa):
 
 
 @pytest.mark.parametrize("isa", ISAS)
+def test_bf16_is_near_wherever_it_runs(isa):
+    """Each factor is rounded by at most 2^-9 of its size, if at all."""
+    of, x = layer(4, 70, 300), activations(20, 300)
+    size = np.abs(x).astype(np.float64) @ np.abs(of.dense).T.astype(np.float64)
+    error = np.abs(of.weight(BF16, isa).linear(x) - exact(of, x))
+    assert np.all(error <= float_bound(of, x) + (2**-8 + 2**-18) * size)
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("factor", [0, 1e-45, 1e-38, 1e-30, 1e30])
 def test_activations_of_any_size(isa, factor):
     of = layer(4, 33, 50)
@@ -204,7 +227,7 @@ def test_extra_batch_dimensions():
         ({"group_rows": 17}, "group_rows is 17; wanted 0 or a multiple of 16"),
         ({"group_rows": -16}, "group_rows is -16"),
         ({"group_rows": 32}, "codebook has 16 values; wanted 32"),
-        ({"compute": 2}, "compute is 2"),
+        ({"compute": 3}, "compute is 3"),
         ({"codebook": np.zeros((1, 15))}, "codebook has 15 values; wanted 16"),
         ({"codebook": np.full((1, 16), np.inf)}, r"codebook\[0\] is not finite"),
         ({"scale": np.full(40, np.nan)}, r"scale\[0\] is not finite"),

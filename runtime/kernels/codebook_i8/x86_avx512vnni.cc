@@ -102,7 +102,7 @@ void decode(const uint8_t* codes, size_t blocks, const int8_t* const tables[2], 
 
 extern const CodebookI8 codebook_i8_avx512vnni[8] = {
     {multiply<1>, decode<1>, INT32_MAX}, {multiply<2>, decode<2>, INT32_MAX}, {multiply<3>, decode<3>, INT32_MAX},
-    {multiply<4>, decode<4>, INT32_MAX}, {multiply<5>, decode<5>, 8},         {multiply<6>, decode<6>, 8},
-    {multiply<7>, decode<7>, 8},         {multiply<8>, decode<8>, 8}};
+    {multiply<4>, decode<4>, INT32_MAX}, {multiply<5>, decode<5>, INT32_MAX}, {multiply<6>, decode<6>, INT32_MAX},
+    {multiply<7>, decode<7>, 32},        {multiply<8>, decode<8>, 32}};
 
 } // namespace hc
