@@ -20,14 +20,17 @@ SOURCES = (Path(str(files(hc))), Path(str(files(passes))))
 
 def prepare(subject: Subject, folder: Path) -> list[str]:
     """The file, and beside it what was said of it: report.txt, checks.json."""
+    samples = [dict(sample) for sample in subject.samples()]
     compiled = hc.compile(
         subject.model,
         dict(subject.example),
         method=hc.Codebook(bits=4),
-        calibration=[dict(sample) for sample in subject.samples()] if subject.fitted else None,
+        calibration=samples if subject.fitted else None,
         dynamic_shapes=subject.dynamic_shapes,
         compute="int8",
     )
+    if not subject.fitted:
+        compiled = compiled.calibrate(samples)  # the ranges of activations only: seconds
     checks = compiled.export_onnx(folder / "model.onnx")
     (folder / "report.txt").write_text(str(compiled.report()))
     (folder / "checks.json").write_text(json.dumps([asdict(check) for check in checks]))
