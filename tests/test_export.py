@@ -100,7 +100,41 @@ def test_names_of_inputs_and_outputs(tmp_path: Path) -> None:
     total, y = compiled(left=left, right=right)["sum"]
     for value, wanted in zip(got, (total, y, left), strict=True):
         assert relative(value, wanted) <= 2 * rounding(compiled)
-    assert [entry.name for entry in session.get_outputs()][:2] == ["output_0", "output_1"]
+    # after the keys of the dict
+    assert [entry.name for entry in session.get_outputs()] == ["sum_0", "sum_1", "same"]
+
+
+class Keys(nn.Module):
+    """Outputs whose keys make poor names."""
+
+    def __init__(self, keys: tuple[str, str]) -> None:
+        super().__init__()
+        self.fc = nn.Linear(32, 32)
+        self.keys = keys
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        y = self.fc(x)
+        return {self.keys[0]: y, self.keys[1]: y + 1}
+
+
+@pytest.mark.parametrize(
+    ("keys", "names"),
+    [
+        (("logits", "loss"), ["logits", "loss"]),
+        (("x", "y"), ["x_", "y"]),  # the input's name is taken
+        (("a b", "c"), ["output_0", "output_1"]),
+    ],
+)
+def test_outputs_are_named_after_the_keys_of_a_dict(
+    keys: tuple[str, str], names: list[str], tmp_path: Path
+) -> None:
+    compiled = hc.compile(Keys(keys), (torch.randn(2, 32),), compute="float")
+    compiled.export_onnx(tmp_path / "m.onnx")
+    session = stock(tmp_path / "m.onnx")
+    assert [entry.name for entry in session.get_outputs()] == names
+    x = torch.randn(3, 32)
+    for got, wanted in zip(session.run(None, {"x": x.numpy()}), compiled(x).values(), strict=True):
+        assert relative(got, wanted) <= 2 * rounding(compiled)
 
 
 @pytest.mark.parametrize("size", [1, 9])

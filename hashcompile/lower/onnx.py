@@ -17,6 +17,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 import torch
+from torch.utils import _pytree as pytree
 
 from hashcompile.core.console import quiet
 from hashcompile.core.errors import ExportError
@@ -70,7 +71,7 @@ def lower(
     attach_bodies(model, ops)
     origin = origins(exported.exported_program, {node.name for node in graph.graph.nodes})
     origin |= chain_origins(model, selection.chains)
-    name_outputs(model, origin)
+    name_outputs(model, output_names(graph), origin)
     strip(model)
     return Lowered(model, origin)
 
@@ -135,17 +136,35 @@ def chain_origins(model: ir.Model, chains: Sequence[Chain]) -> dict[str, str]:
     }
 
 
-def name_outputs(model: ir.Model, origin: dict[str, str]) -> None:
-    """`output`, or `output_0`, `output_1`, ... An input that is returned as it is keeps its own name."""
-    outputs = model.graph.outputs
-    for position, value in enumerate(outputs):
-        name = "output" if len(outputs) == 1 else f"output_{position}"
-        while name in {entry.name for entry in model.graph.inputs}:
+def output_names(graph: CompressedGraph) -> list[str]:
+    """A dict's keys, joined with the positions of what its values hold; else `output`, or `output_0`, `output_1` ..."""
+    values = pytree.tree_leaves(graph.graph.output_node().args)
+    spec = graph.graph._codegen.pytree_info.out_spec  # type: ignore[attr-defined]
+    paths, _ = pytree.tree_flatten_with_path(pytree.tree_unflatten(range(spec.num_leaves), spec))
+    words = [[str(getattr(key, "key", getattr(key, "idx", ""))) for key in path] for path, _ in paths]
+    keyed = bool(paths) and all(path and isinstance(path[0], pytree.MappingKey) for path, _ in paths)
+    names = ["_".join(path) for path in words]
+    plain = all(re.fullmatch(r"\w+", name, re.ASCII) for name in names)
+    if not keyed or not plain or len(set(names)) < len(names) or len(values) != len(names):
+        count = sum(value is not None for value in values)
+        return ["output"] if count == 1 else [f"output_{position}" for position in range(count)]
+    return [name for name, value in zip(names, values, strict=True) if value is not None]
+
+
+def name_outputs(model: ir.Model, names: Sequence[str], origin: dict[str, str]) -> None:
+    """Give the outputs these names. An input that is returned as it is keeps its own."""
+    named = [value for value in model.graph.outputs if value.producer() is not None]
+    kept = {entry.name for entry in model.graph.inputs} | {
+        value.name for node in model.graph for value in node.outputs if value not in named
+    }
+    for value, name in zip(model.graph.outputs, names, strict=True):
+        if value not in named or value.name in names:
+            continue
+        while name in kept:
             name += "_"
-        if value.producer() is not None and not str(value.name).startswith("output"):
-            if value.name in origin:
-                origin[name] = origin.pop(value.name)
-            value.name = name
+        if value.name in origin:
+            origin[name] = origin.pop(value.name)
+        value.name = name
 
 
 def strip(model: ir.Model) -> None:
