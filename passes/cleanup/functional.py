@@ -30,7 +30,7 @@ def functional(graph: fx.GraphModule) -> bool:
     modified = False
     for node in graph.graph.nodes:
         pure = counterpart(node)
-        if pure is not None and unseen(node, order):
+        if pure is not None and (idle(node) or unseen(node, order)):
             node.target = pure
             modified = True
     if modified:
@@ -48,6 +48,11 @@ def counterpart(node: fx.Node) -> torch._ops.OpOverload | None:
         return None
     packet = getattr(aten, name[:-1], None)
     return getattr(packet, schema.overload_name or "default", None)
+
+
+def idle(node: fx.Node) -> bool:
+    """Dropout outside of training writes nothing."""
+    return node.target in (aten.dropout_.default, aten.feature_dropout_.default) and not node.args[2]
 
 
 def unseen(node: fx.Node, order: dict[fx.Node, int]) -> bool:

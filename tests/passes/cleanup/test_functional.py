@@ -50,13 +50,25 @@ def of_a_view(y: Tensor, x: Tensor) -> Tensor:
     return y
 
 
+def idle(y: Tensor, x: Tensor) -> Tensor:
+    return nn.functional.dropout(y.flatten(1), training=False, inplace=True)
+
+
 def of_an_input(y: Tensor, x: Tensor) -> Tensor:
     return relu_(x) + y
 
 
 @pytest.mark.parametrize(
     ("then", "left"),
-    [(chained, 0), (read_before, 0), (read_after, 0), (through_a_view, 1), (of_a_view, 1), (of_an_input, 1)],
+    [
+        (chained, 0),
+        (read_before, 0),
+        (read_after, 0),
+        (through_a_view, 1),
+        (of_a_view, 1),
+        (idle, 0),
+        (of_an_input, 1),
+    ],
 )
 def test_functional(then: Callable[[Tensor, Tensor], Tensor], left: int) -> None:
     graph = capture(Around(then), (torch.randn(2, 4, 3, 3),)).graph
