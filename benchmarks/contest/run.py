@@ -76,7 +76,8 @@ class Run:
             show(report.times_table([line for line in self.standings if line.subject == name]), "")
         for reason in report.reasons(self.standings):
             show(f"no figures: {reason}")
-        show("", report.figures_table(self.figures), "")
+        if self.figures:
+            show("", report.figures_table(self.figures), "")
         if self.footprints:
             show(memory.as_table(self.footprints), "")
 
@@ -101,4 +102,4 @@ class Run:
             ),
         )
         plot.plot(folder / f"{name}.png", self.figures, name)
-        show(f"written: {folder / name}.json, {folder / name}.png")
+        show(f"written to {folder}: {name}.json" + (f", {name}.png" if self.figures else ""))
