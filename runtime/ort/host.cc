@@ -18,7 +18,7 @@ Tensor tensor_of(const OrtApi* api, const OrtValue* value, int* type) {
     check(api, kGetDimensionsCount(api, info, &rank));
     tensor.dims.resize(rank);
     check(api, kGetDimensions(api, info, tensor.dims.data(), rank));
-    if (type) check(api, kGetElementType(api, info, type));
+    check(api, kGetElementType(api, info, type));
     void* data = nullptr;
     check(api, kGetTensorData(api, const_cast<OrtValue*>(value), &data));
     static const char nothing = 0; // an empty tensor may have no memory, and is not absent
@@ -123,11 +123,14 @@ Tensor Node::constant(size_t index, const char* name, ElementType type, Characte
     return tensor;
 }
 
-Tensor Call::input(size_t index) const {
+Tensor Call::input(size_t index, ElementType type) const {
     const OrtValue* value = nullptr;
     check(api_, kGetInput(api_, context_, index, &value));
     if (!value) fail(HC_INVALID_ARGUMENT, "input %zu is missing", index);
-    return tensor_of(api_, value, nullptr);
+    int got = 0;
+    const Tensor tensor = tensor_of(api_, value, &got);
+    if (got != type) fail(HC_INVALID_ARGUMENT, "input %zu has element type %d; wanted %d", index, got, type);
+    return tensor;
 }
 
 void* Call::output(const std::vector<int64_t>& dims, size_t index) const {
@@ -143,9 +146,7 @@ hc_exec Call::exec() {
                 const Call& call = *static_cast<Call*>(host);
                 // 0 batches: tasks are claimed one by one, so a late thread costs one task.
                 OrtStatus* status = kParallelFor(call.api_, call.context_, task, count, 0, arg);
-                if (!status) return;
-                kReleaseStatus(call.api_, status); // tasks may be run twice: each writes the same values
-                for (size_t i = 0; i < count; ++i) task(arg, i);
+                if (status) kReleaseStatus(call.api_, status); // the tasks that did not run are missed by who waits
             }};
 }
 

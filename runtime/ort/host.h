@@ -67,7 +67,8 @@ class Call {
    public:
     Call(const OrtApi* api, OrtKernelContext* context) : api_(api), context_(context) {}
 
-    Tensor input(size_t index) const;
+    // Fails unless it has that element type: inputs that are variadic may have any.
+    Tensor input(size_t index, ElementType type = kFloat) const;
     void* output(const std::vector<int64_t>& dims, size_t index = 0) const;
 
     // The session's own threads.

@@ -126,7 +126,7 @@ EmbeddingKernel::EmbeddingKernel(const Node& node) {
 }
 
 void EmbeddingKernel::run(Call& call) const {
-    const Tensor ids = call.input(0);
+    const Tensor ids = call.input(0, kInt64);
     std::vector<int64_t> dims = ids.dims;
     dims.push_back(columns_);
     float* y = static_cast<float*>(call.output(dims));

@@ -65,7 +65,7 @@ class Chain:
             "bounds": [float(np.float32(value)) for bounds in self.bounds for value in bounds],
         }
 
-    def model(self, rank=4, **changes):
+    def model(self, rank=4, kind=TensorProto.FLOAT, **changes):
         attributes = self.attributes | changes
         names = [f"c{i}" for i in range(len(self.constants))]
         xs = [f"X{i}" for i in range(self.inputs)]
@@ -75,7 +75,7 @@ class Chain:
         graph = helper.make_graph(
             [node],
             "one",
-            [helper.make_tensor_value_info(x, TensorProto.FLOAT, [None] * rank) for x in xs],
+            [helper.make_tensor_value_info(x, kind, [None] * rank) for x in xs],
             [helper.make_tensor_value_info(y, TensorProto.FLOAT, None) for y in ys],
             [numpy_helper.from_array(c, name) for c, name in zip(self.constants, names, strict=True)],
         )
@@ -267,3 +267,11 @@ def test_inputs_that_do_not_fit_are_refused(shape, message):
     chain, _ = residual_block()
     with pytest.raises(InvalidArgument, match=message):
         session(chain.model(len(shape))).run(None, {"X0": activations(*shape)})
+
+
+def test_inputs_of_another_type_are_refused():
+    """The op's inputs are of any type, as far as ONNX Runtime knows."""
+    chain, x = residual_block()
+    opened = session(chain.model(kind=TensorProto.UINT8))
+    with pytest.raises(InvalidArgument, match="'the_chain': input 0 has element type 2; wanted 1"):
+        opened.run(None, {"X0": x.astype(np.uint8)})
