@@ -10,6 +10,8 @@
 namespace hc {
 namespace {
 
+constexpr size_t kMostSummed = INT32_MAX / 255; // bytes whose sum is an int32
+
 size_t tensor_number(const char* what, int32_t number, size_t below, size_t step) {
     if (number < 0 || static_cast<size_t>(number) >= below)
         fail(HC_INVALID_ARGUMENT, "step %zu: %s is tensor %d; wanted one of the %zu before it", step, what, number,
@@ -42,6 +44,9 @@ Step checked(const hc_step& step, size_t index, size_t inputs) {
     const bool pools = step.kind == HC_STEP_MAX_POOL || step.kind == HC_STEP_AVERAGE_POOL;
     if (pools && (w.top >= w.reach_y() || w.bottom >= w.reach_y() || w.left >= w.reach_x() || w.right >= w.reach_x()))
         fail(HC_INVALID_ARGUMENT, "step %zu: a window of the pooling may lie in the padding alone", index);
+    if (step.kind == HC_STEP_AVERAGE_POOL && w.taps() > kMostSummed)
+        fail(HC_INVALID_ARGUMENT, "step %zu: a mean of %zu values; at most %zu can be summed", index, w.taps(),
+             kMostSummed);
     return result;
 }
 
@@ -83,6 +88,8 @@ hc_chain::hc_chain(const hc_chain_desc& desc) : inputs(desc.input_count) {
         const int32_t tensor = desc.outputs[i];
         if (tensor < 0 || static_cast<size_t>(tensor) < inputs || static_cast<size_t>(tensor) >= tensors.size())
             fail(HC_INVALID_ARGUMENT, "output %zu is tensor %d; wanted that of a step", i, tensor);
+        if (tensors[static_cast<size_t>(tensor)].leaves)
+            fail(HC_INVALID_ARGUMENT, "output %zu is tensor %d, as one before it", i, tensor);
         outputs.push_back(static_cast<size_t>(tensor));
         tensors[outputs.back()].leaves = true;
         tensors[outputs.back()].last = count;
@@ -101,8 +108,18 @@ std::vector<Shape> hc_chain::shapes(const hc_shape* given) const {
         const Shape& x = found[step.input];
         Shape y = x;
         if (step.kind == HC_STEP_CONV) y = conv_output(*step.weight, step.window, x);
-        if (step.kind == HC_STEP_MAX_POOL || step.kind == HC_STEP_AVERAGE_POOL) y = step.window.output(x, x.channels);
-        if (step.kind == HC_STEP_GLOBAL_AVERAGE) y = Shape(x.batch, x.channels, 1, 1);
+        if (step.kind == HC_STEP_MAX_POOL || step.kind == HC_STEP_AVERAGE_POOL) {
+            y = step.window.output(x, x.channels);
+            if (!step.window.every_place_sees(x))
+                fail(HC_INVALID_ARGUMENT, "step %zu: a window of the pooling lies in the padding alone",
+                     step.output - inputs);
+        }
+        if (step.kind == HC_STEP_GLOBAL_AVERAGE) {
+            y = Shape(x.batch, x.channels, 1, 1);
+            if (x.plane() > kMostSummed)
+                fail(HC_INVALID_ARGUMENT, "step %zu: a mean of %zu values; at most %zu can be summed",
+                     step.output - inputs, x.plane(), kMostSummed);
+        }
         if (step.other != kNoTensor && !(found[step.other] == y))
             fail(HC_INVALID_ARGUMENT, "step %zu adds tensors of different shapes", step.output - inputs);
         found.push_back(y);

@@ -47,7 +47,7 @@ struct hc_chain {
 
     // Memory of finished runs, for the next ones: fresh pages would cost more than small steps do.
     std::unique_ptr<hc::Arena> take_arena(size_t bytes) const;
-    void give_arena(std::unique_ptr<hc::Arena> arena) const;
+    void give_arena(std::unique_ptr<hc::Arena> arena) const noexcept;
 
    private:
     mutable std::mutex mutex;

@@ -20,8 +20,8 @@ struct Sink {
 
 class Run {
    public:
-    Run(const hc_chain& chain, const hc_shape* inputs, const hc_exec* exec)
-        : chain_(chain), exec_(exec), shapes_(chain.shapes(inputs)), images_(chain.tensors.size()) {
+    Run(const hc_chain& chain, std::vector<Shape> shapes, const hc_exec* exec)
+        : chain_(chain), exec_(exec), shapes_(std::move(shapes)), images_(chain.tensors.size()) {
         const size_t batch = shapes_[0].batch;
         Placement placement;
         std::vector<size_t> at(images_.size());
@@ -190,14 +190,13 @@ class Run {
 
     void locate(const Step& step, const ByteImages& x, size_t image, size_t row, size_t column, Taps& taps) const {
         const Window& w = step.window;
-        const auto inside = [](size_t at, size_t margin, size_t size) { return at >= margin && at - margin < size; };
+        const Window::Taps rows = w.rows_inside(row, x.shape), columns = w.columns_inside(column, x.shape);
         taps.inside.clear();
-        for (size_t i = 0; i < w.taps_y; ++i)
-            for (size_t j = 0; j < w.taps_x; ++j) {
-                const size_t y = row * w.stride_y + i * w.dilation_y, at = column * w.stride_x + j * w.dilation_x;
-                if (inside(y, w.top, x.shape.height) && inside(at, w.left, x.shape.width))
-                    taps.inside.push_back(x.pixel(image, static_cast<ptrdiff_t>(y - w.top),
-                                                  static_cast<ptrdiff_t>(at - w.left)));
+        for (size_t i = rows.begin; i < rows.end; ++i)
+            for (size_t j = columns.begin; j < columns.end; ++j) {
+                const size_t y = row * w.stride_y + i * w.dilation_y - w.top;
+                const size_t at = column * w.stride_x + j * w.dilation_x - w.left;
+                taps.inside.push_back(x.pixel(image, static_cast<ptrdiff_t>(y), static_cast<ptrdiff_t>(at)));
             }
         taps.counted = step.flag ? w.taps() : taps.inside.size();
     }
@@ -271,7 +270,16 @@ class Run {
 } // namespace hc
 
 void hc_chain::run(const hc_shape* given, const float* const* x, float* const* y, const hc_exec* exec) const {
-    hc::Run run(*this, given, exec);
+    std::vector<hc::Shape> all = shapes(given);
+    bool wanted = false;
+    for (size_t i = 0; i < inputs; ++i)
+        if (all[i].count() && !x[i]) hc::fail(HC_INVALID_ARGUMENT, "x[%zu] is null", i);
+    for (size_t i = 0; i < outputs.size(); ++i) {
+        if (all[outputs[i]].count() && !y[i]) hc::fail(HC_INVALID_ARGUMENT, "y[%zu] is null", i);
+        wanted = wanted || all[outputs[i]].count();
+    }
+    if (!wanted) return;
+    hc::Run run(*this, std::move(all), exec);
     for (size_t i = 0; i < inputs; ++i) run.enter(i, x[i]);
     for (size_t i = 0; i < steps.size(); ++i) run.step(i, y);
     run.leave(y);
@@ -289,7 +297,10 @@ std::unique_ptr<hc::Arena> hc_chain::take_arena(size_t bytes) const {
     return std::make_unique<hc::Arena>(bytes);
 }
 
-void hc_chain::give_arena(std::unique_ptr<hc::Arena> arena) const {
-    const std::lock_guard<std::mutex> lock(mutex);
-    arenas.push_back(std::move(arena));
+void hc_chain::give_arena(std::unique_ptr<hc::Arena> arena) const noexcept {
+    try {
+        const std::lock_guard<std::mutex> lock(mutex);
+        arenas.push_back(std::move(arena));
+    } catch (...) { // no memory for the list: this block is freed
+    }
 }

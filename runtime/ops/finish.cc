@@ -51,6 +51,7 @@ Activation::Activation(hc_activation kind_, float low_, float high_) : kind(kind
 
 Limits Activation::limits(const Quant& quant) const {
     float least = static_cast<float>(-quant.zero), most = static_cast<float>(255 - quant.zero);
+    if (!(quant.inverse > 0)) return {least, most}; // all values are 0
     const float floor = kind == HC_RELU ? 0.0f : kind == HC_CLIP ? low : -INFINITY;
     const float ceiling = kind == HC_CLIP ? high : INFINITY;
     least = fmaxf(least, fminf(nearbyintf(floor * quant.inverse), most));

@@ -48,6 +48,21 @@ Window::Window(const hc_window& w)
     product(taps_x, dilation_x);
 }
 
+bool Window::every_place_sees(const Shape& x) const {
+    const Shape out = output(x, x.channels);
+    if (!out.count()) return true;
+    // No window lies beyond the image, and none steps over one as large as a dilation.
+    const bool overlaps = top < reach_y() && bottom < reach_y() && left < reach_x() && right < reach_x();
+    const auto some = [](const Taps& taps) { return taps.begin < taps.end; };
+    if (!overlaps || x.height < dilation_y)
+        for (size_t row = 0; row < out.height; ++row)
+            if (!some(rows_inside(row, x))) return false;
+    if (!overlaps || x.width < dilation_x)
+        for (size_t column = 0; column < out.width; ++column)
+            if (!some(columns_inside(column, x))) return false;
+    return true;
+}
+
 Shape Window::output(const Shape& x, size_t channels) const {
     return {x.batch, channels, out_size("height", top + x.height + bottom, reach_y(), stride_y),
             out_size("width", left + x.width + right, reach_x(), stride_x)};

@@ -33,6 +33,26 @@ struct Window {
     size_t reach_y() const { return (taps_y - 1) * dilation_y + 1; }
     size_t reach_x() const { return (taps_x - 1) * dilation_x + 1; }
 
+    // The taps [begin, end) of a window that lie in an image of `size`, along one axis: the window starts at `at` of
+    // the padded image, which starts `margin` before.
+    struct Taps {
+        size_t begin, end;
+    };
+    static Taps inside(size_t at, size_t taps, size_t dilation, size_t margin, size_t size) {
+        const size_t begin = at < margin ? ceil_div(margin - at, dilation) : 0;
+        const size_t end = at < margin + size ? smaller(taps, ceil_div(margin + size - at, dilation)) : 0;
+        return {smaller(begin, end), end};
+    }
+    Taps rows_inside(size_t row, const Shape& x) const {
+        return inside(row * stride_y, taps_y, dilation_y, top, x.height);
+    }
+    Taps columns_inside(size_t column, const Shape& x) const {
+        return inside(column * stride_x, taps_x, dilation_x, left, x.width);
+    }
+
+    // Has the window a tap in the image wherever it is placed?
+    bool every_place_sees(const Shape& x) const;
+
     // Fails where the window does not fit the padded image.
     Shape output(const Shape& x, size_t channels) const;
 };
