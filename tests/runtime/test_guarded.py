@@ -1,0 +1,145 @@
+"""No kernel reads or writes a byte that is not its own: inputs, outputs and codes lie at the edge of their pages."""
+
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hashcompile_runtime._native import ACTIVATIONS, FLOAT, INT8, Weight
+from tests.runtime import abi
+from tests.runtime.guarded import PLACES, guarded
+from tests.runtime.oracle import EDGES, ISAS, activations, layer
+from tests.runtime.test_conv2d import GROUPED, SHAPES
+
+sizes = st.sampled_from(EDGES)
+some = settings(max_examples=20, deadline=None, derandomize=True)
+
+
+def weight(of, place, compute=FLOAT, isa="auto", groups=1):
+    arrays = (guarded(array, place) for array in (of.codes, of.codebook, of.scale, of.bias))
+    return Weight(
+        *arrays,
+        bits=of.bits,
+        columns=of.centroids.shape[1],
+        group_rows=of.group_rows,
+        groups=groups,
+        compute=compute,
+        isa=isa,
+    )
+
+
+def output(shape, place):
+    return guarded(np.full(shape, np.nan, np.float32), place)
+
+
+def epilogue(activation, residual):
+    size = abi.ctypes.sizeof(abi.Epilogue)
+    return abi.byref(abi.Epilogue(size, ACTIVATIONS.index(activation), -1, 1, abi.pointer(residual)))
+
+
+@pytest.mark.parametrize(("place", "byte"), [("end", 12), ("start", -1), ("odd", 16)])
+def test_the_guard_bites(place, byte):
+    code = f"""
+import ctypes, numpy as np
+from tests.runtime.guarded import guarded
+ctypes.string_at(guarded(np.zeros(3, np.float32), {place!r}).ctypes.data + {byte}, 1)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert ended.returncode == -signal.SIGSEGV or b"AddressSanitizer: SEGV" in ended.stderr
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("compute", [FLOAT, INT8])
+@some
+@given(
+    M=sizes,
+    N=sizes,
+    K=sizes,
+    bits=st.integers(1, 8),
+    group_rows=st.sampled_from((0, 16)),
+    activation=st.sampled_from(("none", "clip", "gelu")),
+)
+def test_linear(isa, place, compute, M, N, K, bits, group_rows, activation):
+    of, x = layer(bits, N, K, group_rows=group_rows), activations(M, K)
+    r, y = guarded(activations(M, N, seed=1), place), output((M, N), place)
+    opened, tail = weight(of, place, compute, isa), (epilogue(activation, r), None)
+    abi.call("hc_linear", opened._handle, abi.pointer(guarded(x, place)), M, abi.pointer(y), *tail)
+    assert np.isfinite(y).all()  # all of it is written
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("compute", [FLOAT, INT8])
+@pytest.mark.parametrize("bits", [3, 4, 8])
+def test_conv2d(isa, place, compute, bits):
+    for C, N, groups, size, kernel, *of_window in [(C, N, 1, *rest) for C, N, *rest in SHAPES] + GROUPED:
+        of, x = layer(bits, N, kernel[0] * kernel[1] * C // groups), activations(2, C, *size)
+        opened = weight(of, place, compute, isa, groups)
+        wanted = opened.conv2d(x, kernel, *of_window)
+        y = output(wanted.shape, place)
+        r = guarded(np.zeros_like(y), place)
+        desc = abi.byref(abi.conv_desc(x.shape, kernel, *of_window))
+        inner = guarded(x, place)
+        abi.call(
+            "hc_conv2d",
+            opened._handle,
+            desc,
+            abi.pointer(inner),
+            abi.pointer(y),
+            epilogue("none", r),
+            None,
+        )
+        np.testing.assert_array_equal(y, wanted)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("bits", range(1, 9))
+@some
+@given(N=sizes, K=sizes)
+def test_embedding_and_decode(place, bits, N, K):
+    of = layer(bits, N, K)
+    opened = weight(of, place)
+    dense, ids = output((N, K), place), guarded(np.arange(-N, N), place)
+    y = output((2 * N, K), place)
+    abi.call("hc_decode", opened._handle, abi.pointer(dense))
+    abi.call("hc_embedding", opened._handle, abi.pointer(ids), 2 * N, abi.pointer(y), None)
+    np.testing.assert_array_equal(dense, of.dense)
+    np.testing.assert_array_equal(y, np.concatenate([of.dense, of.dense]))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize(
+    ("C", "N", "size"), [(1, 1, (1, 1)), (3, 33, (7, 5)), (17, 129, (4, 9)), (257, 15, (2, 3))]
+)
+def test_chain(isa, place, dynamic, C, N, size):
+    """A convolution, a grouped one with a residual, a depthwise one, both poolings, a sum and a global average."""
+    deep, mixed = layer(4, N, 9 * N, seed=1), layer(3, N, 1, seed=2)
+    first, second, third = (
+        weight(layer(5, N, C), place, INT8, isa),
+        weight(deep, place, INT8, isa),
+        weight(mixed, place, INT8, isa, groups=N),
+    )
+    three = {"kernel": (3, 3), "pads": (1, 1, 1, 1)}
+    steps = [
+        abi.step(0, 0, 1, weight=first, activation=1),
+        abi.step(0, 1, 2, weight=second, other=1, window=abi.window(**three)),
+        abi.step(0, 2, 3, weight=third, activation=5),
+        abi.step(1, 3, 4, window=abi.window(**three)),
+        abi.step(2, 4, 5, flag=1, window=abi.window(**three)),
+        abi.step(4, 5, 6, other=3),
+        abi.step(3, 6, 7),
+    ]
+    quant = (0.0, 0) if dynamic else (0.05, 100)
+    chain = abi.Chain(1, steps, [quant] * 8, [6, 7, 2])
+    x = guarded(activations(2, C, *size), place)
+    y = [output(shape, place) for shape in chain.shapes(x.shape)]
+    chain.run([x], y)
+    for values in y:
+        assert np.isfinite(values).all()
