@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hashcompile_runtime._native import ACTIVATIONS, FLOAT, INT8, Weight
+from hashcompile_runtime._native import ACTIVATIONS, BF16, FLOAT, INT8, Weight
 from tests.runtime import abi
 from tests.runtime.guarded import PLACES, guarded
-from tests.runtime.oracle import EDGES, ISAS, activations, layer
+from tests.runtime.oracle import EDGES, ISAS, activations, int8_weights, layer
 from tests.runtime.test_conv2d import GROUPED, SHAPES
 
 sizes = st.sampled_from(EDGES)
@@ -20,7 +20,10 @@ some = settings(max_examples=20, deadline=None, derandomize=True)
 
 
 def weight(of, place, compute=FLOAT, isa="auto", groups=1):
-    arrays = (guarded(array, place) for array in (of.codes, of.codebook, of.scale, of.bias))
+    arrays = (
+        array if array is None else guarded(array, place)
+        for array in (of.codes, of.codebook, of.scale, of.bias)
+    )
     return Weight(
         *arrays,
         bits=of.bits,
@@ -54,7 +57,7 @@ ctypes.string_at(guarded(np.zeros(3, np.float32), {place!r}).ctypes.data + {byte
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("compute", [FLOAT, INT8])
+@pytest.mark.parametrize("compute", [FLOAT, INT8, BF16])
 @some
 @given(
     M=sizes,
@@ -70,6 +73,17 @@ def test_linear(isa, place, compute, M, N, K, bits, group_rows, activation):
     opened, tail = weight(of, place, compute, isa), (epilogue(activation, r), None)
     abi.call("hc_linear", opened._handle, abi.pointer(guarded(x, place)), M, abi.pointer(y), *tail)
     assert np.isfinite(y).all()  # all of it is written
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("place", PLACES)
+@some
+@given(M=sizes, N=sizes, K=sizes)
+def test_linear_without_a_table(isa, place, M, N, K):
+    of, x, y = int8_weights(N, K), guarded(activations(M, K), place), output((M, N), place)
+    opened = weight(of, place, INT8, isa)
+    abi.call("hc_linear", opened._handle, abi.pointer(x), M, abi.pointer(y), None, None)
+    assert np.isfinite(y).all()
 
 
 @pytest.mark.parametrize("isa", ISAS)
