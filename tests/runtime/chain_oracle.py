@@ -13,11 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pytest
+import torch
 
 from tests.oracle import unpacked
-
-torch = pytest.importorskip("torch")  # not on every machine that runs the runtime
 
 Float32 = npt.NDArray[np.float32]
 FIELDS = (

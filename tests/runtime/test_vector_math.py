@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from hashcompile_runtime import cpu_features
-
-torch = pytest.importorskip("torch")  # not on every machine that runs the runtime
 
 HERE = Path(__file__).parent
 FLAGS = {
