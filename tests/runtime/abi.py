@@ -111,7 +111,9 @@ def conv_desc(x_shape: Sequence[int], *of_window: Any) -> Any:
 
 def step(kind: int, x: int, output: int, *, weight: Weight | None = None, **fields: Any) -> Step:
     defaults = {"size": ctypes.sizeof(Step), "other": -1, "window": window()} | fields
-    return Step(kind=kind, input=x, output=output, weight=weight and weight._handle, **defaults)
+    made = Step(kind=kind, input=x, output=output, weight=weight and weight._handle, **defaults)
+    made.keep = weight
+    return made
 
 
 class Chain:
@@ -120,7 +122,7 @@ class Chain:
     def __init__(
         self, inputs: int, steps: Sequence[Step], tensors: Sequence[tuple[float, int]], outputs: Sequence[int]
     ) -> None:
-        self.handle, self.outputs = c_void_p(), len(outputs)
+        self.handle, self.outputs, self.keep = c_void_p(), len(outputs), steps
         desc = ChainDesc(
             ctypes.sizeof(ChainDesc),
             inputs,
