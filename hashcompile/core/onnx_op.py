@@ -33,10 +33,8 @@ class OnnxOp:
     ]  # name in the body -> value, in the order of the node's inputs
     attributes: Mapping[str, Attribute]
     body: str  # the function in ONNX text form
-    out_shape: Callable[
-        ..., tuple[Any, ...]
-    ]  # shape of Y from X (from nothing without one); sizes may be symbolic
-    has_activation: bool = True  # False: the node only decodes, its inputs are constants
+    out_shape: Callable[..., tuple[Any, ...]]  # shape of Y from the activations; sizes may be symbolic
+    activations: int = 1  # inputs before the constants; 0: the node only decodes
 
     def exported(self) -> dict[str, Any]:
         """The attributes in the exporter's types. The overload is among them: the exporter has no place for it."""

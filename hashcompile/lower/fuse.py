@@ -18,33 +18,15 @@ from torch import Tensor, fx, nn
 
 from hashcompile.core.graph import remove_dead
 from hashcompile.core.layers import CONSUMERS, Kind, attribute, holder_of
-from hashcompile.core.onnx_op import DOMAIN, VERSION, OnnxOp
+from hashcompile.core.onnx_op import OnnxOp
 from hashcompile.core.rounding import Range
 from hashcompile.core.sweep import activation
+from hashcompile.lower.attention import fuse_attention
 from hashcompile.lower.chain import Chain
 from hashcompile.lower.chain_op import ChainOp, called, constants, overload
 from hashcompile.lower.select import Selection
+from hashcompile.lower.symbolic import SymbolicOp
 from hashcompile.passes import method_of_code
-
-
-class SymbolicOp(nn.Module):
-    """A node of ours to the exporter: named, typed and shaped, never executed."""
-
-    def __init__(self, op: OnnxOp, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.op = op
-        self.dtype = dtype
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        activations = inputs[:1] if self.op.has_activation else ()
-        return torch.onnx.ops.symbolic(
-            f"{DOMAIN}::{self.op.operator}",
-            inputs,
-            self.op.exported(),
-            dtype=self.dtype,
-            shape=self.op.out_shape(*activations),
-            version=VERSION,
-        )
 
 
 def fuse(selection: Selection, ranges: Mapping[str, Range]) -> tuple[fx.GraphModule, list[OnnxOp]]:
@@ -60,6 +42,7 @@ def fuse(selection: Selection, ranges: Mapping[str, Range]) -> tuple[fx.GraphMod
     replaced: dict[fx.Node, fx.Node] = {}
     for i, chain in enumerate(selection.chains):
         ops += fuse_chain(selection, chain, ChainOp(chain, ranges, overload(i)), replaced)
+    ops += fuse_attention(graph)
     remove_dead(graph)
     graph.graph.lint()
     return graph, ops

@@ -187,10 +187,10 @@ def attach_bodies(model: ir.Model, ops: Iterable[OnnxOp]) -> None:
     for node in model.graph:
         if node.domain == DOMAIN:
             node.overload = str(node.attributes.pop(OVERLOAD).value)
-            codes = next(
-                str(value.name) for value in node.inputs if value is not None and is_codes(str(value.name))
-            )
-            layer = node.overload if node.op_type == CHAIN else layer_of(codes)
+            inputs = (str(value.name) for value in node.inputs if value is not None)
+            codes = next(filter(is_codes, inputs), None)
+            layer = layer_of(codes) if codes else str(node.outputs[0].name)
+            layer = node.overload if node.op_type == CHAIN else layer
             names = (layer if i == 0 else f"{layer}.{i}" for i in itertools.count())
             node.name = next(name for name in names if name not in taken)  # errors speak of layers
             taken.add(node.name)

@@ -95,7 +95,7 @@ CodebookDecode<in_features, group_rows, row_shape, order, weight_shape>(codes, c
         attributes,
         body,
         lambda: view.shape,
-        has_activation=False,
+        activations=0,
     )
 
 

@@ -111,6 +111,28 @@ class _Epilogue(ctypes.Structure):
     ]
 
 
+class _AttentionDesc(ctypes.Structure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("isa", c_int32),
+        ("batch", c_int64),
+        ("queries", c_int64),
+        ("keys", c_int64),
+        ("heads", c_int64),
+        ("kv_heads", c_int64),
+        ("key_size", c_int64),
+        ("value_size", c_int64),
+        ("q_steps", c_int64 * 3),
+        ("k_steps", c_int64 * 3),
+        ("v_steps", c_int64 * 3),
+        ("mask_steps", c_int64 * 4),
+        ("mask", c_int32),
+        ("causal", c_int32),
+        ("hidden_is_zero", c_int32),
+        ("scale", c_float),
+    ]
+
+
 class _Kernel(ctypes.Structure):
     _fields_ = [
         ("name", c_char * 64),
@@ -136,6 +158,19 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "hc_conv2d_output": (c_int32, [POINTER(_ConvDesc), POINTER(c_int64), POINTER(c_int64), POINTER(_Error)]),
     "hc_conv2d": (c_int32, [c_void_p, POINTER(_ConvDesc), _FLOATS, _FLOATS, *_TAIL]),
     "hc_embedding": (c_int32, [c_void_p, _IDS, c_size_t, _FLOATS, POINTER(_Exec), POINTER(_Error)]),
+    "hc_attention": (
+        c_int32,
+        [
+            POINTER(_AttentionDesc),
+            _FLOATS,
+            _FLOATS,
+            _FLOATS,
+            c_void_p,
+            _FLOATS,
+            POINTER(_Exec),
+            POINTER(_Error),
+        ],
+    ),
     "hc_decode": (c_int32, [c_void_p, _FLOATS, POINTER(_Error)]),
 }
 
@@ -346,3 +381,42 @@ class Weight:
         dense, error = np.empty(self.shape, np.float32), _Error()
         _check(_library().hc_decode(self._handle, _floats(dense), byref(error)), error)
         return dense
+
+
+def attention(
+    q: npt.ArrayLike,
+    k: npt.ArrayLike,
+    v: npt.ArrayLike,
+    mask: npt.ArrayLike | None = None,
+    *,
+    scale: float,
+    causal: bool = False,
+    hidden_is_zero: bool = True,
+    threads: int = 1,
+    isa: str = "auto",
+) -> npt.NDArray[np.float32]:
+    """q: (B, H, Sq, D), k: (B, Hkv, Sk, D), v: (B, Hkv, Sk, Dv) with features side by side, tokens and heads anywhere;
+    mask: bool or float that broadcasts to (B, H, Sq, Sk) -> (B, Sq, H * Dv).
+    """
+    queries, keys, values = (np.asarray(x, np.float32) for x in (q, k, v))
+    batch, heads, length, _ = queries.shape
+    desc = _AttentionDesc(size=ctypes.sizeof(_AttentionDesc), isa=_isa_id(isa), scale=scale)
+    desc.batch, desc.heads, desc.queries, desc.key_size = queries.shape
+    desc.kv_heads, desc.keys, desc.value_size = values.shape[1:]
+    desc.causal, desc.hidden_is_zero = causal, hidden_is_zero
+    for steps, array in ((desc.q_steps, queries), (desc.k_steps, keys), (desc.v_steps, values)):
+        steps[:] = [step // array.itemsize for step in array.strides[:3]]
+    pointer = None
+    if mask is not None:
+        kept = np.asarray(mask)
+        kept = kept if kept.dtype == np.bool_ else kept.astype(np.float32)
+        desc.mask = 2 if kept.dtype == np.bool_ else 1
+        whole = np.broadcast_to(kept, (batch, heads, length, keys.shape[2]))
+        desc.mask_steps[:] = [step // kept.itemsize for step in whole.strides]
+        pointer = c_void_p(kept.ctypes.data)
+    y, error = np.empty((batch, length, heads * values.shape[3]), np.float32), _Error()
+    into = _floats(y), _executor(threads), byref(error)
+    _check(
+        _library().hc_attention(byref(desc), *map(_floats, (queries, keys, values)), pointer, *into), error
+    )
+    return y

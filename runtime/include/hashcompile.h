@@ -179,6 +179,26 @@ typedef struct hc_chain_desc {
     size_t output_count;
 } hc_chain_desc;
 
+/* What an attention adds to its scores. */
+enum { HC_MASK_NONE = 0, HC_MASK_FLOAT = 1, HC_MASK_BOOL = 2 };
+
+/* Attention of `heads` query heads on `kv_heads` heads of keys and values: query head h reads head
+ * h / (heads / kv_heads). A step is a distance in values (floats; bytes in a mask of bools), 0 where a mask is the same
+ * throughout; the features of a head lie side by side. */
+typedef struct hc_attention_desc {
+    uint32_t size; /* sizeof(hc_attention_desc) */
+    hc_isa isa;
+    int64_t batch, queries, keys, heads, kv_heads;
+    int64_t key_size;   /* features of a query and of a key */
+    int64_t value_size; /* features of a value */
+    int64_t q_steps[3], k_steps[3], v_steps[3]; /* from batch to batch, head to head, token to token */
+    int64_t mask_steps[4];                      /* from batch to batch, head to head, query to query, key to key */
+    int32_t mask;                               /* HC_MASK_... */
+    int32_t causal;                             /* 1: query i sees keys 0 to i only */
+    int32_t hidden_is_zero; /* of a query whose every score is -infinity: 1 gives zeros, 0 gives NaN, as softmax does */
+    float scale;            /* of the scores, before the mask */
+} hc_attention_desc;
+
 /* One row of the kernel table. */
 typedef struct hc_kernel {
     char name[64];   /* operation, activation type, index width, ISA: codebook_i8_u4_avx2 */
@@ -240,6 +260,11 @@ HC_API hc_code hc_chain_run(const hc_chain* chain, const hc_shape* inputs, const
  * is then untouched. */
 HC_API hc_code hc_embedding(const hc_weight* weight, const int64_t* ids, size_t count, float* y, const hc_exec* exec,
                             hc_error* error);
+
+/* y (batch, queries, heads * value_size) = softmax(scale * q k' + mask) v, head by head, in fp32. `mask` adds floats, or
+ * hides the keys where a bool is 0. */
+HC_API hc_code hc_attention(const hc_attention_desc* desc, const float* q, const float* k, const float* v,
+                            const void* mask, float* y, const hc_exec* exec, hc_error* error);
 
 /* dense (N, K) = W. */
 HC_API hc_code hc_decode(const hc_weight* weight, float* dense, hc_error* error);

@@ -27,6 +27,9 @@ namespace hc {
 #define HC_KERNEL(room, isa, id) extern const Rowwise room##_##isa;
 #include "rowwise/kernels.inc"
 #undef HC_KERNEL
+#define HC_KERNEL(room, isa, id) extern const Attention room##_##isa;
+#include "attention/kernels.inc"
+#undef HC_KERNEL
 
 namespace {
 
@@ -72,6 +75,9 @@ constexpr Row<Depthwise> kDepthwise[] = {
 };
 constexpr Row<Rowwise> kRowwise[] = {
 #include "rowwise/kernels.inc"
+};
+constexpr Row<Attention> kAttention[] = {
+#include "attention/kernels.inc"
 };
 #undef HC_KERNEL
 
@@ -122,6 +128,8 @@ Kernels select(int bits, hc_isa cap) {
             {f32.many, i8.many, in_fp32 ? f32.many : bf16.many}};
 }
 
+const Attention& select_attention(hc_isa cap) { return *best(kAttention, cap).kernel; }
+
 } // namespace hc
 
 extern "C" hc_code hc_kernel_get(size_t i, hc_kernel* out) {
@@ -131,6 +139,7 @@ extern "C" hc_code hc_kernel_get(size_t i, hc_kernel* out) {
                        hc::describe(hc::kCodebookI8, 8, i, first, *out) ||
                        hc::describe(hc::kCodebookBf16, 8, i, first, *out) ||
                        hc::describe(hc::kPanelF32, 1, i, first, *out) || hc::describe(hc::kInt8, 1, i, first, *out) ||
-                       hc::describe(hc::kDepthwise, 1, i, first, *out) || hc::describe(hc::kRowwise, 1, i, first, *out);
+                       hc::describe(hc::kDepthwise, 1, i, first, *out) || hc::describe(hc::kRowwise, 1, i, first, *out) ||
+                       hc::describe(hc::kAttention, 1, i, first, *out);
     return found ? HC_OK : HC_OUT_OF_RANGE;
 }

@@ -1,6 +1,7 @@
 // The kernel table: every row of every room's kernels.inc, and the choice among them.
 #pragma once
 
+#include "attention/kernel.h"
 #include "codebook_bf16/kernel.h"
 #include "codebook_f32/kernel.h"
 #include "codebook_i8/kernel.h"
@@ -25,5 +26,7 @@ struct Kernels {
 
 // The best rows for `bits`-bit indices, none above `cap`, all runnable.
 Kernels select(int bits, hc_isa cap);
+
+const Attention& select_attention(hc_isa cap);
 
 } // namespace hc

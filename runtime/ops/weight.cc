@@ -41,14 +41,6 @@ void check_values(const char* what, const float* values, size_t count) {
         if (!isfinite(values[i])) fail(HC_INVALID_ARGUMENT, "%s[%zu] is not finite", what, i);
 }
 
-hc_isa cap_of(hc_isa wanted) {
-    if (wanted < HC_ISA_AUTO || wanted >= HC_ISA_END) fail(HC_INVALID_ARGUMENT, "isa is %d: unknown", wanted);
-    const hc_isa cap = cap_of_environment();
-    if (cap == HC_ISA_END)
-        fail(HC_INVALID_ARGUMENT, "environment variable HC_ISA: unknown; wanted one of %s", isa_names());
-    return wanted == HC_ISA_AUTO ? cap : wanted;
-}
-
 // Whether every code, as a signed byte, is its own centroid in 8 bits. The tables end at -127, so -128 must not occur.
 bool codes_are_weights(const hc_weight& weight, size_t codes_bytes) {
     if (weight.bits != 8) return false;
@@ -111,6 +103,15 @@ void repeat(T* table, size_t count, size_t stride) {
 }
 
 } // namespace
+
+hc_isa cap_of(hc_isa wanted) {
+    if (wanted < HC_ISA_AUTO || wanted >= HC_ISA_END) fail(HC_INVALID_ARGUMENT, "isa is %d: unknown", wanted);
+    const hc_isa cap = cap_of_environment();
+    if (cap == HC_ISA_END)
+        fail(HC_INVALID_ARGUMENT, "environment variable HC_ISA: unknown; wanted one of %s", isa_names());
+    return wanted == HC_ISA_AUTO ? cap : wanted;
+}
+
 } // namespace hc
 
 using namespace hc;

@@ -10,6 +10,9 @@ namespace hc {
 
 constexpr size_t kSumColumns = 65536; // 127 * 255 * 65536 < 2^31: an int32 sum of that many products is exact
 
+// The instruction set that a caller's choice and HC_ISA allow.
+hc_isa cap_of(hc_isa wanted);
+
 } // namespace hc
 
 struct hc_weight {

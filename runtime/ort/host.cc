@@ -5,7 +5,7 @@
 namespace hc::ort {
 namespace {
 
-Tensor tensor_of(const OrtApi* api, const OrtValue* value, int* type) {
+Tensor tensor_of(const OrtApi* api, const OrtValue* value) {
     Tensor tensor;
     OrtTensorTypeAndShapeInfo* info = nullptr;
     check(api, kGetTypeAndShape(api, value, &info));
@@ -18,7 +18,7 @@ Tensor tensor_of(const OrtApi* api, const OrtValue* value, int* type) {
     check(api, kGetDimensionsCount(api, info, &rank));
     tensor.dims.resize(rank);
     check(api, kGetDimensions(api, info, tensor.dims.data(), rank));
-    check(api, kGetElementType(api, info, type));
+    check(api, kGetElementType(api, info, &tensor.type));
     void* data = nullptr;
     check(api, kGetTensorData(api, const_cast<OrtValue*>(value), &data));
     static const char nothing = 0; // an empty tensor may have no memory, and is not absent
@@ -117,9 +117,9 @@ Tensor Node::constant(size_t index, const char* name, ElementType type, Characte
     const OrtValue* value = nullptr;
     check(api_, kGetConstantInput(api_, info_, index, &constant, &value));
     if (!constant || !value) fail(HC_INVALID_ARGUMENT, "input %zu (%s) must be a constant initializer", index, name);
-    int got = 0;
-    const Tensor tensor = tensor_of(api_, value, &got);
-    if (got != type) fail(HC_INVALID_ARGUMENT, "input %zu (%s) has element type %d; wanted %d", index, name, got, type);
+    const Tensor tensor = tensor_of(api_, value);
+    if (tensor.type != type)
+        fail(HC_INVALID_ARGUMENT, "input %zu (%s) has element type %d; wanted %d", index, name, tensor.type, type);
     return tensor;
 }
 
@@ -127,9 +127,9 @@ Tensor Call::input(size_t index, ElementType type) const {
     const OrtValue* value = nullptr;
     check(api_, kGetInput(api_, context_, index, &value));
     if (!value) fail(HC_INVALID_ARGUMENT, "input %zu is missing", index);
-    int got = 0;
-    const Tensor tensor = tensor_of(api_, value, &got);
-    if (got != type) fail(HC_INVALID_ARGUMENT, "input %zu has element type %d; wanted %d", index, got, type);
+    const Tensor tensor = tensor_of(api_, value);
+    if (type != kAny && tensor.type != type)
+        fail(HC_INVALID_ARGUMENT, "input %zu has element type %d; wanted %d", index, tensor.type, type);
     return tensor;
 }
 

@@ -15,6 +15,7 @@ void check(const OrtApi* api, OrtStatus* status);
 struct Tensor {
     const void* data = nullptr; // null: the input is absent
     std::vector<int64_t> dims;
+    int type = 0; // an ElementType
 
     const float* floats() const { return static_cast<const float*>(data); }
     size_t count() const; // product of dims

@@ -1,0 +1,66 @@
+"""Reading a captured graph: shapes, and nodes that change nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx
+
+aten = torch.ops.aten
+
+COPIES = (aten.contiguous.default, aten.clone.default, aten.alias.default, aten.detach.default)
+VIEWS = (aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.flatten.using_ints)
+
+
+def shape_of(node: Any) -> tuple[str, ...]:
+    """Sizes as text: equal text is equal size. Empty for what has no shape, and for a scalar."""
+    value = node.meta.get("val") if isinstance(node, fx.Node) else None
+    return tuple(map(str, value.shape)) if isinstance(value, torch.Tensor) else ()
+
+
+def dtype_of(node: Any) -> torch.dtype | None:
+    value = node.meta.get("val") if isinstance(node, fx.Node) else None
+    return value.dtype if isinstance(value, torch.Tensor) else None
+
+
+def is_identity(node: fx.Node) -> bool:
+    """Copies, dropout outside training, views to the same shape."""
+    if node.target in COPIES:
+        return True
+    if node.target in (aten.dropout.default, aten.dropout_.default):
+        return node.args[2] is False
+    return (node.target in VIEWS or node.target is aten.expand.default) and shape_of(node) == shape_of(
+        node.args[0]
+    )
+
+
+def source(node: Any) -> Any:
+    """What `node` is a copy of, or itself."""
+    while isinstance(node, fx.Node) and is_identity(node):
+        node = node.args[0]
+    return node
+
+
+def only_user(node: fx.Node) -> fx.Node | None:
+    """The one reader of `node`, looking through identities; None if there are several."""
+    while len(node.users) == 1:
+        (user,) = node.users
+        if not is_identity(user):
+            return user if user.op == "call_function" else None
+        node = user
+    return None
+
+
+def swaps(node: Any, first: int, second: int) -> bool:
+    """Does `node` exchange these two dimensions, and nothing else?"""
+    if not isinstance(node, fx.Node):
+        return False
+    rank = len(shape_of(node))
+    if node.target is aten.transpose.int:
+        return {int(dim) % rank for dim in node.args[1:3]} == {first % rank, second % rank}  # type: ignore[arg-type]
+    if node.target is aten.permute.default:
+        order = list(range(rank))
+        order[first], order[second] = order[second], order[first]
+        return [int(dim) % rank for dim in node.args[1]] == order  # type: ignore[union-attr, arg-type]
+    return False
