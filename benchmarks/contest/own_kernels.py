@@ -19,7 +19,11 @@ from .limits import Machine, NoProbeError
 
 SHAPE = (4096, 1024)  # N x K: large enough for the call from Python not to count
 ROWS = (1, 8, 128)  # M
-COMPUTE = {"_i8_": _native.INT8, "_f32_": _native.FLOAT}  # by the activation type in a kernel's name
+COMPUTE = {
+    "_i8_": _native.INT8,
+    "_f32_": _native.FLOAT,
+    "_bf16_": _native.BF16,
+}  # by the activation type in a kernel's name
 
 
 @dataclass(frozen=True)

@@ -64,8 +64,8 @@ class Codebook:
 class Int8:
     """Each weight is a whole number from -127 to 127, times one scale for each output channel.
 
-    The 8-bit member of the family: stored as a codebook of 8 bits with the table `uniform_table`, in which a kernel
-    need not look anything up. Codes carry error feedback as those of `Codebook` do.
+    The 8-bit member of the family: stored as a codebook of 8 bits whose codes are the weights as signed bytes, so
+    that a kernel need not look anything up. Codes carry error feedback as those of `Codebook` do.
     """
 
     bits: ClassVar[int] = 8

@@ -37,7 +37,7 @@ class CodebookFit:
     """A fitted weight matrix of N rows and K columns, with G tables for equal numbers of consecutive rows."""
 
     indices: Tensor  # (N, K) uint8
-    codebook: Tensor  # (G, 2**bits) float32, each table sorted
+    codebook: Tensor  # (G, 2**bits) float32, each table sorted; a table of all whole numbers has them as signed bytes
     scale: Tensor  # (N,) float32
     error: float  # sqrt(E(D) / E(0)): relative error of the outputs; of the weights when there is no gram
 
@@ -107,10 +107,12 @@ def fit_codebook(
 
         scale = (torch.cat([chunk.scale for chunk in chunks]) * unit).float()
         found = torch.cat([chunk.indices for chunk in chunks], 1).T
+        tables = fit.tables
         if whole_grid:
-            found = found.clamp(min=1)  # -127 has two entries, of which the first is no byte's own
+            # as signed bytes, which a kernel multiplies as they are; of the two entries of -127 the first is no byte's
+            found, tables = found.clamp(min=1).bitwise_xor(128), tables.roll(128, 1)
         indices = torch.empty(rows.shape, dtype=torch.uint8).scatter_(1, order, found)
-        codebook = fit.tables.float()
+        codebook = tables.float()
         decoded = codebook[group].gather(1, indices.long()) * scale[:, None]
         error = _relative_error(rows.double() / unit, decoded.double() / unit, gram, importance)
         return CodebookFit(indices, codebook, scale, error)
@@ -211,7 +213,7 @@ def _start_on_integers(fit: Alternation) -> None:
 
 
 def uniform_table() -> Tensor:
-    """(256,) float64: entry i is i - 128, a byte with its sign bit flipped; entry 0, which is never used, is -127."""
+    """(256,) float64, sorted: entry i is i - 128, a signed byte with its sign bit flipped; entry 0 is -127."""
     return (torch.arange(256, dtype=torch.float64) - 128).clamp(min=-GRID)
 
 

@@ -60,7 +60,9 @@ def test_shapes_and_reported_error(bits: int, group_rows: int, calibrated: bool,
     assert fit.codebook.shape == (3 if group_rows else 1, 2**bits) and fit.codebook.dtype == torch.float32
     assert fit.scale.shape == (40,) and fit.scale.dtype == torch.float32
     assert int(fit.indices.max()) < 2**bits
-    assert torch.equal(fit.codebook, fit.codebook.sort(1).values)
+    bytes_of_weights = int8_grid and bits == 8
+    table = fit.codebook.roll(128, 1) if bytes_of_weights else fit.codebook
+    assert torch.equal(table, table.sort(1).values)
     assert fit.error == pytest.approx(output_error(rows, decode(fit, group_rows), gram), rel=1e-5)
     if int8_grid:
         assert torch.equal(fit.codebook, fit.codebook.round())
