@@ -160,8 +160,13 @@ def takes_residual(step: Step) -> bool:
 
 
 def match_activation(node: fx.Node) -> tuple[Activation, float, float] | None:
+    """(which, low, high) of a node that applies an activation to an image."""
+    return activation_of(node) if is_image(node) else None
+
+
+def activation_of(node: fx.Node) -> tuple[Activation, float, float] | None:
     """(which, low, high) of a node that applies an activation to its first argument."""
-    if node.op != "call_function" or not is_image(node):
+    if node.op != "call_function" or not is_float(node):
         return None
     match node.target:
         case aten.relu.default:
@@ -187,11 +192,16 @@ def match_activation(node: fx.Node) -> tuple[Activation, float, float] | None:
 
 def match_add(node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
     """The addends, where both are images of one shape."""
-    if node.target is not aten.add.Tensor or not is_image(node):
+    return addends_of(node) if is_image(node) else None
+
+
+def addends_of(node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
+    """The addends, where both are float32 and of one shape."""
+    if node.target is not aten.add.Tensor or not is_float(node):
         return None
     given = arguments(node)
     first, second = given["self"], given["other"]
-    if given["alpha"] != 1 or not all(isinstance(x, fx.Node) and is_image(x) for x in (first, second)):
+    if given["alpha"] != 1 or not all(isinstance(x, fx.Node) and is_float(x) for x in (first, second)):
         return None
     shapes = {str(tuple(x.meta["val"].shape)) for x in (first, second)}
     return (first, second) if len(shapes) == 1 else None
@@ -243,10 +253,14 @@ def pool_window(node: fx.Node, given: Mapping[str, Any]) -> Window:
     return Window(kernel, stride, padding, padding, per_dim(given.get("dilation", 1)), 1)
 
 
+def is_float(node: fx.Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and value.dtype == torch.float32
+
+
 def is_image(node: fx.Node) -> bool:
     """(B, C, L) or (B, C, H, W), of float32."""
-    value = node.meta.get("val")
-    return isinstance(value, torch.Tensor) and value.dtype == torch.float32 and value.ndim in (3, 4)
+    return is_float(node) and node.meta["val"].ndim in (3, 4)
 
 
 def regions(nodes: Iterable[fx.Node], steps: Mapping[fx.Node, Step]) -> list[list[Step]]:

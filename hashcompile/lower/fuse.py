@@ -24,6 +24,7 @@ from hashcompile.core.sweep import activation
 from hashcompile.lower.attention import fuse_attention
 from hashcompile.lower.chain import Chain
 from hashcompile.lower.chain_op import ChainOp, called, constants, overload
+from hashcompile.lower.epilogue import find_epilogue, with_epilogue
 from hashcompile.lower.select import Selection
 from hashcompile.lower.symbolic import SymbolicOp
 from hashcompile.passes import method_of_code
@@ -49,31 +50,46 @@ def fuse(selection: Selection, ranges: Mapping[str, Range]) -> tuple[fx.GraphMod
 
 
 def fuse_reader(selection: Selection, parameter: str, reader: fx.Node) -> OnnxOp:
-    graph, code = selection.graph, selection.codes[parameter]
     op = selection.ops.get(reader)
-    fused = op is not None
-    op = op or method_of_code(code).onnx_decode(code)
+    return (
+        decode_before(selection, parameter, reader)
+        if op is None
+        else fuse_layer(selection, parameter, reader, op)
+    )
+
+
+def decode_before(selection: Selection, parameter: str, reader: fx.Node) -> OnnxOp:
+    """Put the dense weight in front of a reader that wants it."""
+    graph, code = selection.graph, selection.codes[parameter]
+    op = method_of_code(code).onnx_decode(code)
     (weight,) = [
         node for node in reader.all_input_nodes if node.op == "call_module" and node.target == parameter
     ]
     with graph.graph.inserting_before(reader):
         held = stored(graph, parameter, op.constants())
-        name = f"{reader.name}_op"
-        graph.add_submodule(name, SymbolicOp(op, torch.float32))
-        if not fused:
-            dense = graph.graph.call_module(name, tuple(held))
-            reader.replace_input_with(weight, dense)
-            return op
-        source: Any = activation(reader)
-        kind, position = CONSUMERS[reader.target]
+        graph.add_submodule(f"{reader.name}_op", SymbolicOp(op, torch.float32))
+        reader.replace_input_with(weight, graph.graph.call_module(f"{reader.name}_op", tuple(held)))
+    return op
+
+
+def fuse_layer(selection: Selection, parameter: str, layer: fx.Node, op: OnnxOp) -> OnnxOp:
+    """One operator in the place of a layer, and of what follows it."""
+    graph = selection.graph
+    kind, position = CONSUMERS[layer.target]
+    bias = layer.args[2] if len(layer.args) > 2 and position == 1 else None
+    epilogue = find_epilogue(layer, op, biased=bias is not None, taken=selection.steps)
+    op = with_epilogue(op, epilogue)
+    output = epilogue.output
+    with graph.graph.inserting_before(output):
+        source: Any = activation(layer)
         if kind is Kind.EMBEDDING:  # the kernel reads int64 ids
             source = graph.graph.call_function(torch.ops.aten.to.dtype, (source, torch.int64))
-        bias = reader.args[2] if len(reader.args) > 2 and position == 1 else None
-        inputs = (source, *held) if bias is None else (source, *held, bias)
-        call = graph.graph.call_module(name, inputs)
-    call.meta = dict(reader.meta)
-    reader.replace_all_uses_with(call)
-    graph.graph.erase_node(reader)
+        held = stored(graph, parameter, op.constants())
+        graph.add_submodule(f"{layer.name}_op", SymbolicOp(op, torch.float32))
+        more = [value for value in (bias, epilogue.residual) if value is not None]
+        call = graph.graph.call_module(f"{layer.name}_op", (source, *held, *more))
+    call.meta = dict(output.meta)
+    output.replace_all_uses_with(call)
     return op
 
 

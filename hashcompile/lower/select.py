@@ -33,6 +33,11 @@ class Selection:
         """The convolutions that are steps of a chain."""
         return frozenset(step.nodes[0] for chain in self.chains for step in chain.convolutions)
 
+    @cached_property
+    def steps(self) -> frozenset[fx.Node]:
+        """All that chains compute."""
+        return frozenset(node for chain in self.chains for step in chain.steps for node in step.nodes)
+
     @property
     def alone(self) -> dict[fx.Node, OnnxOp]:
         """The operators outside of all chains."""
