@@ -35,10 +35,17 @@ void check_length(const char* what, size_t got, size_t wanted) {
     if (got != wanted) fail(HC_INVALID_ARGUMENT, "%s has %zu values; wanted %zu", what, got, wanted);
 }
 
+// A file may hold floats at any address.
+float float_at(const float* values, size_t i) {
+    float value;
+    memcpy(&value, reinterpret_cast<const char*>(values) + i * sizeof value, sizeof value);
+    return value;
+}
+
 void check_values(const char* what, const float* values, size_t count) {
     if (count && !values) fail(HC_INVALID_ARGUMENT, "%s is null", what);
     for (size_t i = 0; i < count; ++i)
-        if (!isfinite(values[i])) fail(HC_INVALID_ARGUMENT, "%s[%zu] is not finite", what, i);
+        if (!isfinite(float_at(values, i))) fail(HC_INVALID_ARGUMENT, "%s[%zu] is not finite", what, i);
 }
 
 // Whether every code, as a signed byte, is its own centroid in 8 bits. The tables end at -127, so -128 must not occur.
@@ -160,8 +167,8 @@ hc_weight::hc_weight(const hc_weight_desc& desc) {
 
     scale.assign(pairs * kPair, 0.0f);
     bias.assign(pairs * kPair, 0.0f);
-    for (size_t n = 0; n < rows; ++n) scale[n] = desc.scale[n];
-    for (size_t n = 0; desc.bias && n < rows; ++n) bias[n] = desc.bias[n];
+    for (size_t n = 0; n < rows; ++n) scale[n] = float_at(desc.scale, n);
+    for (size_t n = 0; desc.bias && n < rows; ++n) bias[n] = float_at(desc.bias, n);
 
     f32_stride = count > kTableF32 ? count : kTableF32;
     i8_stride = int8 ? (count > kTableI8 ? count : kTableI8) : 0;
@@ -173,7 +180,7 @@ hc_weight::hc_weight(const hc_weight_desc& desc) {
     i8_scale.resize(tables, 0.0f);
     for (size_t g = 0; g < tables; ++g) {
         float* table = &f32_tables[g * f32_stride];
-        for (size_t i = 0; i < count; ++i) table[i] = desc.codebook[g * count + i];
+        for (size_t i = 0; i < count; ++i) table[i] = float_at(desc.codebook, g * count + i);
         repeat(table, count, f32_stride);
         if (bf16) {
             for (size_t i = 0; i < count; ++i) bf16_tables[g * bf16_stride + i] = bf16_of(table[i]);
