@@ -9,11 +9,12 @@ TORCH_INDEX ?=
 
 BIN := $(VENV)/bin
 ARM := build/arm
+SANITIZED := build/sanitized
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 RUNTIME_SOURCES := $(shell find runtime -type f -not -path '*/build/*' -not -name '*.pyc')
 
-.PHONY: help demo test test-arm bench lint format clean
+.PHONY: help demo test test-sanitized test-arm bench lint format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -23,6 +24,12 @@ demo: $(VENV)/installed ## train a small CNN, compile it to 4 bits, print what c
 
 test: $(VENV)/installed ## all tests
 	$(BIN)/pytest
+
+test-sanitized: $(VENV)/installed ## the runtime's tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	$(PIP) --no-deps --upgrade --target $(SANITIZED) --config-settings=build-dir=$(CURDIR)/build/sanitized-cmake \
+		--config-settings=cmake.define.HC_SANITIZE=address,undefined ./runtime
+	LD_PRELOAD="$(foreach library,asan ubsan stdc++,$(shell $(CXX) -print-file-name=lib$(library).so))" \
+		ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(SANITIZED) $(BIN)/pytest -q tests/runtime
 
 test-arm: $(VENV)/installed ## the runtime on an emulated 64-bit ARM: with dotprod and i8mm, and without
 	PYTHON=$(BIN)/python tools/arm/root.sh $(ARM)
