@@ -124,4 +124,4 @@ def counts_up(node: Any) -> bool:
     if node.target in RESHAPES:
         return counts_up(node.args[0])
     rises = node.target is aten.add.Tensor and isinstance(node.args[1], int) and node.args[1] >= 0
-    return bool(rises) and node.kwargs.get("alpha", 1) == 1 and counts_up(node.args[0])
+    return bool(rises and node.kwargs.get("alpha", 1) == 1 and counts_up(node.args[0]))

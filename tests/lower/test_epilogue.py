@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 import hashcompile as hc
 from tests.oracle import our_nodes
 
 ACTIVATIONS = {
-    "relu": F.relu,
-    "clip": lambda x: F.hardtanh(x, -0.5, 0.75),
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "silu": F.silu,
-    "hard_swish": F.hardswish,
+    "relu": functional.relu,
+    "clip": lambda x: functional.hardtanh(x, -0.5, 0.75),
+    "gelu": functional.gelu,
+    "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"),
+    "silu": functional.silu,
+    "hard_swish": functional.hardswish,
 }
 
 
@@ -67,11 +67,11 @@ def test_a_residual_alone_needs_a_bias(bias, tmp_path):
 @pytest.mark.parametrize(
     "after",
     [
-        lambda y, x: F.relu(y) + y,  # two readers
+        lambda y, x: functional.relu(y) + y,  # two readers
         lambda y, x: torch.add(y, x, alpha=2),
         lambda y, x: y + y,
         lambda y, x: y + x[:1],  # another shape
-        lambda y, x: F.relu(F.relu(y) + x) * 2,
+        lambda y, x: functional.relu(functional.relu(y) + x) * 2,
     ],
 )
 def test_what_does_not_fit_stays(after, tmp_path):
