@@ -298,8 +298,8 @@ def test_a_wrong_file_never_appears(
     with pytest.raises(hc.VerificationError) as caught:
         compiled.export_onnx(path)
     text = str(caught.value)
-    # a batch norm is folded into the convolution before it, and the activation behind it belongs to that one's operator;
-    # of a chain, only what leaves it can be seen
+    # a batch norm is folded into the convolution before it, whose operator takes the activation behind it as well; of a
+    # chain, only what leaves it can be seen
     norms = [node for node in compiled.graph_module.graph.nodes if "batch_norm" in node.name]
     assert len(norms) == 2
     (behind,) = norms[1].users
