@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from hashcompile.core.layers import arguments
 from hashcompile.core.onnx_op import OnnxOp
 from hashcompile.lower.attention_op import Attention
 from hashcompile.lower.masks import unexpanded
@@ -57,13 +58,10 @@ def fuse_attention(graph: fx.GraphModule) -> list[OnnxOp]:
 def fused_attention(node: fx.Node) -> Found | None:
     if node.target is not aten.scaled_dot_product_attention.default:
         return None
-    given = dict(
-        zip(("query", "key", "value", "attn_mask", "dropout_p", "is_causal"), node.args, strict=False)
-    )
-    given |= node.kwargs
-    q, k, v, mask = (given.get(name) for name in ("query", "key", "value", "attn_mask"))
-    scale = given.get("scale")
-    if given.get("dropout_p") or not (scale is None or isinstance(scale, float | int)):
+    given = arguments(node)
+    q, k, v, mask = (given[name] for name in ("query", "key", "value", "attn_mask"))
+    scale = given["scale"]
+    if given["dropout_p"] or not (scale is None or isinstance(scale, float | int)):
         return None
     size = shape_of(q)[-1:]
     if scale is None:
@@ -72,7 +70,7 @@ def fused_attention(node: fx.Node) -> Found | None:
         scale = 1 / math.sqrt(int(size[0]))
     assert isinstance(q, fx.Node) and isinstance(k, fx.Node) and isinstance(v, fx.Node)
     assert mask is None or isinstance(mask, fx.Node)
-    return Found(node, q, k, v, mask, float(scale), bool(given.get("is_causal")), safe=True)
+    return Found(node, q, k, v, mask, float(scale), bool(given["is_causal"]), safe=True)
 
 
 def written_out(node: fx.Node) -> Found | None:
