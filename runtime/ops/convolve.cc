@@ -231,18 +231,18 @@ void convolve(const hc_weight& weight, const Window& window, const Images<float>
             const Unit unit = units[i];
             windows.locate(unit);
             size_t gathered = SIZE_MAX;
-            for (size_t pair = unit.first_pair; pair < unit.last_pair; ++pair) {
-                each_group(weight, pair, unit.count, sum, [&](size_t group, float* part) {
-                    if (group != gathered)
-                        gather(windows.first, group * (x.shape.channels / weight.groups), runs, unit.count,
-                               weight.columns, rows.data());
-                    gathered = group;
-                    multiply_f32(weight, pair, {rows.data(), weight.columns}, unit.count, part);
-                });
-                UnitTarget(weight, out, to, unit).visit([&](const auto& target) {
+            UnitTarget(weight, out, to, unit).visit([&](const auto& target) {
+                for (size_t pair = unit.first_pair; pair < unit.last_pair; ++pair) {
+                    each_group(weight, pair, unit.count, sum, [&](size_t group, float* part) {
+                        if (group != gathered)
+                            gather(windows.first, group * (x.shape.channels / weight.groups), runs, unit.count,
+                                   weight.columns, rows.data());
+                        gathered = group;
+                        multiply_f32(weight, pair, {rows.data(), weight.columns}, unit.count, part);
+                    });
                     finish(weight, pair, sum, 0, unit.count, weight.scaling_of(pair, 0), activation, target);
-                });
-            }
+                }
+            });
         }
     });
 }
