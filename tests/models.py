@@ -7,6 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from hashcompile.core.method import Compute
+
+COMPUTES: tuple[Compute, ...] = ("float", "int8")
 Inputs = tuple[Tensor, ...]
 Make = Callable[[int], Inputs]  # batch size -> inputs, other ones for every size
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime as ort
 import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
@@ -176,3 +178,13 @@ def our_nodes(path: Any) -> list[Node]:
         }
         found.append(Node(node.op_type, given, parts))
     return found
+
+
+def run(session: ort.InferenceSession, inputs: tuple[Tensor, ...]) -> Any:
+    feeds = {entry.name: x.numpy() for entry, x in zip(session.get_inputs(), inputs, strict=True)}
+    (output,) = session.run(None, feeds)
+    return output
+
+
+def stock(path: Path) -> ort.InferenceSession:
+    return ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])

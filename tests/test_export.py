@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime as ort
 import pytest
 import torch
 from onnx import numpy_helper
@@ -20,17 +19,13 @@ import hashcompile.verify as verification
 import hashcompile_runtime as hcrt
 from hashcompile.lower import onnx as lower_onnx
 from tests.models import Residual, build
-from tests.oracle import DOMAIN, relative, rounding
+from tests.oracle import DOMAIN, relative, rounding, stock
 
 
 @pytest.fixture(scope="module")
 def cnn() -> hc.CompiledModel:
     model, inputs = build("cnn")
     return hc.compile(model, inputs(2), compute="float")
-
-
-def stock(path: Path) -> ort.InferenceSession:
-    return ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
 
 def names(folder: Path) -> list[str]:
