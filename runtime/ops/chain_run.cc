@@ -151,7 +151,7 @@ class Run {
     void store(const Step& step, const Sink& sink, size_t image, size_t row, size_t column, size_t count, float* v) {
         const Shape& s = shapes_[step.output];
         const size_t n = count * s.channels;
-        chain_.rowwise.activate(v, n, step.activation.kind, step.activation.low, step.activation.high);
+        chain_.rowwise.activate(v, n, step.activation);
         if (sink.images) {
             chain_.rowwise.quantize(v, n, sink.images->quant[image],
                                     sink.images->pixel(image, static_cast<ptrdiff_t>(row),

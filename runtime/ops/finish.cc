@@ -20,6 +20,16 @@ void scale(const Rowwise& r, const int32_t* sum, size_t rows, const Scaling& sca
     r.scale_i32(sum, rows, scaling, columns, v, pitch);
 }
 
+void finish(const Rowwise& r, const float* sum, size_t rows, int columns, const Scaling& scaling, const float* residual,
+            const Activation& activation, float* y, size_t pitch) {
+    r.finish_f32(sum, rows, columns, scaling, residual, activation, y, pitch);
+}
+
+void finish(const Rowwise& r, const int32_t* sum, size_t rows, int columns, const Scaling& scaling,
+            const float* residual, const Activation& activation, float* y, size_t pitch) {
+    r.finish_i32(sum, rows, columns, scaling, residual, activation, y, pitch);
+}
+
 // add(row, rows, block), store(row, rows, block): blocks of at most kBlockRows rows, activated between the two.
 template <class Sum, class Add, class Store>
 void each_block(const Rowwise& r, const Sum* sum, size_t rows, Scaling scaling, int columns,
@@ -32,9 +42,9 @@ void each_block(const Rowwise& r, const Sum* sum, size_t rows, Scaling scaling, 
         if (activation.kind != HC_NONE) {
             if (columns <= kTile) // the second tile has no values
                 for (size_t m = 0; m < count; ++m)
-                    r.activate(block + m * kPair, kTile, activation.kind, activation.low, activation.high);
+                    r.activate(block + m * kPair, kTile, activation);
             else
-                r.activate(block, count * kPair, activation.kind, activation.low, activation.high);
+                r.activate(block, count * kPair, activation);
         }
         store(row, count, block);
         if (scaling.row_scale) scaling.row_scale += kBlockRows;
@@ -43,7 +53,7 @@ void each_block(const Rowwise& r, const Sum* sum, size_t rows, Scaling scaling, 
 
 } // namespace
 
-Activation::Activation(hc_activation kind_, float low_, float high_) : kind(kind_), low(low_), high(high_) {
+Activation::Activation(hc_activation kind_, float low_, float high_) : Function{kind_, low_, high_} {
     if (kind < HC_NONE || kind >= HC_ACTIVATION_END) fail(HC_INVALID_ARGUMENT, "activation is %d: unknown", kind);
     if (kind == HC_CLIP && !(low <= high))
         fail(HC_INVALID_ARGUMENT, "a clip to [%g, %g]", static_cast<double>(low), static_cast<double>(high));
@@ -81,18 +91,13 @@ void store(const hc_weight& weight, size_t pair, const Sum* sum, size_t first, s
         row += first;
         return to.transposed ? column * to.pitch + row : row * to.pitch + column;
     };
-    if (!to.transposed && columns == kPair && !to.residual && !to.byte_residual.row) { // in place
-        float* y = to.y + at(0);
-        scale(r, sum, rows, scaling, columns, y, to.pitch);
-        for (size_t m = 0; activation.kind != HC_NONE && m < rows; ++m)
-            r.activate(y + m * to.pitch, kPair, activation.kind, activation.low, activation.high);
-        return;
-    }
+    const float* residual = to.residual ? to.residual + at(0) : nullptr;
+    if (!to.transposed && !to.byte_residual.row)
+        return finish(r, sum, rows, columns, scaling, residual, activation, to.y + at(0), to.pitch);
     each_block(
         r, sum, rows, scaling, columns, activation,
         [&](size_t row, size_t count, float* block) {
-            if (to.residual)
-                (to.transposed ? r.add_columns : r.add_rows)(block, count, columns, to.residual + at(row), to.pitch);
+            if (residual) r.add_columns(block, count, columns, residual + row, to.pitch);
             add(r, to.byte_residual, first + row, count, columns, column, block);
         },
         [&](size_t row, size_t count, const float* block) {

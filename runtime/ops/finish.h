@@ -7,13 +7,10 @@ namespace hc {
 
 constexpr size_t kRowsAtOnce = 64; // rows whose sums lie on the stack, and that share one decoded panel
 
-struct Activation {
-    hc_activation kind = HC_NONE;
-    float low = 0, high = 0; // of HC_CLIP
-
+struct Activation : Function {
     // Fails on an unknown kind, or bounds that are none.
     Activation(hc_activation kind, float low, float high);
-    Activation() = default;
+    Activation() : Function{HC_NONE, 0, 0} {}
 
     bool is_clip() const { return kind <= HC_CLIP; } // rounding and clipping may change places
 

@@ -94,8 +94,19 @@ def test_epilogue(activation, isa, M, N, K):
             total = total if added is None else total + added
             y = weight.linear(x, epilogue=Epilogue(activation, -0.5, 2, added))
             wanted = float64_activation(activation, total)
-            # the argument's own rounding is the same on both sides; a few roundings and 6 ulp of erf or tanh remain
+            # the argument's own rounding is the same on both sides; a few roundings and 5 ulp of erf or tanh remain
             assert np.all(np.abs(y - wanted) <= 16 * EPS * (np.abs(wanted) + np.abs(total)) + 1e-37)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh"])
+def test_far_from_zero_gelu_is_zero_or_the_value(activation, isa):
+    far = np.float32([[-3e38, -1e20, -100, -12, 12, 100, 1e20, 3e38, 0, -0.0, 1e-40, -1e-40]])
+    weight = layer(4, far.shape[1], 8, bias=False).weight(FLOAT, isa)
+    y = weight.linear(np.zeros((1, 8), np.float32), epilogue=Epilogue(activation, 0, 0, far))
+    np.testing.assert_array_equal(y[:, :4], 0)
+    np.testing.assert_array_equal(y[:, 4:8], far[:, 4:8])
+    np.testing.assert_allclose(y[:, 8:], far[:, 8:] / 2, atol=1e-45)
 
 
 @pytest.mark.parametrize("isa", ISAS)

@@ -18,7 +18,10 @@ FLAGS = {
     "avx512f": ["-mavx512f", "-mfma", "-mprefer-vector-width=512"],
 }
 EXACT = {"exp_f32": torch.exp, "erf_f32": torch.erf, "tanh_f32": torch.tanh, "sigmoid_f32": torch.sigmoid}
-ULPS = {"exp_f32": 1.0, "erf_f32": 6.0, "tanh_f32": 6.0, "sigmoid_f32": 2.5}  # as vector_math.h says
+ULPS = {"exp_f32": 1.0, "erf_f32": 5.0, "tanh_f32": 4.5, "sigmoid_f32": 2.5}  # as vector_math.h says
+
+
+SIGNLESS = ("erf_f32", "tanh_f32")  # take no negative number, and no NaN
 
 
 @pytest.fixture(scope="module")
@@ -53,16 +56,16 @@ def apply(library, name, x):
     return y
 
 
-def floats(step):
-    """Every `step`-th float from each end of the line to the other, with the infinities."""
-    positive = np.arange(0, 0x7F800001, step, np.uint32)
-    bits = np.concatenate([positive, [0x7F800000], positive | 0x80000000, [0xFF800000]])
-    return bits.astype(np.uint32).view(np.float32)
+def floats(name, step):
+    """Every `step`-th float that the function takes, with the infinities."""
+    positive = np.append(np.arange(0, 0x7F800001, step, np.uint32), np.uint32(0x7F800000))
+    bits = positive if name in SIGNLESS else np.concatenate([positive, positive | np.uint32(0x80000000)])
+    return bits.view(np.float32)
 
 
 @pytest.mark.parametrize("name", EXACT)
 def test_close_to_float64(libraries, name):
-    x = floats(1009)
+    x = floats(name, 1009)
     exact = EXACT[name](torch.from_numpy(x).double()).numpy()
     with np.errstate(over="ignore", under="ignore"):
         rounded = exact.astype(np.float32)
@@ -76,13 +79,13 @@ def test_close_to_float64(libraries, name):
 
 @pytest.mark.parametrize("name", EXACT)
 def test_every_instruction_set_agrees(libraries, name):
-    x = np.concatenate([floats(10007), np.float32([np.nan, -np.nan])])
+    x = np.concatenate([floats(name, 10007), np.float32([np.nan, -np.nan])])
     expected = apply(libraries["base"], name, x).view(np.uint32)
     for library in libraries.values():
         for n in (x.size, 1, 7):  # the tail of a vector loop is another code
             np.testing.assert_array_equal(apply(library, name, x[:n]).view(np.uint32), expected[:n])
 
 
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("name", [name for name in EXACT if name not in SIGNLESS])
 def test_nan_stays(libraries, name):
     assert np.isnan(apply(libraries["base"], name, np.full(19, np.nan, np.float32))).all()

@@ -29,6 +29,12 @@ struct Limits {
     float low, high;
 };
 
+// An activation.
+struct Function {
+    int32_t kind;    // hc_activation
+    float low, high; // of HC_CLIP
+};
+
 constexpr int kBlockRows = 16; // rows of a block of values: float (rows, 32)
 
 struct Rowwise {
@@ -49,19 +55,24 @@ struct Rowwise {
     void (*dequantize)(const uint8_t* q, size_t n, const Quant& quant, float* y);
     void (*dequantize_sums)(const int32_t* sum, size_t n, int32_t offset, float factor, float* y);
 
-    // Whole tiles of values v[m * pitch + n] from sums (rows, 32); a tile beyond `columns` may have no sums.
+    // y[m * pitch + n] = f(v + r[m * pitch + n]) from sums (rows, 32), in one pass; no `r` where it is null.
+    void (*finish_i32)(const int32_t* sum, size_t rows, int columns, const Scaling& scaling, const float* r,
+                       const Function& f, float* y, size_t pitch);
+    void (*finish_f32)(const float* sum, size_t rows, int columns, const Scaling& scaling, const float* r,
+                       const Function& f, float* y, size_t pitch);
+
+    // One step after another, for outputs that are transposed or bytes, and residuals that are. First whole tiles of
+    // values v[m * pitch + n] from sums (rows, 32); a tile beyond `columns` may have no sums.
     void (*scale_i32)(const int32_t* sum, size_t rows, const Scaling& scaling, int columns, float* v, size_t pitch);
     void (*scale_f32)(const float* sum, size_t rows, const Scaling& scaling, int columns, float* v, size_t pitch);
 
-    // block += a residual: floats r[m * pitch + n], or transposed r[n * pitch + m], or 8 bits.
-    void (*add_rows)(float* block, size_t rows, int columns, const float* r, size_t pitch);
+    // block += a residual: floats r[n * pitch + m], or 8 bits.
     void (*add_columns)(float* block, size_t rows, int columns, const float* r, size_t pitch);
     void (*add_u8)(float* block, size_t rows, int columns, const uint8_t* const* r, size_t at, const Quant& quant);
 
     void (*add)(float* x, const float* y, size_t n); // x += y
 
-    // x = f(x), f by hc_activation; `low` and `high` of HC_CLIP.
-    void (*activate)(float* x, size_t n, int32_t activation, float low, float high);
+    void (*activate)(float* x, size_t n, const Function& f); // x = f(x)
 
     // A block to y[m * pitch + n], or transposed to y[n * pitch + m], or in 8 bits to y[m][at + n].
     void (*store_rows)(const float* block, size_t rows, int columns, float* y, size_t pitch);

@@ -127,9 +127,53 @@ void scale(const Sum* __restrict sum, size_t rows, const Scaling& scaling, int c
         }
 }
 
-void add_rows(float* __restrict block, size_t rows, int columns, const float* __restrict r, size_t pitch) {
-    for (size_t m = 0; m < rows; ++m)
-        for (int n = 0; n < columns; ++n) block[m * kPair + n] += r[m * pitch + n];
+// One tile of one row, whole.
+template <bool Residual, class Sum, class F>
+HC_INLINE void finish_tile(const Sum* __restrict sum, float both, const Scaling& scaling, int first,
+                           const float* __restrict r, F&& f, float* __restrict y) {
+    for (int n = 0; n < kTile; ++n) {
+        const int column = first + n;
+        float v = without_offset(sum[column], scaling.offset[column]) * both * scaling.scale[column] +
+                  scaling.bias[column];
+        if constexpr (Residual) v += r[n];
+        y[n] = f(v);
+    }
+}
+
+template <bool Residual, class Sum, class F>
+HC_INLINE void finish_rows(const Sum* sum, size_t rows, int columns, const Scaling& scaling, const float* r, F&& f,
+                           float* y, size_t pitch) {
+    for (size_t m = 0; m < rows; ++m, sum += kPair, y += pitch) {
+        unroll<kPair / kTile>([&](auto tile) HC_LAMBDA {
+            constexpr int first = tile.value * kTile;
+            const float both = row_scale(scaling, m) * scaling.table_scale[tile.value];
+            if (columns >= first + kTile) return finish_tile<Residual>(sum, both, scaling, first, r + first, f, y + first);
+            if (columns <= first) return;
+            const size_t bytes = static_cast<size_t>(columns - first) * sizeof(float);
+            float v[kTile], other[kTile] = {};
+            if constexpr (Residual) memcpy(other, r + first, bytes);
+            finish_tile<Residual>(sum, both, scaling, first, other, f, v);
+            memcpy(y + first, v, bytes);
+        });
+        if constexpr (Residual) r += pitch;
+    }
+}
+
+template <class Sum>
+void finish(const Sum* sum, size_t rows, int columns, const Scaling& scaling, const float* r, const Function& function,
+            float* y, size_t pitch) {
+    with_function(function, [&](auto f) HC_LAMBDA {
+        if (r)
+            finish_rows<true>(sum, rows, columns, scaling, r, f, y, pitch);
+        else
+            finish_rows<false>(sum, rows, columns, scaling, r, f, y, pitch);
+    });
+}
+
+void activate(float* x, size_t n, const Function& function) {
+    with_function(function, [&](auto f) HC_LAMBDA {
+        for (size_t i = 0; i < n; ++i) x[i] = f(x[i]);
+    });
 }
 
 void add_columns(float* __restrict block, size_t rows, int columns, const float* __restrict r, size_t pitch) {
@@ -178,7 +222,7 @@ void store_u8(const float* block, size_t rows, int columns, const Quant& quant, 
 }
 
 template <bool Residual>
-void finish_rows(const int32_t* sum, size_t rows, int columns, const Scaling& scaling, const uint8_t* const* r,
+void finish_bytes(const int32_t* sum, size_t rows, int columns, const Scaling& scaling, const uint8_t* const* r,
                  const Quant& r_quant, const Quant& quant, const Limits& limits, uint8_t* const* y, size_t at) {
     const Quant by = quant, r_by = r_quant;
     const Limits within = limits;
@@ -200,7 +244,7 @@ void finish_rows(const int32_t* sum, size_t rows, int columns, const Scaling& sc
 
 void finish_u8(const int32_t* sum, size_t rows, int columns, const Scaling& scaling, const uint8_t* const* r,
                const Quant& r_quant, const Quant& quant, const Limits& limits, uint8_t* const* y, size_t at) {
-    (r ? finish_rows<true> : finish_rows<false>)(sum, rows, columns, scaling, r, r_quant, quant, limits, y, at);
+    (r ? finish_bytes<true> : finish_bytes<false>)(sum, rows, columns, scaling, r, r_quant, quant, limits, y, at);
 }
 
 void dequantize_channels(const uint8_t* __restrict q, size_t pitch, size_t channels, size_t n, const Quant& quant,
@@ -240,9 +284,27 @@ void sum_u8(const uint8_t* const* taps, size_t count, size_t n, int32_t* __restr
 }
 
 constexpr Rowwise loops() {
-    return {largest,         range,       quantize,   quantize_channels,  dequantize, dequantize_sums, scale<int32_t>,
-            scale<float>,    add_rows,    add_columns, add_u8,            add,        activate,        store_rows,
-            store_columns,   store_u8,    finish_u8,  dequantize_channels, max_u8,    sum_u8};
+    return {largest,
+            range,
+            quantize,
+            quantize_channels,
+            dequantize,
+            dequantize_sums,
+            finish<int32_t>,
+            finish<float>,
+            scale<int32_t>,
+            scale<float>,
+            add_columns,
+            add_u8,
+            add,
+            activate,
+            store_rows,
+            store_columns,
+            store_u8,
+            finish_u8,
+            dequantize_channels,
+            max_u8,
+            sum_u8};
 }
 
 } // namespace

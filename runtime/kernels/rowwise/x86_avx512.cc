@@ -21,9 +21,9 @@ void store_columns_in_registers(const float* block, size_t rows, int columns, fl
     }
 }
 
-// The operations of finish_rows, one for one: vcvtps2dq rounds half to even, as `rounded` does.
+// The operations of finish_bytes, one for one: vcvtps2dq rounds half to even, as `rounded` does.
 template <bool Residual>
-void finish_rows_in_registers(const int32_t* sum, size_t rows, int columns, const Scaling& scaling,
+void finish_bytes_in_registers(const int32_t* sum, size_t rows, int columns, const Scaling& scaling,
                               const uint8_t* const* r, const Quant& r_quant, const Quant& quant, const Limits& limits,
                               uint8_t* const* y, size_t at) {
     const __m512 inverse = _mm512_set1_ps(quant.inverse), r_scale = _mm512_set1_ps(r_quant.scale);
@@ -60,7 +60,7 @@ void finish_rows_in_registers(const int32_t* sum, size_t rows, int columns, cons
 void finish_u8_in_registers(const int32_t* sum, size_t rows, int columns, const Scaling& scaling,
                             const uint8_t* const* r, const Quant& r_quant, const Quant& quant, const Limits& limits,
                             uint8_t* const* y, size_t at) {
-    (r ? finish_rows_in_registers<true> : finish_rows_in_registers<false>)(sum, rows, columns, scaling, r, r_quant,
+    (r ? finish_bytes_in_registers<true> : finish_bytes_in_registers<false>)(sum, rows, columns, scaling, r, r_quant,
                                                                            quant, limits, y, at);
 }
 
