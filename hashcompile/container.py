@@ -62,6 +62,7 @@ def write(path: str | os.PathLike[str], contents: Contents) -> None:
     for node in program.graph.nodes:
         for note in ("from_node", "stack_trace"):  # addresses in memory, and paths of the user's machine
             node.meta.pop(note, None)
+    program._guards_code = []  # Python about the example's sizes: nobody runs it here, so no file says any
     codes = encoded_weights(graph)
     tensors = {f"sample.{i}.{j}": value for i, sample in enumerate(samples) for j, value in enumerate(sample)}
     for name, code in codes.items():

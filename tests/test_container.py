@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 import hashcompile as hc
 from hashcompile.core.encoded import encoded_weights
+from hashcompile.core.untrusted import check_graph
 from tests.models import build
 
 MANIFEST, GRAPH, TENSORS = "manifest.json", "graph.json", "tensors.safetensors"
@@ -453,6 +454,40 @@ def test_a_graph_that_would_run_code(small: Saved, tmp_path: Path) -> None:
     with contextlib.suppress(hc.ArtifactError):
         hc.load(forged(small, graph=text.replace(symbol, attack).encode()))
     assert not marker.exists(), "loading a file ran what the file said"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "torch.os.system",
+        "torch.ops.load_library",
+        "torch.load",
+        "_operator.attrgetter",
+        "_operator.methodcaller",
+        "_operator.call",
+        "math.factorial",
+        "#torch.serialize",
+        "",
+    ],
+)
+def test_a_graph_calls_operators_only(target: str) -> None:
+    with pytest.raises(hc.ArtifactError, match="is not an operator"):
+        check_graph({"nodes": [{"target": target}]})
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"guards_code": ["__import__('os')"]},
+        {"anything": "else"},
+        {"tensor_values": {"x'); import os": {}}},
+        {"as_expr": {"expr_str": "__import__"}},
+        [["loose"]],
+    ],
+)
+def test_a_graph_says_only_what_it_must(document: Any) -> None:
+    with pytest.raises(hc.ArtifactError):
+        check_graph(document)
 
 
 def test_a_small_file_does_not_fill_the_memory(small: Saved, tmp_path: Path) -> None:
