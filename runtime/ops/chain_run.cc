@@ -1,6 +1,5 @@
 // One run of a chain: tensors in places of one block of memory, one step after another.
 #include <math.h>
-#include <string.h>
 
 #include "ops/chain.h"
 #include "ops/parallel.h"
@@ -140,8 +139,8 @@ class Run {
                 if (step.other != kNoTensor) to.byte_residual = &images_[step.other];
                 return convolve(*step.weight, step.window, images_[step.input], step.activation, to, exec_);
             }
-            case HC_STEP_MAX_POOL:
-            case HC_STEP_AVERAGE_POOL: return pool(step, sink);
+            case HC_STEP_MAX_POOL: return max_pool(step, sink);
+            case HC_STEP_AVERAGE_POOL: return average_pool(step, sink);
             case HC_STEP_GLOBAL_AVERAGE: return global_average(step, sink);
             default: return sum(step, sink);
         }
@@ -182,51 +181,57 @@ class Run {
         });
     }
 
-    // The taps of a window that lie in the image, and how many count.
-    struct Taps {
-        std::vector<const uint8_t*> inside;
-        size_t counted;
-    };
-
-    void locate(const Step& step, const ByteImages& x, size_t image, size_t row, size_t column, Taps& taps) const {
-        const Window& w = step.window;
-        const Window::Taps rows = w.rows_inside(row, x.shape), columns = w.columns_inside(column, x.shape);
-        taps.inside.clear();
-        for (size_t i = rows.begin; i < rows.end; ++i)
-            for (size_t j = columns.begin; j < columns.end; ++j) {
-                const size_t y = row * w.stride_y + i * w.dilation_y - w.top;
-                const size_t at = column * w.stride_x + j * w.dilation_x - w.left;
-                taps.inside.push_back(x.pixel(image, static_cast<ptrdiff_t>(y), static_cast<ptrdiff_t>(at)));
-            }
-        taps.counted = step.flag ? w.taps() : taps.inside.size();
-    }
-
-    void pool(const Step& step, const Sink& sink) {
+    void max_pool(const Step& step, const Sink& sink) {
         const Shape& s = shapes_[step.output];
         const ByteImages& x = images_[step.input];
-        const bool is_max = step.kind == HC_STEP_MAX_POOL;
+        const Window& w = step.window;
+        each_row(s, [&](size_t image, size_t row) {
+            const size_t channels = s.channels;
+            const Quant& quant = x.quant[image];
+            const ptrdiff_t at = static_cast<ptrdiff_t>(row);
+            const bool as_it_is = sink.images && step.activation.kind == HC_NONE &&
+                                  sink.images->quant[image].scale == quant.scale &&
+                                  sink.images->quant[image].zero == quant.zero;
+            // First over the rows of the window, for all columns at once; then over its columns.
+            Scratch<uint8_t> line(product(x.shape.width, channels)), most(product(s.width, channels));
+            std::vector<const uint8_t*> taps;
+            const Window::Taps rows = w.rows_inside(row, x.shape);
+            for (size_t i = rows.begin; i < rows.end; ++i)
+                taps.push_back(x.pixel(image, static_cast<ptrdiff_t>(row * w.stride_y + i * w.dilation_y - w.top), 0));
+            chain_.rowwise.max_u8(taps.data(), taps.size(), x.shape.width * channels, line.data());
+            uint8_t* into = as_it_is ? sink.images->pixel(image, at, 0) : most.data();
+            for (size_t column = 0; column < s.width; ++column) {
+                taps.clear();
+                const Window::Taps columns = w.columns_inside(column, x.shape);
+                for (size_t j = columns.begin; j < columns.end; ++j)
+                    taps.push_back(&line[(column * w.stride_x + j * w.dilation_x - w.left) * channels]);
+                chain_.rowwise.max_u8(taps.data(), taps.size(), channels, into + column * channels);
+            }
+            if (as_it_is) return;
+            Scratch<float> v(product(s.width, channels));
+            chain_.rowwise.dequantize(into, s.width * channels, quant, v.data());
+            store(step, sink, image, row, 0, s.width, v.data());
+        });
+    }
+
+    void average_pool(const Step& step, const Sink& sink) {
+        const Shape& s = shapes_[step.output];
+        const ByteImages& x = images_[step.input];
+        const Window& w = step.window;
         each_row(s, [&](size_t image, size_t row) {
             Scratch<float> v(s.channels);
             Scratch<int32_t> total(s.channels);
-            Scratch<uint8_t> most(s.channels);
-            Taps taps;
-            const Quant& quant = x.quant[image];
-            const bool as_it_is = is_max && sink.images && step.activation.kind == HC_NONE &&
-                                  sink.images->quant[image].scale == quant.scale &&
-                                  sink.images->quant[image].zero == quant.zero;
+            std::vector<const uint8_t*> taps;
+            const Window::Taps rows = w.rows_inside(row, x.shape);
             for (size_t column = 0; column < s.width; ++column) {
-                locate(step, x, image, row, column, taps);
-                const auto to = [&] {
-                    return sink.images->pixel(image, static_cast<ptrdiff_t>(row), static_cast<ptrdiff_t>(column));
-                };
-                if (is_max) {
-                    uint8_t* into = as_it_is ? to() : most.data();
-                    chain_.rowwise.max_u8(taps.inside.data(), taps.inside.size(), s.channels, into);
-                    if (as_it_is) continue;
-                    chain_.rowwise.dequantize(into, s.channels, quant, v.data());
-                } else {
-                    average(taps.inside, taps.counted, quant, total.data(), s.channels, v.data());
-                }
+                taps.clear();
+                const Window::Taps columns = w.columns_inside(column, x.shape);
+                for (size_t i = rows.begin; i < rows.end; ++i)
+                    for (size_t j = columns.begin; j < columns.end; ++j)
+                        taps.push_back(
+                            x.pixel(image, static_cast<ptrdiff_t>(row * w.stride_y + i * w.dilation_y - w.top),
+                                    static_cast<ptrdiff_t>(column * w.stride_x + j * w.dilation_x - w.left)));
+                average(taps, step.flag ? w.taps() : taps.size(), x.quant[image], total.data(), s.channels, v.data());
                 store(step, sink, image, row, column, 1, v.data());
             }
         });
@@ -234,7 +239,6 @@ class Run {
 
     void average(const std::vector<const uint8_t*>& taps, size_t counted, const Quant& quant, int32_t* total,
                  size_t channels, float* v) const {
-        memset(total, 0, channels * sizeof *total);
         chain_.rowwise.sum_u8(taps.data(), taps.size(), channels, total);
         chain_.rowwise.dequantize_sums(total, channels, quant.zero * static_cast<int32_t>(taps.size()),
                                        quant.scale / static_cast<float>(counted), v);

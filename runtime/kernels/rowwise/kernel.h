@@ -88,7 +88,7 @@ struct Rowwise {
     void (*dequantize_channels)(const uint8_t* q, size_t pitch, size_t channels, size_t n, const Quant& quant, float* y,
                                 size_t plane);
 
-    // For n channels, over `count` taps: the maximum; the sum, added to what `sum` holds.
+    // For n channels, over `count` taps: the maximum; the sum.
     void (*max_u8)(const uint8_t* const* taps, size_t count, size_t n, uint8_t* y);
     void (*sum_u8)(const uint8_t* const* taps, size_t count, size_t n, int32_t* sum);
 };

@@ -277,9 +277,19 @@ void max_u8(const uint8_t* const* taps, size_t count, size_t n, uint8_t* __restr
 }
 
 void sum_u8(const uint8_t* const* taps, size_t count, size_t n, int32_t* __restrict sum) {
-    for (size_t t = 0; t < count; ++t) {
-        const uint8_t* __restrict x = taps[t];
-        for (size_t i = 0; i < n; ++i) sum[i] += x[i];
+    constexpr size_t chunk = 64; // stays in registers from tap to tap
+    size_t i = 0;
+    for (; i + chunk <= n; i += chunk) {
+        int32_t total[chunk] = {};
+        for (size_t t = 0; t < count; ++t) {
+            const uint8_t* x = taps[t] + i;
+            for (size_t j = 0; j < chunk; ++j) total[j] += x[j];
+        }
+        memcpy(sum + i, total, sizeof total);
+    }
+    for (; i < n; ++i) {
+        sum[i] = 0;
+        for (size_t t = 0; t < count; ++t) sum[i] += taps[t][i];
     }
 }
 
