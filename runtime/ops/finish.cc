@@ -2,8 +2,6 @@
 
 #include <math.h>
 
-#include <type_traits>
-
 #include "layout.h"
 #include "ops/sizes.h"
 
@@ -28,6 +26,16 @@ void finish(const Rowwise& r, const float* sum, size_t rows, int columns, const 
 void finish(const Rowwise& r, const int32_t* sum, size_t rows, int columns, const Scaling& scaling,
             const float* residual, const Activation& activation, float* y, size_t pitch) {
     r.finish_i32(sum, rows, columns, scaling, residual, activation, y, pitch);
+}
+
+void finish(const Rowwise& r, const float* sum, size_t rows, int columns, const Levels& levels,
+            const uint8_t* const* residual, uint8_t* const* y, size_t at) {
+    r.levels_f32(sum, rows, columns, levels, residual, y, at);
+}
+
+void finish(const Rowwise& r, const int32_t* sum, size_t rows, int columns, const Levels& levels,
+            const uint8_t* const* residual, uint8_t* const* y, size_t at) {
+    r.levels_i32(sum, rows, columns, levels, residual, y, at);
 }
 
 // add(row, rows, block), store(row, rows, block): blocks of at most kBlockRows rows, activated between the two.
@@ -105,17 +113,32 @@ void store(const hc_weight& weight, size_t pair, const Sum* sum, size_t first, s
         });
 }
 
+// The rows of a target of bytes are pixels of one image: they share a scale.
+Levels levels_of(const Scaling& scaling, const Activation& activation, const ByteTarget& to) {
+    Levels levels;
+    const float inverse = to.quant.inverse, row_scale = scaling.row_scale ? *scaling.row_scale : 1.0f;
+    levels.r_factor = to.residual.quant.scale * inverse;
+    const float r_zero = static_cast<float>(to.residual.quant.zero) * levels.r_factor;
+    for (int n = 0; n < kPair; ++n) {
+        levels.factor[n] = row_scale * scaling.table_scale[n / kTile] * scaling.scale[n] * inverse;
+        levels.shift[n] = scaling.bias[n] * inverse - r_zero;
+        levels.offset[n] = scaling.offset[n];
+    }
+    levels.limits = activation.limits(to.quant);
+    levels.zero = to.quant.zero;
+    return levels;
+}
+
 template <class Sum>
 void store(const hc_weight& weight, size_t pair, const Sum* sum, size_t first, size_t rows, const Scaling& scaling,
            const Activation& activation, const ByteTarget& to) {
     const Rowwise& r = weight.kernels.rowwise;
     const int columns = weight.columns_of(pair);
     const size_t column = pair * kPair;
-    if constexpr (std::is_integral_v<Sum>)
-        if (activation.is_clip())
-            return r.finish_u8(sum, rows, columns, scaling, to.residual.row ? to.residual.row + first : nullptr,
-                               to.residual.quant, to.quant, activation.limits(to.quant), to.y + first, column);
-    const Limits limits = activation.is_clip() ? activation.limits(to.quant) : Activation().limits(to.quant);
+    if (activation.is_clip())
+        return finish(r, sum, rows, columns, levels_of(scaling, activation, to),
+                      to.residual.row ? to.residual.row + first : nullptr, to.y + first, column);
+    const Limits limits = Activation().limits(to.quant);
     each_block(
         r, sum, rows, scaling, columns, activation,
         [&](size_t row, size_t count, float* block) {

@@ -97,18 +97,21 @@ def run(attributes: Mapping[str, Any], inputs: Sequence[npt.NDArray[Any]]) -> li
         keep(number, x[:, :, None] if flat else x)
     for step, (low, high) in zip(steps, bounds, strict=True):
         x = held[step["input"]]
-        other = held[step["other"]].real if step["other"] >= 0 else None
+        added = held[step["other"]] if step["other"] >= 0 else None
         match step["kind"]:
             case Kind.CONV:
-                first = count + 4 * step["weight"]
-                y = conv(step, x, *inputs[first : first + 4])
-                y = y if other is None else y + other
+                first, number = count + 4 * step["weight"], step["output"]
+                sums = conv(step, x, *inputs[first : first + 4])
+                if number in read and ranges[number, 0] and step["activation"] <= Activation.CLIP:
+                    held[number] = levels(sums, added, step["activation"], low, high, *ranges[number])
+                    continue
+                y = sums.real if added is None else sums.real + added.real
             case Kind.MAX_POOL | Kind.AVERAGE_POOL:
                 y = pool(step, x)
             case Kind.GLOBAL_AVERAGE:
                 y = average(x, x.centred.sum((2, 3), keepdims=True), np.float32(x.q.shape[2] * x.q.shape[3]))
             case Kind.ADD:
-                y = x.real + other
+                y = x.real + added.real
         keep(step["output"], activate(y, step["activation"], low, high))
     outputs = [held[number] for number in attributes["outputs"]]
     reals = [y.real if isinstance(y, Quantized) else y for y in outputs]
@@ -133,6 +136,43 @@ def quantize(x: Float32, scale: np.float32, zero: np.float32) -> Quantized:
     )
 
 
+class Sums(NamedTuple):
+    """Those of a convolution: integers, and what makes them real."""
+
+    total: Float32  # (B, N, OH, OW)
+    both: Float32  # the scale of an image times that of a table
+    scale: Float32
+    bias: Float32
+
+    @property
+    def real(self) -> Float32:
+        return self.total * self.both * self.scale + self.bias
+
+
+def levels(
+    sums: Sums,
+    other: Quantized | None,
+    which: int,
+    low: np.float32,
+    high: np.float32,
+    scale: np.float32,
+    zero: Any,
+) -> Quantized:
+    """Sums to 8 bits in a known range, after an activation that is none or a clip, in one multiplication and sum."""
+    inverse = np.float32(1) / scale
+    y = sums.total * (sums.both * sums.scale * inverse)
+    shift = sums.bias * inverse
+    if other is not None:
+        factor = other.scale * inverse
+        y = y + (shift - other.zero.astype(np.float32) * factor) + other.q.astype(np.float32) * factor
+    else:
+        y = y + shift
+    bounds = activate(np.array([-np.inf, np.inf], np.float32), which, low, high) * inverse
+    q = np.clip(np.clip(np.rint(y), *np.rint(bounds)) + zero, 0, 255)
+    each_image = np.ones((len(y), 1, 1, 1), np.float32)
+    return Quantized(q.astype(np.float64), each_image * scale, each_image.astype(np.float64) * zero)
+
+
 def conv(
     step: Mapping[str, int],
     x: Quantized,
@@ -140,7 +180,7 @@ def conv(
     codebook: Float32,
     scale: Float32,
     bias: Float32,
-) -> Float32:
+) -> Sums:
     rows, columns = len(scale), step["in_features"]
     group = np.arange(rows) // step["group_rows"] if step["group_rows"] else np.zeros(rows, np.int64)
     largest = np.abs(codebook).max(1, keepdims=True) / np.float32(127)
@@ -158,7 +198,7 @@ def conv(
     ).numpy()
     each_row = (1, rows, 1, 1)
     both = x.scale * largest[group, 0].reshape(each_row)
-    return total.astype(np.float32) * both * scale.reshape(each_row) + bias.reshape(each_row)
+    return Sums(total.astype(np.float32), both, scale.reshape(each_row), bias.reshape(each_row))
 
 
 def pool(step: Mapping[str, int], x: Quantized) -> Float32:

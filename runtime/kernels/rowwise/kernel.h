@@ -29,6 +29,17 @@ struct Limits {
     float low, high;
 };
 
+// Sums of a tile pair become 8 bits, where the activation is none or a clip:
+//     y[m][n] = clamp(round_half_even(float(sum[m][n] - offset[n]) * factor[n] + shift[n] + r[m][n] * r_factor)) + zero
+// with the limits as those of the clamp. Sums that are floats have no offset.
+struct Levels {
+    float factor[32], shift[32];
+    int32_t offset[32];
+    float r_factor; // of a residual in 8 bits
+    Limits limits;
+    int32_t zero;
+};
+
 // An activation.
 struct Function {
     int32_t kind;    // hc_activation
@@ -61,8 +72,7 @@ struct Rowwise {
     void (*finish_f32)(const float* sum, size_t rows, int columns, const Scaling& scaling, const float* r,
                        const Function& f, float* y, size_t pitch);
 
-    // One step after another, for outputs that are transposed or bytes, and residuals that are. First whole tiles of
-    // values v[m * pitch + n] from sums (rows, 32); a tile beyond `columns` may have no sums.
+    // One step after another, for what is not done in one pass. First whole tiles of values v[m * pitch + n] from sums (rows, 32); a tile beyond `columns` may have no sums.
     void (*scale_i32)(const int32_t* sum, size_t rows, const Scaling& scaling, int columns, float* v, size_t pitch);
     void (*scale_f32)(const float* sum, size_t rows, const Scaling& scaling, int columns, float* v, size_t pitch);
 
@@ -80,9 +90,11 @@ struct Rowwise {
     void (*store_u8)(const float* block, size_t rows, int columns, const Quant& quant, const Limits& limits,
                      uint8_t* const* y, size_t at);
 
-    // scale_i32, add_u8 where `r` is given, and store_u8, without a block between them.
-    void (*finish_u8)(const int32_t* sum, size_t rows, int columns, const Scaling& scaling, const uint8_t* const* r,
-                      const Quant& r_quant, const Quant& quant, const Limits& limits, uint8_t* const* y, size_t at);
+    // y[m][at + n] from sums (rows, 32) and r[m][at + n], in one pass; no `r` where it is null.
+    void (*levels_i32)(const int32_t* sum, size_t rows, int columns, const Levels& levels, const uint8_t* const* r,
+                       uint8_t* const* y, size_t at);
+    void (*levels_f32)(const float* sum, size_t rows, int columns, const Levels& levels, const uint8_t* const* r,
+                       uint8_t* const* y, size_t at);
 
     // y[c * plane + i] = real value of q[i * pitch + c]
     void (*dequantize_channels)(const uint8_t* q, size_t pitch, size_t channels, size_t n, const Quant& quant, float* y,

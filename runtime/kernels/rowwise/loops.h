@@ -221,30 +221,28 @@ void store_u8(const float* block, size_t rows, int columns, const Quant& quant, 
         }
 }
 
-template <bool Residual>
-void finish_bytes(const int32_t* sum, size_t rows, int columns, const Scaling& scaling, const uint8_t* const* r,
-                 const Quant& r_quant, const Quant& quant, const Limits& limits, uint8_t* const* y, size_t at) {
-    const Quant by = quant, r_by = r_quant;
-    const Limits within = limits;
+template <bool Residual, class Sum>
+void level_rows(const Sum* sum, size_t rows, int columns, const Levels& levels, const uint8_t* const* r,
+                uint8_t* const* y, size_t at) {
+    const Levels by = levels;
     for (size_t m = 0; m < rows; ++m, sum += kPair)
         for (int first = 0; first < columns; first += kTile) {
             uint8_t byte[kTile], other[kTile] = {};
             if constexpr (Residual) store_tile(r[m] + at + first, columns - first, other);
-            const float both = row_scale(scaling, m) * scaling.table_scale[first / kTile];
             for (int n = 0; n < kTile; ++n) {
                 const int column = first + n;
-                float v = static_cast<float>(sum[column] - scaling.offset[column]) * both * scaling.scale[column] +
-                          scaling.bias[column];
-                if constexpr (Residual) v += real_of(other[n], r_by);
-                byte[n] = static_cast<uint8_t>(quantized(v, by, within));
+                float v = without_offset(sum[column], by.offset[column]) * by.factor[column] + by.shift[column];
+                if constexpr (Residual) v += static_cast<float>(other[n]) * by.r_factor;
+                byte[n] = static_cast<uint8_t>(rounded(bounded(v, by.limits.low, by.limits.high)) + by.zero);
             }
             store_tile(byte, columns - first, y[m] + at + first);
         }
 }
 
-void finish_u8(const int32_t* sum, size_t rows, int columns, const Scaling& scaling, const uint8_t* const* r,
-               const Quant& r_quant, const Quant& quant, const Limits& limits, uint8_t* const* y, size_t at) {
-    (r ? finish_bytes<true> : finish_bytes<false>)(sum, rows, columns, scaling, r, r_quant, quant, limits, y, at);
+template <class Sum>
+void levels(const Sum* sum, size_t rows, int columns, const Levels& by, const uint8_t* const* r, uint8_t* const* y,
+            size_t at) {
+    (r ? level_rows<true, Sum> : level_rows<false, Sum>)(sum, rows, columns, by, r, y, at);
 }
 
 void dequantize_channels(const uint8_t* __restrict q, size_t pitch, size_t channels, size_t n, const Quant& quant,
@@ -311,7 +309,8 @@ constexpr Rowwise loops() {
             store_rows,
             store_columns,
             store_u8,
-            finish_u8,
+            levels<int32_t>,
+            levels<float>,
             dequantize_channels,
             max_u8,
             sum_u8};

@@ -21,52 +21,82 @@ void store_columns_in_registers(const float* block, size_t rows, int columns, fl
     }
 }
 
-// The operations of finish_bytes, one for one: vcvtps2dq rounds half to even, as `rounded` does.
-template <bool Residual>
-void finish_bytes_in_registers(const int32_t* sum, size_t rows, int columns, const Scaling& scaling,
-                              const uint8_t* const* r, const Quant& r_quant, const Quant& quant, const Limits& limits,
-                              uint8_t* const* y, size_t at) {
-    const __m512 inverse = _mm512_set1_ps(quant.inverse), r_scale = _mm512_set1_ps(r_quant.scale);
-    const __m512 low = _mm512_set1_ps(limits.low), high = _mm512_set1_ps(limits.high);
-    const __m512i zero = _mm512_set1_epi32(quant.zero), r_zero = _mm512_set1_epi32(r_quant.zero);
-    for (int first = 0; first < columns; first += kTile) {
-        const bool whole = columns - first >= kTile;
-        const __mmask16 kept = whole ? 0xFFFF : static_cast<__mmask16>((1u << (columns - first)) - 1);
-        const __m512i offset = _mm512_loadu_si512(scaling.offset + first);
-        const __m512 scale = _mm512_loadu_ps(scaling.scale + first), bias = _mm512_loadu_ps(scaling.bias + first);
-        for (size_t m = 0; m < rows; ++m) {
-            const __m512 both = _mm512_set1_ps(row_scale(scaling, m) * scaling.table_scale[first / kTile]);
-            const __m512i centred = _mm512_sub_epi32(_mm512_loadu_si512(sum + m * kPair + first), offset);
-            __m512 v = _mm512_mul_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(centred), both), scale);
-            v = _mm512_add_ps(v, bias);
+HC_INLINE __m512 values(const int32_t* sum, __m512i offset) {
+    return _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_loadu_si512(sum), offset));
+}
+
+HC_INLINE __m512 values(const float* sum, __m512i) { return _mm512_loadu_ps(sum); }
+
+// Some of 32 neighbouring bytes. Masks cost several instructions: they are for the last columns of a row.
+struct Columns {
+    int count;
+    __mmask32 kept;
+
+    HC_INLINE __m256i load(const uint8_t* from) const {
+        if (count == kPair) return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+        return _mm256_maskz_loadu_epi8(kept, from);
+    }
+    HC_INLINE void store(uint8_t* to, __m256i bytes) const {
+        if (count == kPair)
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), bytes);
+        else if (count == kTile)
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_castsi256_si128(bytes));
+        else
+            _mm256_mask_storeu_epi8(to, kept, bytes);
+    }
+};
+
+// The operations of level_rows, but the lower limit is that of bytes: what lies below it, and NaN, saturates to the
+// least integer on its way through int32 and int16. vcvtps2dq rounds half to even, as `rounded` does.
+template <bool Residual, class Sum>
+void level_rows_in_registers(const Sum* sum, size_t rows, int columns, const Levels& levels, const uint8_t* const* r,
+                             uint8_t* const* y, size_t at) {
+    const __m512 high = _mm512_set1_ps(levels.limits.high), r_factor = _mm512_set1_ps(levels.r_factor);
+    const __m512i zero = _mm512_set1_epi16(static_cast<int16_t>(levels.zero));
+    const __m512i low = _mm512_set1_epi8(static_cast<char>(static_cast<int32_t>(levels.limits.low) + levels.zero));
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15); // undoes the packing
+    const Columns bytes = {columns, static_cast<__mmask32>(~0u >> (kPair - columns))};
+    __m512i offset[2];
+    __m512 factor[2], shift[2];
+    unroll<2>([&](auto t) HC_LAMBDA {
+        offset[t.value] = _mm512_loadu_si512(levels.offset + kTile * t.value);
+        factor[t.value] = _mm512_loadu_ps(levels.factor + kTile * t.value);
+        shift[t.value] = _mm512_loadu_ps(levels.shift + kTile * t.value);
+    });
+    const auto words = [&](size_t m) HC_LAMBDA {
+        __m512i rounded[2];
+        __m256i other = _mm256_setzero_si256();
+        if constexpr (Residual) other = bytes.load(r[m] + at);
+        unroll<2>([&](auto t) HC_LAMBDA {
+            __m512 v = _mm512_mul_ps(values(sum + m * kPair + kTile * t.value, offset[t.value]), factor[t.value]);
+            v = _mm512_add_ps(v, shift[t.value]);
             if constexpr (Residual) {
-                const uint8_t* from = r[m] + at + first;
-                const __m128i bytes = whole ? _mm_loadu_si128(reinterpret_cast<const __m128i*>(from))
-                                            : _mm_maskz_loadu_epi8(kept, from);
-                const __m512i other = _mm512_sub_epi32(_mm512_cvtepu8_epi32(bytes), r_zero);
-                v = _mm512_add_ps(v, _mm512_mul_ps(_mm512_cvtepi32_ps(other), r_scale));
+                const __m512i q = _mm512_cvtepu8_epi32(_mm256_extracti128_si256(other, t.value));
+                v = _mm512_add_ps(v, _mm512_mul_ps(_mm512_cvtepi32_ps(q), r_factor));
             }
-            v = _mm512_min_ps(_mm512_max_ps(_mm512_mul_ps(v, inverse), low), high); // NaN becomes low
-            const __m128i q = _mm512_cvtepi32_epi8(_mm512_add_epi32(_mm512_cvtps_epi32(v), zero));
-            uint8_t* to = y[m] + at + first;
-            if (whole)
-                _mm_storeu_si128(reinterpret_cast<__m128i*>(to), q);
-            else
-                _mm_mask_storeu_epi8(to, kept, q);
-        }
+            rounded[t.value] = _mm512_cvtps_epi32(_mm512_min_ps(high, v)); // NaN stays NaN
+        });
+        return _mm512_adds_epi16(_mm512_packs_epi32(rounded[0], rounded[1]), zero);
+    };
+    for (size_t m = 0; m < rows; m += 2) {
+        const size_t next = m + 1 < rows ? m + 1 : m;
+        __m512i q = _mm512_max_epu8(_mm512_packus_epi16(words(m), words(next)), low);
+        q = _mm512_permutexvar_epi32(order, q);
+        bytes.store(y[m] + at, _mm512_castsi512_si256(q));
+        bytes.store(y[next] + at, _mm512_extracti64x4_epi64(q, 1));
     }
 }
 
-void finish_u8_in_registers(const int32_t* sum, size_t rows, int columns, const Scaling& scaling,
-                            const uint8_t* const* r, const Quant& r_quant, const Quant& quant, const Limits& limits,
-                            uint8_t* const* y, size_t at) {
-    (r ? finish_bytes_in_registers<true> : finish_bytes_in_registers<false>)(sum, rows, columns, scaling, r, r_quant,
-                                                                           quant, limits, y, at);
+template <class Sum>
+void levels_in_registers(const Sum* sum, size_t rows, int columns, const Levels& by, const uint8_t* const* r,
+                         uint8_t* const* y, size_t at) {
+    (r ? level_rows_in_registers<true, Sum> : level_rows_in_registers<false, Sum>)(sum, rows, columns, by, r, y, at);
 }
 
 constexpr Rowwise with_registers() {
     Rowwise rowwise = loops();
-    rowwise.finish_u8 = finish_u8_in_registers;
+    rowwise.levels_i32 = levels_in_registers<int32_t>;
+    rowwise.levels_f32 = levels_in_registers<float>;
     rowwise.store_columns = store_columns_in_registers;
     return rowwise;
 }
