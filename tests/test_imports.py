@@ -23,6 +23,7 @@ FLOORS = (  # from the cellar up; a module may import its own floor and those be
         "hashcompile.refit_norms",
         "hashcompile.verify",
     ),
+    ("hashcompile.passes.channels",),
     ("hashcompile.passes",),
     ("hashcompile.plan", "hashcompile.lower", "hashcompile.report"),
     ("hashcompile.int8", "hashcompile.ranges"),
@@ -82,8 +83,10 @@ def level(name: str) -> int:
 
 
 def room(name: str) -> str | None:
-    """`hashcompile.passes.codebook.math` lives in the room `codebook`."""
+    """`hashcompile.passes.codebook.math` lives in the room `codebook`; a floor of its own is no room."""
     parts = name.split(".")
+    if ".".join(parts[:3]) in LEVEL:
+        return None
     inside = parts[:2] == ["hashcompile", "passes"] and len(parts) > 2
     return parts[2] if inside and (ROOT / "passes" / parts[2]).is_dir() else None
 

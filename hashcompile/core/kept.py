@@ -1,0 +1,40 @@
+"""Which indices of every tensor a model still has: the record of all structural passes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Kept = dict[str, dict[int, Tensor]]
+# parameter or buffer -> {dim: (kept,) int64, rising indices into the tensor of the model that came first}. A dim that
+# is not listed carries no channels, and is whole.
+
+
+def compose(first: Kept, then: Kept) -> Kept:
+    """Indices into the first model's tensors, of what is left after both steps."""
+    return {name: composed(dims, then.get(name, {})) for name, dims in first.items()} | {
+        name: dims for name, dims in then.items() if name not in first
+    }
+
+
+def composed(first: Mapping[int, Tensor], then: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    joined = dict(first)
+    for dim, indices in then.items():
+        joined[dim] = first[dim][indices] if dim in first else indices
+    return dict(sorted(joined.items()))
+
+
+def describe(kept: Kept) -> dict[str, Any]:
+    """As JSON values."""
+    return {name: {str(dim): each.tolist() for dim, each in dims.items()} for name, dims in kept.items()}
+
+
+def restore(description: Mapping[str, Any]) -> Kept:
+    """Inverse of `describe`. Raises ValueError or TypeError for what cannot be indices."""
+    return {
+        str(name): {int(dim): torch.tensor(each, dtype=torch.int64) for dim, each in dims.items()}
+        for name, dims in description.items()
+    }

@@ -1,0 +1,118 @@
+"""Layers with weights: the only operators that take channels in and give other ones out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from hashcompile.core.layers import arguments
+from hashcompile.passes.channels.labels import unlabelled
+from hashcompile.passes.channels.parameters import Role
+from hashcompile.passes.channels.trace import Rule, Trace, is_parameter
+
+aten = torch.ops.aten
+
+
+def linear(trace: Trace, node: fx.Node) -> Tensor:
+    given = arguments(node)
+    read = trace.labels.channels(trace.of(given["input"]), -1)
+    made = dense(trace, node, given["weight"], read, (0, 1))
+    along(trace, made, given["bias"])
+    return made.expand(trace.shape(node))
+
+
+def dense(trace: Trace, node: fx.Node, weight: fx.Node, read: Tensor, dims: tuple[int, int]) -> Tensor:
+    """Labels (N,) of what a weight makes of the channels `read`, (K,); `dims`: where N and K are in it."""
+    out, into = dims
+    if is_parameter(weight):
+        trace.labels.consume(read, trace.slices(weight, into, Role.CONSUMER))
+        return trace.slices(weight, out, Role.PRODUCER)
+    trace.labels.pin(read, f"the weight of {node.name} is computed, or encoded already")
+    return trace.labels.channels(trace.of(weight), out)
+
+
+def along(trace: Trace, channels: Tensor, parameter: fx.Node | None) -> None:
+    """`parameter` has an entry for each of the channels."""
+    if parameter is not None:
+        trace.labels.unify(channels, trace.of(parameter))
+
+
+def conv(trace: Trace, node: fx.Node) -> Tensor:
+    given = arguments(node)
+    weight, groups = given["weight"], int(given["groups"])
+    spatial = len(trace.shape(weight)) - 2
+    read = trace.labels.channels(trace.of(given["input"]), -spatial - 1)
+    if groups == 1:
+        made = dense(trace, node, weight, read, (0, 1))
+    elif not is_parameter(weight):
+        return trace.refuse(node, f"the weight of {node.name} is computed, or encoded already")
+    else:
+        made = trace.slices(weight, 0, Role.PRODUCER)
+        of_group = trace.slices(weight, 1, Role.CONSUMER)
+        if whole_groups(read, groups):
+            keep_groups(trace, read, made, groups)
+            trace.labels.pin(of_group, f"{node.name} loses whole groups")
+        else:
+            trace.labels.consume(same_in_every_group(trace, read, groups), of_group)
+            same_in_every_group(trace, made, groups)
+    along(trace, made, given["bias"])
+    return made.view(-1, *[1] * spatial).expand(trace.shape(node))
+
+
+def conv_transpose(trace: Trace, node: fx.Node) -> Tensor:
+    given = arguments(node)
+    weight, groups = given["weight"], int(given["groups"])
+    spatial = len(trace.shape(weight)) - 2
+    read = trace.labels.channels(trace.of(given["input"]), -spatial - 1)
+    if groups == 1:
+        made = dense(trace, node, weight, read, (1, 0))
+    elif not is_parameter(weight):
+        return trace.refuse(node, f"the weight of {node.name} is computed, or encoded already")
+    else:  # (C, N / groups, *kernel): the rows of dim 0 are the inputs, group after group
+        of_group = trace.slices(weight, 1, Role.PRODUCER)
+        trace.labels.consume(read, trace.slices(weight, 0, Role.CONSUMER))
+        if whole_groups(read, groups):
+            made = trace.labels.fresh(groups * len(of_group))
+            keep_groups(trace, read, made, groups)
+            trace.labels.pin(of_group, f"{node.name} loses whole groups")
+        else:
+            same_in_every_group(trace, read, groups)
+            made = of_group.repeat(groups)
+    along(trace, made, given["bias"])
+    return made.view(-1, *[1] * spatial).expand(trace.shape(node))
+
+
+def whole_groups(read: Tensor, groups: int) -> bool:
+    """Does a grouped convolution lose whole groups? Else it loses the same channels of every group."""
+    return groups >= len(read) // groups
+
+
+def keep_groups(trace: Trace, read: Tensor, made: Tensor, groups: int) -> None:
+    trace.labels.unify(
+        trace.labels.reduce(read.view(groups, -1), [1]), trace.labels.reduce(made.view(groups, -1), [1])
+    )
+
+
+def same_in_every_group(trace: Trace, channels: Tensor, groups: int) -> Tensor:
+    return trace.labels.reduce(channels.view(groups, -1), [0]).view(-1)
+
+
+def embedding(trace: Trace, node: fx.Node) -> Tensor:
+    weight = arguments(node)["weight"]
+    if not is_parameter(weight):
+        return unlabelled(trace.shape(node))
+    return trace.slices(weight, 1, Role.PRODUCER).expand(trace.shape(node))
+
+
+RULES: dict[Any, Rule] = {
+    aten.linear: linear,
+    aten.conv1d: conv,
+    aten.conv2d: conv,
+    aten.conv3d: conv,
+    aten.conv_transpose1d: conv_transpose,
+    aten.conv_transpose2d: conv_transpose,
+    aten.conv_transpose3d: conv_transpose,
+    aten.embedding: embedding,
+}

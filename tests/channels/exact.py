@@ -1,0 +1,132 @@
+"""What exact removal means: the cut graph computes what the whole one does if nothing reads the channels that went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from hashcompile.capture import Captured, capture
+from hashcompile.core.graph import CompressedGraph, check, flat_copy, replace_tensor
+from hashcompile.core.kept import Kept
+from hashcompile.core.layers import attribute
+from hashcompile.passes.channels import ChannelGroups, Role, find_groups, remove
+
+EXACT = 1e-9  # float64: sums of the same numbers in another order, through hundreds of layers
+
+
+def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
+    """`model` in float64 and evaluation mode, no parameter constant: a norm of ones and zeros would hide mistakes."""
+    random = torch.Generator().manual_seed(seed)
+    model = model.double().eval()
+    with torch.no_grad():
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            if name.endswith("running_var"):
+                tensor.uniform_(0.5, 1.5, generator=random)
+            elif (
+                tensor.is_floating_point()
+                and tensor.numel() > 1
+                and bool((tensor == tensor.flatten()[0]).all())
+            ):
+                tensor += 0.3 * torch.randn(tensor.shape, generator=random, dtype=tensor.dtype)
+    return model
+
+
+def captured(model: nn.Module, *inputs: Tensor) -> Captured:
+    doubled = tuple(x.double() if x.is_floating_point() else x for x in inputs)
+    return capture(randomised(model), doubled)
+
+
+def take_at_random(channels: ChannelGroups, share: float, seed: int = 0) -> tuple[Tensor, ...]:
+    """About `share` of the units of every group."""
+    random = torch.Generator().manual_seed(seed)
+    keeper = channels.keeper()
+    for position, group in enumerate(channels.groups):
+        wanted = round(share * group.count)
+        for unit in torch.randperm(group.count, generator=random).tolist():
+            wanted -= wanted > 0 and keeper.take(position, unit)
+    return keeper.removed
+
+
+def silenced(
+    graph: CompressedGraph, channels: ChannelGroups, removed: Sequence[Tensor], garbage: bool
+) -> CompressedGraph:
+    """A copy of the whole graph in which the slices that read removed units are zero.
+
+    garbage: their producers and followers hold random numbers; else zeros too.
+    """
+    twin = flat_copy(graph)
+    random = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for role in (
+            Role.FOLLOWER,
+            Role.PRODUCER,
+            Role.CONSUMER,
+        ):  # a tied weight is read last, and so is zero
+            for group, mask in zip(channels.groups, removed, strict=True):
+                for axis in group.of_role(role):
+                    tensor: Tensor = attribute(twin, axis.parameter).detach()
+                    indices = torch.nonzero((axis.unit >= 0) & mask[axis.unit]).flatten()
+                    shape = [*tensor.shape[: axis.dim], len(indices), *tensor.shape[axis.dim + 1 :]]
+                    noise = torch.rand(shape, generator=random, dtype=tensor.dtype) + 0.1
+                    value = noise if garbage and role is not Role.CONSUMER else torch.zeros_like(noise)
+                    replace_tensor(twin, axis.parameter, tensor.index_copy(axis.dim, indices, value))
+    return twin
+
+
+def batches(example: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
+    """The example, and one with one sample more."""
+    return [
+        tuple(example),
+        tuple(
+            torch.cat([x, x[:1] / 2 if x.is_floating_point() else x[:1]]) if x.ndim else x for x in example
+        ),
+    ]
+
+
+def difference(got: Any, wanted: Any) -> float:
+    pairs = zip(pytree.tree_leaves(got), pytree.tree_leaves(wanted), strict=True)
+    return max(float((a - b).norm() / b.norm().clamp_min(1e-300)) for a, b in pairs if isinstance(a, Tensor))
+
+
+class Removal(NamedTuple):
+    error: float  # the largest relative one against both silenced graphs, at two batch sizes
+    lost: float  # share of the parameters
+    kept: Kept
+
+
+def removal(whole: Captured, share: float = 0.3, seed: int = 0) -> Removal:
+    """Remove about `share` of the units of every group at random."""
+    graph = whole.graph
+    channels = find_groups(graph, whole.example)
+    removed = take_at_random(channels, share, seed)
+    before = tensors_of(graph)
+    twins = [silenced(graph, channels, removed, garbage) for garbage in (False, True)]
+    size = sum(parameter.numel() for parameter in graph.parameters())
+    kept = remove(channels, removed)
+    check(graph)
+    assert kept.keys() == before.keys()
+    for name, tensor in tensors_of(graph).items():
+        if name in before:
+            assert torch.equal(sliced(before[name], kept[name]), tensor), name
+    errors = [0.0]
+    with torch.no_grad():
+        for inputs in batches(whole.example):
+            got = graph(*inputs)
+            errors += [difference(got, twin(*inputs)) for twin in twins]
+    return Removal(max(errors), 1 - sum(parameter.numel() for parameter in graph.parameters()) / size, kept)
+
+
+def tensors_of(graph: CompressedGraph) -> dict[str, Tensor]:
+    found = dict(graph.named_parameters(remove_duplicate=False))
+    found |= dict(graph.named_buffers(remove_duplicate=False))
+    return found
+
+
+def sliced(tensor: Tensor, kept: dict[int, Tensor]) -> Tensor:
+    for dim, indices in kept.items():
+        tensor = tensor.index_select(dim, indices)
+    return tensor
