@@ -12,6 +12,7 @@ namespace {
 
 constexpr size_t kGroupBytes = 256 << 10; // codes that stay in the L2 cache while pixels pass by
 constexpr size_t kWantedUnits = 16;       // with fewer, pairs are spread over more units for the sake of parallel work
+constexpr size_t kCopySlack = 16;          // values
 constexpr double kDepthwiseRate = 10;     // multiply-adds per nanosecond
 
 // Pixels [first, first + count) of one image of the output, for some of the pairs.
@@ -100,20 +101,21 @@ class Windows {
     size_t width_;
 };
 
-// Windows copied to rows of `pitch` values, zeros at the end: for runs that do not fit whole blocks of codes, and for
-// floats. Copies in steps of 16: reads and writes go up to kImageSlack beyond the end.
+// Windows copied to rows of `columns` values, zeros at the end: for runs that do not fit whole blocks of codes, and for
+// floats. Copies 16 bytes at a time, the same bytes of every window after one another: reads and writes go up to
+// kCopySlack beyond the end, so rows are that much further apart.
 template <class T>
-void gather(const T* const* first, size_t channel, const Runs& runs, size_t count, size_t pitch, T* to) {
+void gather(const T* const* first, size_t channel, const Runs& runs, size_t count, size_t columns, T* to) {
     constexpr size_t step = 16 / sizeof(T);
-    for (size_t m = 0; m < count; ++m, to += pitch) {
-        T* end = to;
-        for (const size_t offset : runs.offset) {
-            const T* from = first[m] + channel + offset;
-            for (size_t i = 0; i < runs.length; i += step) memcpy(end + i, from + i, 16);
-            end += runs.length;
-        }
-        for (; end < to + pitch; end += step) memset(end, 0, 16);
+    const size_t pitch = columns + kCopySlack;
+    T* at = to;
+    for (const size_t offset : runs.offset) {
+        for (size_t i = 0; i < runs.length; i += step)
+            for (size_t m = 0; m < count; ++m) memcpy(at + m * pitch + i, first[m] + channel + offset + i, 16);
+        at += runs.length;
     }
+    for (size_t m = 0, kept = static_cast<size_t>(at - to); m < count; ++m)
+        memset(to + m * pitch + kept, 0, (columns - kept) * sizeof(T));
 }
 
 // sum (m, 32) from the sums of each group of channels: multiply(group, sum).
@@ -222,10 +224,11 @@ void convolve(const hc_weight& weight, const Window& window, const Images<float>
     const Shape out = conv_output(weight, window, x.shape);
     if (!out.count()) return;
     const Runs runs(window, x, x.shape.channels / weight.groups);
+    const size_t pitch = weight.columns + kCopySlack;
     const Units units(weight, out);
     parallel(exec, units.count, units.ns, [&](size_t begin, size_t end) {
         Windows<float> windows(window, x, out.width);
-        Scratch<float> rows(product(kRowsAtOnce, weight.columns) + kImageSlack);
+        Scratch<float> rows(product(kRowsAtOnce, pitch));
         alignas(64) float sum[kRowsAtOnce * kPair];
         for (size_t i = begin; i < end; ++i) {
             const Unit unit = units[i];
@@ -238,7 +241,7 @@ void convolve(const hc_weight& weight, const Window& window, const Images<float>
                             gather(windows.first, group * (x.shape.channels / weight.groups), runs, unit.count,
                                    weight.columns, rows.data());
                         gathered = group;
-                        multiply_f32(weight, pair, {rows.data(), weight.columns}, unit.count, part);
+                        multiply_f32(weight, pair, {rows.data(), pitch}, unit.count, part);
                     });
                     finish(weight, pair, sum, 0, unit.count, weight.scaling_of(pair, 0), activation, target);
                 }
@@ -260,7 +263,7 @@ void convolve(const hc_weight& weight, const Window& window, const ByteImages& x
     const Units units(weight, out);
     parallel(exec, units.count, units.ns, [&](size_t begin, size_t end) {
         Windows<uint8_t> windows(window, x, out.width);
-        Scratch<uint8_t> copied(in_place ? 0 : product(kRowsAtOnce, padded) + kImageSlack);
+        Scratch<uint8_t> copied(in_place ? 0 : product(kRowsAtOnce, padded + kCopySlack));
         const uint8_t* row[kRowsAtOnce];
         float scale[kRowsAtOnce];
         for (size_t i = begin; i < end; ++i) {
@@ -274,7 +277,7 @@ void convolve(const hc_weight& weight, const Window& window, const ByteImages& x
                     gather(windows.first, group * channels, runs, unit.count, padded, copied.data());
                 if (group != ready)
                     for (size_t m = 0; m < unit.count; ++m)
-                        row[m] = in_place ? windows.first[m] + group * channels : &copied[m * padded];
+                        row[m] = in_place ? windows.first[m] + group * channels : &copied[m * (padded + kCopySlack)];
                 ready = group;
                 if (in_place) return {row, runs.offset.data(), runs.offset.size(), runs.length};
                 return {row, kNoOffset, 1, padded};
