@@ -77,6 +77,13 @@ struct Groups {
     size_t begin, end;
 };
 
+// The first value of the window of an output pixel, for channel 0.
+template <class T>
+const T* window_of(const Window& window, const Images<T>& x, size_t image, size_t row, size_t column) {
+    return x.pixel(image, static_cast<ptrdiff_t>(row * window.stride_y - window.top),
+                   static_cast<ptrdiff_t>(column * window.stride_x - window.left));
+}
+
 // One thread's view of the windows of a unit.
 template <class T>
 class Windows {
@@ -87,8 +94,7 @@ class Windows {
     void locate(const Unit& unit) {
         const size_t step = window_.stride_x * x_.shape.channels;
         each_row(unit, width_, [&](size_t m, size_t row, size_t column, size_t count) {
-            const T* from = x_.pixel(unit.image, static_cast<ptrdiff_t>(row * window_.stride_y - window_.top),
-                                     static_cast<ptrdiff_t>(column * window_.stride_x - window_.left));
+            const T* from = window_of(window_, x_, unit.image, row, column);
             for (size_t i = 0; i < count; ++i, from += step) first[m + i] = from;
         });
     }
@@ -184,20 +190,30 @@ void depthwise(const hc_weight& weight, const Window& window, const ByteImages& 
     std::vector<size_t> tap = runs.offset;
     const size_t quads = ceil_div(tap.size(), 4);
     tap.resize(quads * 4, tap[0]); // their weights are zero
+    DepthwiseCall call{};
+    call.step = window.stride_x * x.shape.channels;
+    call.tap = tap.data();
+    call.quads = quads;
+    call.count = window.taps();
+    call.width = window.taps_x;
     const Units units(weight, out);
     parallel(exec, units.count, units.ns, [&](size_t begin, size_t end) {
-        Windows<uint8_t> windows(window, x, out.width);
         alignas(64) int32_t sum[kRowsAtOnce * kPair];
-        float scale[kRowsAtOnce];
         for (size_t i = begin; i < end; ++i) {
             const Unit unit = units[i];
-            windows.locate(unit);
             const Quant& quant = x.quant[unit.image];
+            float scale[kRowsAtOnce];
             for (float& s : scale) s = quant.scale;
             UnitTarget(weight, out, to, unit).visit([&](const auto& target) {
                 for (size_t pair = unit.first_pair; pair < unit.last_pair; ++pair) {
-                    const int8_t* taps = &weight.taps[pair * quads * 4 * kPair];
-                    weight.kernels.depthwise({taps, windows.first, pair * kPair, tap.data(), quads, sum, unit.count});
+                    each_row(unit, out.width, [&](size_t m, size_t row, size_t column, size_t count) {
+                        DepthwiseCall part = call;
+                        part.taps = &weight.taps[pair * quads * 4 * kPair];
+                        part.q = window_of(window, x, unit.image, row, column) + pair * kPair;
+                        part.sum = sum + m * kPair;
+                        part.rows = count;
+                        weight.kernels.depthwise(part);
+                    });
                     Scaling scaling = weight.scaling_of(pair, quant.zero);
                     scaling.row_scale = scale;
                     finish(weight, pair, sum, 0, unit.count, scaling, activation, target);

@@ -11,7 +11,7 @@ namespace {
 void depthwise(const DepthwiseCall& call) {
     for (size_t m = 0; m < call.rows; ++m) {
         int32_t sum[kPair] = {};
-        const uint8_t* q = call.q[m] + call.channel;
+        const uint8_t* q = call.q + m * call.step;
         for (size_t t = 0; t < 4 * call.quads; ++t) {
             const uint8_t* x = q + call.tap[t];
             const int8_t* w = call.taps + t / 4 * kPair * 4 + t % 4;
