@@ -14,7 +14,10 @@ from hashcompile.core.errors import (
     VerificationError,
     WeightError,
 )
+from hashcompile.core.kept import Refusal
+from hashcompile.core.reshaping import Reshaping, Size
 from hashcompile.passes.codebook import Codebook, Int8
+from hashcompile.passes.prune import PruneChannels
 from hashcompile.plan import Decision, Plan
 from hashcompile.report import LayerReport, Quality, Report
 from hashcompile.verify import Check
@@ -37,8 +40,12 @@ __all__ = [
     "Int8",
     "LayerReport",
     "Plan",
+    "PruneChannels",
     "Quality",
+    "Refusal",
     "Report",
+    "Reshaping",
+    "Size",
     "VerificationError",
     "WeightError",
     "compile",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from hashcompile.core.errors import ArtifactError, HashcompileError, WeightError
 from hashcompile.core.files import staged
 from hashcompile.core.graph import CompressedGraph, flat_copy
 from hashcompile.core.method import Compute
+from hashcompile.core.reshaping import RESHAPING
 from hashcompile.core.rounding import Range
 from hashcompile.core.signature import Batch, Inputs, Signature
 from hashcompile.core.sweep import sweep
@@ -28,7 +30,7 @@ from hashcompile.lower import onnx as lower_onnx
 from hashcompile.lower.select import select
 from hashcompile.plan import Plan
 from hashcompile.ranges import Ranges, measure
-from hashcompile.report import LayerReport, Quality, Report
+from hashcompile.report import LayerReport, Quality, Report, ReshapingReport
 from hashcompile.verify import Check, Subject, verify
 
 STORED = 2  # samples of the example inputs that a .hc file keeps: enough to export and verify again
@@ -61,10 +63,13 @@ class CompiledModel:
         """Per layer: method, bits per weight, bytes, relative output error, kernel, or the reason of a refusal."""
         codes = encoded_weights(self.graph_module)
         selection = select(self.graph_module, self.compute)
+        reshaping = self.plan.reshaping
+        shapes = reshaping.shapes if reshaping else {}
         lines = []
         for decision in self.plan:
             layer, code = decision.layer, codes.get(decision.layer.parameter)
-            dense = 4 * layer.view.numel
+            shape = shapes.get(layer.parameter, layer.view.shape)
+            dense = 4 * math.prod(shape)
             lines.append(
                 LayerReport(
                     name=layer.name,
@@ -72,11 +77,12 @@ class CompiledModel:
                     shape=layer.view.shape,
                     method=str(decision.config) if code else None,
                     bits_per_weight=code.bits_per_weight if code else 32.0,
-                    nbytes=code.nbytes if code else dense,
+                    nbytes=code.nbytes if code else 4 * layer.view.numel,
                     dense_nbytes=dense,
                     error=self.errors.get(layer.parameter),
                     kernel=selection.kernel(layer.parameter) if code else None,
                     reason=decision.reason,
+                    dense_shape=shape if reshaping else None,
                 )
             )
         weights = {decision.layer.parameter for decision in self.plan}
@@ -86,7 +92,15 @@ class CompiledModel:
             for name, tensor in tensors
             if name not in weights and not any(name.startswith(code + ".") for code in codes)
         )
-        return Report(tuple(lines), other, self.quality, self.int8_error)
+        if reshaping is None:
+            return Report(tuple(lines), other, self.quality, self.int8_error)
+        cut = sum(
+            (math.prod(shapes[name]) - tensor.numel()) * tensor.element_size()
+            for name, tensor in tensors
+            if name in shapes and name not in weights
+        )
+        done = ReshapingReport(reshaping.methods, reshaping.before, reshaping.after, reshaping.refused)
+        return Report(tuple(lines), other, self.quality, self.int8_error, other + cut, done)
 
     def calibrate(self, calibration: Iterable[Inputs]) -> CompiledModel:
         """This model with the ranges of its activations measured anew; the graph is shared, and stays as it is.
@@ -134,9 +148,11 @@ class CompiledModel:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a `.hc` file, from which `load` gives this model back. Raises ArtifactError."""
+        plan = self.plan.describe()
         extra = {
             "compute": self.compute,
-            "plan": self.plan.describe(),
+            "plan": plan["decisions"],
+            "reshaping": plan["reshaping"],
             "errors": self.errors,
             "quality": dataclasses.asdict(self.quality) if self.quality else None,
             "verify": self.verify,
@@ -153,7 +169,7 @@ def load(path: str | os.PathLike[str]) -> CompiledModel:
     if extra.get("compute") not in ("int8", "float"):
         raise ArtifactError(f"{path} computes in {extra.get('compute')!r}, which this version does not know")
     try:
-        plan = Plan.restore(extra["plan"])
+        plan = Plan.restore({"decisions": extra["plan"], "reshaping": extra.get("reshaping")})
         quality = Quality(**extra["quality"]) if extra["quality"] else None
         errors = {str(name): float(error) for name, error in extra["errors"].items()}
         ranges = Ranges.restore(extra.get("ranges", Ranges().describe()))
@@ -161,6 +177,7 @@ def load(path: str | os.PathLike[str]) -> CompiledModel:
         error = None if error is None else float(error)
     except (KeyError, TypeError, ValueError, AttributeError, HashcompileError) as error:
         raise ArtifactError(f"{path} is damaged: its plan or its figures cannot be read: {error}") from error
+    graph.meta[RESHAPING] = plan.reshaping
     return CompiledModel(
         graph_module=graph,
         plan=plan,

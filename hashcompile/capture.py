@@ -20,6 +20,7 @@ from hashcompile.core.console import quiet
 from hashcompile.core.errors import CaptureError, ConfigError, WeightError
 from hashcompile.core.graph import CompressedGraph, as_compressed, check, impure, remove_dead, source_line
 from hashcompile.core.layers import arguments
+from hashcompile.core.reshaping import RESHAPING
 from hashcompile.core.shapes import batch_shapes, flat_shapes, one_larger, symbolic, widen
 from hashcompile.core.signature import Inputs, Signature, Sizes, parameters_of
 
@@ -59,7 +60,9 @@ def capture(
     shapes = batch_shapes(example) if batched else dynamic_shapes
     example = widen(pytree.tree_map(lambda leaf: leaf.detach().clone(), example), shapes)
     args, kwargs = ((), example) if isinstance(example, dict) else (example, {})
-    model = copy.deepcopy(model).eval()
+    with quiet():
+        history = model.meta if isinstance(model, CompressedGraph) else {}
+        model = copy.deepcopy(model).eval()
     try:
         with torch.no_grad(), quiet():
             program = torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
@@ -70,6 +73,8 @@ def capture(
     with quiet():
         graph = as_compressed(program.module(check_guards=False))
     graph.meta["tied"] = tied(model)
+    if history:  # the graph of a compiled model: what was done to it before
+        graph.meta |= {RESHAPING: history.get(RESHAPING), "tied": history.get("tied", {}) | tied(model)}
     remove_dead(graph)
     refuse_state(graph)
     refuse_chance(graph)

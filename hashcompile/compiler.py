@@ -44,7 +44,7 @@ def compile(
         model: a float32 module on the CPU.
         example_inputs: a tuple of tensors, or a dict of keyword tensors.
         method: one config, such as `Codebook(bits=4)`; or `{glob over layer names: config or None}`, later entries win;
-            or a list of these, applied in order.
+            or a list of these, applied in order: `[PruneChannels(amount=0.3), Codebook(bits=4)]`.
         calibration: inputs like `example_inputs`, which make codes fit what the layers compute; None is data-free.
         dynamic_batch: dim 0 of every input becomes symbolic.
         dynamic_shapes: torch.export's own form, instead of `dynamic_batch`.
@@ -73,7 +73,7 @@ def compile(
             signature.first(batch, CHECKED) for batch in (captured.example, *batches[: CHECKED_BATCHES - 1])
         ]
         original = sweep(graph, samples)
-        plan, errors = pipeline.run(graph, rules, batches, compute, progress)
+        plan, errors = pipeline.run(graph, rules, signature, captured.example, batches, compute, progress)
         with stage("measuring", None, progress):
             quality = quality_of(sweep(graph, samples), original)
             ranges = measure(graph, compute, batches)

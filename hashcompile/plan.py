@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -13,10 +13,12 @@ import torch
 from hashcompile.core.encoded import encoded_weights
 from hashcompile.core.errors import ConfigError, WeightError
 from hashcompile.core.graph import CompressedGraph
+from hashcompile.core.kept import Kept
 from hashcompile.core.layers import Kind, Layer, layers
 from hashcompile.core.method import Method
+from hashcompile.core.reshaping import Reshaping
 from hashcompile.core.rows import RowView
-from hashcompile.passes import method_named, method_of
+from hashcompile.passes import known_config, method_named, method_of, rewrite_of
 
 Rules = tuple[tuple[str, Any], ...]  # (glob over layer names, config or None); later entries win
 
@@ -36,9 +38,10 @@ class Decision:
 
 @dataclass(frozen=True)
 class Plan:
-    """One decision a layer, in execution order."""
+    """One decision a layer, in execution order; and what structural stages did to their shapes."""
 
     decisions: tuple[Decision, ...]
+    reshaping: Reshaping | None = None
 
     def __iter__(self) -> Iterator[Decision]:
         return iter(self.decisions)
@@ -60,16 +63,29 @@ class Plan:
     def refused(self) -> tuple[Decision, ...]:
         return tuple(decision for decision in self if decision.config is None)
 
+    @property
+    def kept(self) -> Kept:
+        """For every parameter and buffer of the model that came first, the indices that are left, for each dim that
+        carries channels: `kept["conv1.weight"] == {0: LongTensor, 1: LongTensor}`. Empty without a structural stage.
+        """
+        return self.reshaping.kept if self.reshaping else {}
+
+    def reshaped(self, graph: CompressedGraph, reshaping: Reshaping | None) -> Plan:
+        """This plan with the layers as a structural stage left them."""
+        now = {layer.parameter: layer for layer in layers(graph)}
+        decisions = [replace(d, layer=now.get(d.layer.parameter, d.layer)) for d in self]
+        return Plan(tuple(decisions), reshaping)
+
     def then(self, later: Plan) -> Plan:
         """This plan followed by `later`, which no longer sees what this one encoded."""
         done = {decision.layer.parameter: decision for decision in self.encoded}
         news = {decision.layer.parameter: decision for decision in later}
         merged = [done.get(d.layer.parameter) or news.get(d.layer.parameter, d) for d in self]
-        return Plan(tuple(merged))
+        return Plan(tuple(merged), self.reshaping)
 
-    def describe(self) -> list[dict[str, Any]]:
+    def describe(self) -> dict[str, Any]:
         """The plan as JSON values."""
-        return [
+        decisions = [
             {
                 "layer": {**asdict(d.layer), "dtype": str(d.layer.dtype).removeprefix("torch.")},
                 "method": d.method.name if d.method else None,
@@ -78,11 +94,19 @@ class Plan:
             }
             for d in self
         ]
+        return {
+            "decisions": decisions,
+            "reshaping": self.reshaping.describe() if self.reshaping else None,
+        }
 
     @classmethod
-    def restore(cls, description: Iterable[Mapping[str, Any]]) -> Plan:
+    def restore(cls, description: Mapping[str, Any]) -> Plan:
         """Inverse of `describe`."""
-        return cls(tuple(restore_decision(entry) for entry in description))
+        reshaping = description["reshaping"]
+        return cls(
+            tuple(restore_decision(entry) for entry in description["decisions"]),
+            Reshaping.restore(reshaping) if reshaping is not None else None,
+        )
 
     def __str__(self) -> str:
         width = max((len(decision.layer.name) for decision in self), default=0)
@@ -121,14 +145,41 @@ def stages(method: Any) -> tuple[Rules, ...]:
         if not isinstance(glob, str):
             raise ConfigError(f"method keys are globs over layer names, got {glob!r}")
         if config is not None:
-            method_of(config)
+            known_config(config)
     if all(config is None for _, config in rules):
         raise ConfigError("method leaves every layer alone: give a config, such as hc.Codebook(bits=4)")
+    if len({rewrite_of(config) is None for _, config in rules if config is not None}) > 1:
+        raise ConfigError(
+            "one dict both reshapes layers and encodes them: give a list of two, such as "
+            "[hc.PruneChannels(amount=0.3), hc.Codebook(bits=4)], which are applied in order"
+        )
     return (rules,)
+
+
+def structural(rules: Rules) -> bool:
+    """Does a stage change shapes? Else it encodes weights."""
+    return any(rewrite_of(config) is not None for _, config in rules)
 
 
 def make_plan(graph: CompressedGraph, rules: Rules) -> Plan:
     """Decide every layer of `graph`. Raises ConfigError for a glob that matches nothing, WeightError for a dtype."""
+    check_globs(graph, rules)
+    return Plan(tuple(decide(layer, rules) for layer in layers(graph)))
+
+
+def dense_plan(graph: CompressedGraph, reshaping: Reshaping | None) -> Plan:
+    """The plan where no stage encodes anything."""
+    whole = {
+        refusal.layer: f"no stage encodes it, and its channels stay: {refusal.reason}"
+        for refusal in (reshaping.refused if reshaping else ())
+        if refusal.channels == refusal.of
+    }
+    found = layers(graph)
+    return Plan(tuple(Decision(each, None, whole.get(each.name, "no stage encodes it")) for each in found))
+
+
+def check_globs(graph: CompressedGraph, rules: Rules) -> None:
+    """Raise ConfigError for a glob that matches nothing."""
     found = tuple(layers(graph))
     encoded = encoded_weights(graph)
     for glob, _ in rules:
@@ -141,14 +192,19 @@ def make_plan(graph: CompressedGraph, rules: Rules) -> Plan:
         names = [layer.name for layer in found]
         near = difflib.get_close_matches(glob, names, n=3, cutoff=0.3) or names[:3]
         raise ConfigError(f"no layer matches {glob!r}; did you mean {' or '.join(map(repr, near))}?")
-    return Plan(tuple(decide(layer, rules) for layer in found))
 
 
-def decide(layer: Layer, rules: Rules) -> Decision:
+def choose(layer: Layer, rules: Rules) -> tuple[Any, str | None]:
+    """(config, glob): of the last entry whose glob matches."""
     config, glob = None, None
     for glob_, config_ in rules:
         if matches(glob_, layer):
             config, glob = config_, glob_
+    return config, glob
+
+
+def decide(layer: Layer, rules: Rules) -> Decision:
+    config, glob = choose(layer, rules)
     if config is None:
         return Decision(layer, None, f"excluded by {glob!r}" if glob else "no glob matches it")
     reason = refuse(layer)

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 
-from hashcompile.core.console import format_bytes, render, table
+from hashcompile.core.console import format_bytes, format_count, render, table
+from hashcompile.core.kept import Refusal
+from hashcompile.core.reshaping import Size
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class LayerReport:
     )  # of its outputs on calibration, against the original model's; of the weights without data
     kernel: str | None  # the operator that computes on the codes; None: dense when the model runs
     reason: str | None  # why the layer was left alone
+    dense_shape: tuple[int, ...] | None = None  # that of the original model, where a structural stage cut it
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,29 @@ class Quality:
 
 
 @dataclass(frozen=True)
+class ReshapingReport:
+    """What structural stages did to the whole model."""
+
+    methods: tuple[str, ...]
+    before: Size
+    after: Size
+    refused: tuple[Refusal, ...]  # channels that could not be removed, and why
+
+    def summary(self) -> Sequence[str]:
+        """Lines of text: what was saved; then each reason, with the layers that it held back."""
+        was, now = self.before, self.after
+        lines = [
+            f"channels, {'; '.join(self.methods)}: {format_count(was.parameters)} -> {format_count(now.parameters)} "
+            f"parameters, {format_count(was.macs)} -> {format_count(now.macs)} multiply-accumulates a sample"
+        ]
+        held: dict[str, list[str]] = {}
+        for refusal in self.refused:
+            part = "" if refusal.channels == refusal.of else f" ({refusal.channels} of {refusal.of})"
+            held.setdefault(refusal.reason, []).append(refusal.layer + part)
+        return lines + [f"kept whole, since {reason}: {', '.join(names)}" for reason, names in held.items()]
+
+
+@dataclass(frozen=True)
 class Report:
     """`print(compiled.report())` shows the table; `.layers` holds the records, `.as_dict()` is JSON."""
 
@@ -44,6 +70,8 @@ class Report:
     other_nbytes: int  # biases, norms, and all that is no layer's weight
     quality: Quality | None
     int8_error: float | None = None  # of the outputs, by rounding activations to 8 bits: ||y' - y|| / ||y||
+    other_dense_nbytes: int | None = None  # of the original model, where a structural stage cut any
+    reshaping: ReshapingReport | None = None
 
     def __iter__(self) -> Iterator[LayerReport]:
         return iter(self.layers)
@@ -60,7 +88,8 @@ class Report:
 
     @property
     def dense_nbytes(self) -> int:
-        return sum(layer.dense_nbytes for layer in self.layers) + self.other_nbytes
+        other = self.other_nbytes if self.other_dense_nbytes is None else self.other_dense_nbytes
+        return sum(layer.dense_nbytes for layer in self.layers) + other
 
     def as_dict(self) -> Mapping[str, object]:
         return {**asdict(self), "nbytes": self.nbytes, "dense_nbytes": self.dense_nbytes}
@@ -85,6 +114,8 @@ class Report:
                 f"outputs against the original, when compiled: relative error {self.quality.relative_error:.2%}, "
                 f"cosine {self.quality.cosine:.5f}"
             )
+        if self.reshaping:
+            lines += self.reshaping.summary()
         if self.int8_error is not None:
             lines.append(f"int8 activations: relative error {self.int8_error:.2%}")
         return lines
@@ -95,6 +126,8 @@ class Report:
 
 def row(layer: LayerReport) -> tuple[str, ...]:
     shape = " x ".join(map(str, layer.shape))
+    if layer.dense_shape not in (None, layer.shape):
+        shape += f" of {' x '.join(map(str, layer.dense_shape or ()))}"
     bits, size = f"{layer.bits_per_weight:.2f}", format_bytes(layer.nbytes)
     if layer.method is None:
         return layer.name, shape, "-", bits, size, "-", f"dense: {layer.reason}"

@@ -4,19 +4,29 @@ from typing import Any
 
 from hashcompile.core.encoded import EncodedWeight
 from hashcompile.core.errors import ArtifactError, ConfigError
-from hashcompile.core.method import Method
-from hashcompile.passes import codebook
+from hashcompile.core.method import Method, Rewrite
+from hashcompile.passes import codebook, prune
 
 METHODS: tuple[Method, ...] = (codebook.METHOD, codebook.INT8)
+REWRITES: tuple[Rewrite, ...] = (prune.REWRITE,)
+
+
+def known_config(config: Any) -> None:
+    """Raise ConfigError for what is no method's config."""
+    configs = [method.config for method in METHODS] + [rewrite.config for rewrite in REWRITES]
+    if not isinstance(config, tuple(configs)):
+        known = ", ".join(f"hc.{each.__name__}" for each in configs)
+        raise ConfigError(f"{config!r} is not a method config; known: {known}")
 
 
 def method_of(config: Any) -> Method:
-    """The method that a user's config asks for. Raises ConfigError."""
-    for method in METHODS:
-        if isinstance(config, method.config):
-            return method
-    known = ", ".join(f"hc.{method.config.__name__}" for method in METHODS)
-    raise ConfigError(f"{config!r} is not a method config; known: {known}")
+    """The method that encodes as a user's config asks for."""
+    return next(method for method in METHODS if isinstance(config, method.config))
+
+
+def rewrite_of(config: Any) -> Rewrite | None:
+    """The rewrite that a user's config asks for; None for a method that encodes."""
+    return next((rewrite for rewrite in REWRITES if isinstance(config, rewrite.config)), None)
 
 
 def method_of_code(code: EncodedWeight) -> Method:

@@ -28,7 +28,7 @@ FLOORS = (  # from the cellar up; a module may import its own floor and those be
     ("hashcompile.plan", "hashcompile.lower", "hashcompile.report"),
     ("hashcompile.int8", "hashcompile.ranges"),
     ("hashcompile.container", "hashcompile.artifact"),
-    ("hashcompile.pipeline", "hashcompile.encode"),
+    ("hashcompile.pipeline", "hashcompile.encode", "hashcompile.reshape"),
     ("hashcompile.compiler",),
     ("hashcompile",),
     ("hashcompile.race", "hashcompile.bench_worker", "hashcompile.bench_onnx"),

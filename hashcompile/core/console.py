@@ -103,6 +103,14 @@ def format_bytes(count: int) -> str:
     return f"{count} B"
 
 
+def format_count(count: int) -> str:
+    """12_345_678 -> '12.35 M'."""
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if count >= size:
+            return f"{count / size:.2f} {unit}"
+    return str(count)
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """What libraries narrate while they trace and export; their errors reach the user as exceptions."""

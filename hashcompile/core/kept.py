@@ -1,8 +1,9 @@
-"""Which indices of every tensor a model still has: the record of all structural passes."""
+"""Which indices of every tensor a model still has, and why no more went: the record of all structural passes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,6 +12,20 @@ from torch import Tensor
 Kept = dict[str, dict[int, Tensor]]
 # parameter or buffer -> {dim: (kept,) int64, rising indices into the tensor of the model that came first}. A dim that
 # is not listed carries no channels, and is whole.
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Channels that cannot be removed: outputs of a layer, how many of how many, and why."""
+
+    layer: str
+    channels: int
+    of: int
+    reason: str
+
+    def __str__(self) -> str:
+        part = "" if self.channels == self.of else f"{self.channels} of {self.of} channels: "
+        return f"{part}{self.reason}"
 
 
 def compose(first: Kept, then: Kept) -> Kept:

@@ -1,16 +1,22 @@
-"""The record of a compression method: every field is required, so a forgotten lowering fails at import."""
+"""The record of a compression method: every field is required, so a forgotten lowering fails at import.
+
+A `Method` encodes weights, layer by layer. A `Rewrite` changes the shapes of the graph itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor, fx
 
 from hashcompile.core.encoded import EncodedWeight
+from hashcompile.core.graph import CompressedGraph
+from hashcompile.core.kept import Kept, Refusal
 from hashcompile.core.layers import Kind, Layer
 from hashcompile.core.onnx_op import OnnxOp
+from hashcompile.core.signature import Batch
 
 Compute = Literal["int8", "float"]
 
@@ -47,3 +53,30 @@ class Method:
     onnx_fused: Callable[[Any, fx.Node, Kind, Compute], OnnxOp | None]
     # (code, consumer, its kind, compute) -> decode + consumer as one node; None where no kernel does both
     onnx_decode: Callable[[Any], OnnxOp]  # code -> the dense weight, for any other consumer
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a rewrite may change, and what it may look at."""
+
+    graph: CompressedGraph  # rewritten in place
+    layers: frozenset[str]  # names of the layers whose outputs may be cut or merged
+    example: Batch  # flat inputs, every symbolic size at least 2
+    batches: Sequence[Batch]  # calibration; empty without data
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a rewrite did: indices into the tensors that it found, and the channels that it had to leave."""
+
+    kept: Kept
+    refused: tuple[Refusal, ...]
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """A room under `passes/` that changes shapes."""
+
+    name: str
+    config: type  # frozen dataclass that the user writes
+    apply: Callable[[Any, Scope], Outcome]  # (config, scope) -> what became of the graph

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, fx
 
 from hashcompile.core.graph import CompressedGraph
+from hashcompile.core.kept import Refusal
 from hashcompile.passes.channels.components import components
 from hashcompile.passes.channels.parameters import Role
 from hashcompile.passes.channels.resolve import Layout, Resolved, nodes_of, resolve
@@ -57,16 +58,6 @@ class Group:
 
     def of_role(self, role: Role) -> tuple[Axis, ...]:
         return tuple(axis for axis in self.axes if axis.role is role)
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Channels that cannot be removed: outputs of a layer, how many of how many, and why."""
-
-    layer: str
-    channels: int
-    of: int
-    reason: str
 
 
 class Keeper:

@@ -1,0 +1,65 @@
+"""What structural passes made of a model: the indices that are left of every tensor, and what that saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from hashcompile.core import kept as indices
+from hashcompile.core.kept import Kept, Refusal
+
+RESHAPING = "reshaping"  # note of a graph: what was done to it before, and perhaps before it was trained
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of a whole model."""
+
+    parameters: int
+    macs: int  # multiply-accumulate operations of one sample of the example inputs
+
+
+@dataclass(frozen=True)
+class Reshaping:
+    """From the model that came first to the one that there is now."""
+
+    kept: Kept = field(compare=False)
+    shapes: Mapping[str, tuple[int, ...]]  # of every parameter and buffer that came first
+    before: Size
+    after: Size
+    methods: tuple[str, ...]  # in the order in which they were applied
+    refused: tuple[Refusal, ...]  # by the last of each
+
+    def then(self, later: Reshaping) -> Reshaping:
+        """This step, followed by another one on its result."""
+        return replace(
+            later,
+            kept=indices.compose(self.kept, later.kept),
+            shapes=self.shapes,
+            before=self.before,
+            methods=self.methods + later.methods,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "kept": indices.describe(self.kept),
+            "shapes": {name: list(shape) for name, shape in self.shapes.items()},
+            "before": asdict(self.before),
+            "after": asdict(self.after),
+            "methods": list(self.methods),
+            "refused": [asdict(refusal) for refusal in self.refused],
+        }
+
+    @classmethod
+    def restore(cls, description: Mapping[str, Any]) -> Reshaping:
+        """Inverse of `describe`."""
+        return cls(
+            indices.restore(description["kept"]),
+            {str(name): tuple(map(int, shape)) for name, shape in description["shapes"].items()},
+            Size(**description["before"]),
+            Size(**description["after"]),
+            tuple(map(str, description["methods"])),
+            tuple(Refusal(**refusal) for refusal in description["refused"]),
+        )

@@ -1,0 +1,67 @@
+"""Which units go: so many of each group, or the least important of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hashcompile.passes.channels import ChannelGroups, Keeper, Role
+
+
+def per_group(channels: ChannelGroups, scores: Sequence[Tensor | None], amount: float) -> Keeper:
+    """The share `amount` of each group's units; a group without scores stays whole."""
+    keeper = channels.keeper()
+    for position, score in enumerate(scores):
+        if score is not None:
+            take(keeper, [(position, unit) for unit in score.argsort(stable=True).tolist()], amount)
+    return keeper
+
+
+def overall(channels: ChannelGroups, scores: Sequence[Tensor | None], amount: float) -> Keeper:
+    """The share `amount` of all units, scores being relative to the mean of their group."""
+    keeper = channels.keeper()
+    ranked = [
+        (float(value), position, unit)
+        for position, score in enumerate(scores)
+        if score is not None
+        for unit, value in enumerate((score / score.mean().clamp_min(1e-300)).tolist())
+    ]
+    take(keeper, [(position, unit) for _, position, unit in sorted(ranked)], amount)
+    return keeper
+
+
+def take(keeper: Keeper, ranked: Sequence[tuple[int, int]], amount: float) -> None:
+    wanted = int(amount * len(ranked) + 0.5)
+    for position, unit in ranked:
+        if wanted <= 0:
+            break
+        wanted -= keeper.take(position, unit)
+
+
+def round_widths(
+    channels: ChannelGroups, keeper: Keeper, scores: Sequence[Tensor | None], multiple: int
+) -> None:
+    """Keep the most important of what would go, until every layer that is cut has a multiple of outputs.
+
+    What is kept for one layer may take another one off its multiple; since units only come back, this ends.
+    """
+    changed = multiple > 1
+    while changed:
+        changed = False
+        for position, (group, score) in enumerate(zip(channels.groups, scores, strict=True)):
+            for axis in group.of_role(Role.PRODUCER):
+                while (units := going(axis.unit, keeper.removed[position])).numel():
+                    width = len(axis.unit) - len(units)
+                    if width % multiple == 0:
+                        break
+                    assert score is not None
+                    best = int(units[score[units].argmax()])
+                    keeper.give_back(position, best)
+                    changed = True
+
+
+def going(unit: Tensor, removed: Tensor) -> Tensor:
+    """The units of the indices of an axis that go."""
+    return unit[(unit >= 0) & removed[unit.clamp_min(0)]] if len(removed) else torch.empty(0)

@@ -1,0 +1,199 @@
+"""PruneChannels in the pipeline: how much goes, what stays, what the plan, the artifact and the report say of it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import hashcompile as hc
+from hashcompile.core.kept import Kept
+from tests import models
+from tests.channels.exact import sliced
+
+
+def chain(*widths: int) -> nn.Module:
+    layers: list[nn.Module] = []
+    for into, out in itertools.pairwise(widths):
+        layers += [nn.Linear(into, out), nn.ReLU()]
+    return nn.Sequential(*layers[:-1]).eval()
+
+
+def follows(model: nn.Module, compiled: hc.CompiledModel) -> None:
+    """Every tensor is that of `model`, at the kept indices."""
+    given, kept = model.state_dict(), compiled.plan.kept
+    for name, tensor in compiled.graph_module.state_dict().items():
+        assert torch.equal(tensor, sliced(given[name], kept[name])), name
+
+
+def test_the_smallest_go() -> None:
+    model = chain(6, 10, 4)
+    with torch.no_grad():
+        model[0].weight *= torch.tensor([3.0, 1, 5, 2, 9, 8, 4, 7, 6, 10])[:, None]  # type: ignore[operator]
+        model[0].weight.sign_()  # type: ignore[operator]
+        model[0].weight *= torch.tensor([3.0, 1, 5, 2, 9, 8, 4, 7, 6, 10])[:, None]  # type: ignore[operator]
+    compiled = hc.compile(model, (torch.randn(2, 6),), method=hc.PruneChannels(amount=0.3))
+    kept = compiled.plan.kept
+    assert kept["0.weight"][0].tolist() == [2, 4, 5, 6, 7, 8, 9]
+    assert kept["0.weight"][1].tolist() == list(range(6))
+    assert kept["2.weight"][1].tolist() == kept["0.bias"][0].tolist() == kept["0.weight"][0].tolist()
+    assert compiled.graph_module.state_dict()["2.weight"].shape == (4, 7)
+    follows(model, compiled)
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize("amount", [0, 0.25, 0.5, 0.97])
+def test_how_much_goes(scope: Any, amount: float) -> None:
+    model = chain(5, 24, 16, 3)
+    method = hc.PruneChannels(amount=amount, importance="l1", scope=scope)
+    kept = hc.compile(model, (torch.randn(2, 5),), method=method).plan.kept
+    gone = [24 - len(kept["0.weight"][0]), 16 - len(kept["2.weight"][0])]
+    assert max(gone[0] - 23, gone[1] - 15) <= 0
+    if scope == "layer":
+        assert gone == [min(23, round(24 * amount)), min(15, round(16 * amount))]
+    else:
+        assert sum(gone) == min(38, int(40 * amount + 0.5))
+
+
+def test_global_compares_what_a_group_has_with_its_own_mean() -> None:
+    model = chain(5, 8, 8, 3)
+    with torch.no_grad():
+        for layer, small in ((model[0], 4), (model[2], 0)):
+            layer.weight.fill_(1)  # type: ignore[operator, union-attr]
+            layer.weight[:small] *= 0.1  # type: ignore[index, union-attr]
+        model[2].weight *= 0.01  # type: ignore[operator]
+    method = hc.PruneChannels(amount=0.25, scope="global")
+    kept = hc.compile(model, (torch.randn(2, 5),), method=method).plan.kept
+    assert (len(kept["0.weight"][0]), len(kept["2.weight"][0])) == (4, 8)
+
+
+@pytest.mark.parametrize("multiple", [2, 5, 8])
+def test_widths_are_rounded_up(multiple: int) -> None:
+    model = chain(5, 24, 16, 3)
+    method = hc.PruneChannels(amount=0.6, round_to=multiple)
+    kept = hc.compile(model, (torch.randn(2, 5),), method=method).plan.kept
+    for name, width in (("0.weight", 24), ("2.weight", 16)):
+        least = width - round(0.6 * width)
+        assert len(kept[name][0]) == min(width, -(-least // multiple) * multiple)
+
+
+def test_globs_say_what_may_be_cut() -> None:
+    model, inputs = models.build("attention")
+    plan = hc.compile(model, inputs(2), method={"*": hc.PruneChannels(amount=0.5), "qkv": None}).plan
+    assert (len(plan.kept["qkv.weight"][0]), len(plan.kept["up.weight"][0])) == (96, 32)
+    plan = hc.compile(model, inputs(2), method={"qkv": hc.PruneChannels(amount=0.5)}).plan
+    assert (len(plan.kept["qkv.weight"][0]), len(plan.kept["up.weight"][0])) == (48, 64)
+    with pytest.raises(hc.ConfigError, match="no layer matches 'qvk'"):
+        hc.compile(model, inputs(2), method={"qvk": hc.PruneChannels()})
+
+
+def test_a_group_that_is_partly_out_of_bounds_stays() -> None:
+    model, inputs = models.build("cnn")
+    compiled = hc.compile(model, inputs(2), method={"*": hc.PruneChannels(), "stem": None})
+    assert compiled.plan.reshaping is not None
+    reasons = {refusal.layer: str(refusal) for refusal in compiled.plan.reshaping.refused}
+    assert reasons["conv"] == "it shares them with stem, which is to stay as it is"
+    follows(model, compiled)
+
+
+def test_one_stage_cannot_do_both() -> None:
+    model, inputs = models.build("cnn")
+    with pytest.raises(hc.ConfigError, match="give a list of two"):
+        hc.compile(model, inputs(2), method={"stem": hc.PruneChannels(), "head": hc.Codebook()})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"amount": 1},
+        {"amount": -0.1},
+        {"amount": "half"},
+        {"amount": True},
+        {"importance": "l3"},
+        {"scope": "all"},
+        {"round_to": 0},
+        {"round_to": 2.0},
+    ],
+)
+def test_what_cannot_mean_anything(arguments: dict[str, Any]) -> None:
+    with pytest.raises(hc.ConfigError, match=rf"PruneChannels\({next(iter(arguments))}="):
+        hc.PruneChannels(**arguments)
+
+
+def lists(kept: Kept) -> dict[str, dict[int, list[int]]]:
+    return {name: {dim: each.tolist() for dim, each in dims.items()} for name, dims in kept.items()}
+
+
+def test_cut_and_encoded_in_one_call(tmp_path: Path) -> None:
+    model, inputs = models.build("cnn")
+    compiled = hc.compile(
+        model,
+        inputs(2),
+        method=[hc.PruneChannels(amount=0.25), hc.Codebook(bits=4)],
+        calibration=[inputs(32)],
+    )
+    assert {decision.layer.name for decision in compiled.plan.encoded} == {"stem", "conv", "head"}
+    assert compiled.plan["conv"].layer.view.shape == (24, 24, 3, 3)
+    assert max(compiled.errors.values()) < 0.2  # against what the cut graph computes, not the whole one
+    compiled.export_onnx(tmp_path / "cut.onnx")
+    compiled.save(tmp_path / "cut.hc")
+    loaded = hc.load(tmp_path / "cut.hc")
+    assert loaded.plan == compiled.plan
+    assert lists(loaded.plan.kept) == lists(compiled.plan.kept)
+    assert (
+        hc.Plan.restore(json.loads(json.dumps(compiled.plan.describe()))).describe()
+        == compiled.plan.describe()
+    )
+    x = inputs(5)
+    assert torch.equal(loaded(*x), compiled(*x))
+
+
+def test_the_report_tells_what_was_saved() -> None:
+    model, inputs = models.build("cnn")
+    report = hc.compile(model, inputs(2), method=hc.PruneChannels(amount=0.25)).report()
+    text = str(report)
+    assert report.reshaping is not None
+    assert report.reshaping.before == hc.Size(sum(p.numel() for p in model.parameters()), 646400)
+    assert report.reshaping.after.macs == 24 * 27 * 64 + 24 * 24 * 9 * 64 + 24 * 40
+    assert "24 x 24 x 3 x 3 of 32 x 32 x 3 x 3" in text
+    assert "kept whole, since it leaves the model as an output: head" in text
+    state = model.state_dict()
+    assert report.dense_nbytes == 4 * sum(t.numel() for n, t in state.items() if "num_batches" not in n)
+    assert json.dumps(report.as_dict())
+
+
+def test_again_after_training(tmp_path: Path) -> None:
+    model, inputs = models.build("cnn")
+    first = hc.compile(model, inputs(2), method=hc.PruneChannels(amount=0.25))
+    graph = first.graph_module.train()
+    optimizer = torch.optim.SGD(graph.parameters(), lr=1e-3)
+    graph(*inputs(8)).square().mean().backward()
+    optimizer.step()
+    first.save(tmp_path / "first.hc")
+    for source in (graph, hc.load(tmp_path / "first.hc").graph_module):
+        second = hc.compile(source, inputs(2), method=[hc.PruneChannels(amount=0.25), hc.Codebook(bits=4)])
+        kept, before = second.plan.kept, first.plan.kept
+        assert len(kept["conv.weight"][0]) == 18
+        assert set(kept["conv.weight"][0].tolist()) < set(before["conv.weight"][0].tolist())
+        assert second.plan.reshaping is not None
+        assert second.plan.reshaping.before.parameters == sum(p.numel() for p in model.parameters())
+
+
+def test_a_tied_weight_is_told_of_under_all_its_names() -> None:
+    model, inputs = models.build("tied")
+    compiled = hc.compile(model, inputs(2), method=hc.PruneChannels(amount=0.25))
+    kept = compiled.plan.kept
+    assert kept["head.weight"][1].tolist() == kept["embed.weight"][1].tolist()
+
+
+def test_double_precision() -> None:
+    model = chain(5, 24, 16, 3).double()
+    x: tuple[Tensor] = (torch.randn(2, 5, dtype=torch.float64),)
+    compiled = hc.compile(model, x, method=hc.PruneChannels(amount=0.5))
+    assert compiled(*x).dtype is torch.float64
+    follows(model, compiled)
