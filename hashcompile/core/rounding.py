@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Range(NamedTuple):
@@ -48,4 +48,54 @@ def round_affine(x: Tensor, scale: float, zero: int) -> Tensor:
     return torch.where(scales > 0, rounded, x)
 
 
-ROUNDINGS = (round_rows, round_images, round_affine)
+FEWEST_QUERIES = 8  # of an attention in int8; with fewer the kernels compute in fp32
+STEPS = 256  # that the rounding error of a weight is counted in
+LANES = 32  # keys from one to that which takes its rounding error
+
+
+def round_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    *,
+    scale: float,
+    causal: bool,
+    safe: bool,
+    token_major: bool,
+) -> Tensor:
+    """softmax(scale * q k' + mask) v, with both products in 8 bits.
+
+    q: (B, H, Sq, D); k: (B, Hkv, Sk, D); v: (B, Hkv, Sk, Dv), H a multiple of Hkv -> (B, H, Sq, Dv).
+    Queries and keys have a scale for each token and head, values one for each feature and head.
+    safe: a query that sees no key gives zeros, not NaN. token_major: y lies in memory as (B, Sq, H, Dv).
+    """
+    in_int8 = q.shape[2] >= FEWEST_QUERIES
+    if in_int8:
+        q, k, v = round_rows(q), round_rows(k), symmetric(v, (2,))
+    repeats = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
+    scores = q @ k.transpose(2, 3) * scale
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype is torch.bool else scores + mask
+    if causal:
+        scores = scores.masked_fill(~torch.ones(scores.shape[2:], dtype=torch.bool).tril(), -torch.inf)
+    most = scores.amax(-1, keepdim=True) if scores.numel() else scores.sum(-1, keepdim=True)
+    weights = torch.exp(scores - torch.where(most == -torch.inf, 0, most))
+    if in_int8:
+        weights = whole(255 * weights)
+    total = weights.sum(-1, keepdim=True)
+    y = weights @ v / (torch.where(total == 0, 1, total) if safe or not k.shape[2] else total)
+    return y.transpose(1, 2).contiguous().transpose(1, 2) if token_major else y
+
+
+def whole(weights: Tensor) -> Tensor:
+    """weights: (..., Sk) to whole numbers; what one is off by is added to the weight `LANES` places on."""
+    steps = torch.round(weights * STEPS).double()
+    by_lane = nn.functional.pad(steps, (0, -steps.shape[-1] % LANES)).unflatten(-1, (-1, LANES))
+    sums = torch.floor((by_lane.cumsum(-2) + STEPS / 2) / STEPS)
+    rounded = torch.diff(sums, dim=-2, prepend=torch.zeros_like(sums[..., :1, :]))
+    return rounded.flatten(-2)[..., : weights.shape[-1]].to(weights.dtype)
+
+
+ROUNDINGS = (round_rows, round_images, round_affine, round_attention)

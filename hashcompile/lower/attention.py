@@ -1,17 +1,14 @@
-"""Attention and the transposes around it -> one operator.
+"""Attention in a graph: scaled_dot_product_attention, or the same written out.
 
-Given:  %q = transpose(view(%a (B, S, H * D), [B, S, H, D]), 1, 2); %k, %v likewise
-        %y = scaled_dot_product_attention(%q, %k, %v, %mask);  %z = reshape(transpose(%y, 1, 2), [B, S, H * D])
-Result: %z = call_module[attention](%a, %b, %c, %mask)          # com.hashcompile::Attention
+    softmax(%q %k' * scale + %mask) %v
 
-The same written out, as softmax(%q %k' * scale + %mask) %v, is recognised too. What stands between view and transpose
-(a rotary embedding) stays; that input is then taken as (B, H, S, D).
+with q, k, v: (B, H, S, D), each step read by the next one alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +16,7 @@ import torch
 from torch import fx
 
 from hashcompile.core.layers import arguments
-from hashcompile.core.onnx_op import OnnxOp
-from hashcompile.lower.attention_op import Attention
-from hashcompile.lower.masks import unexpanded
-from hashcompile.lower.match import VIEWS, dtype_of, only_user, shape_of, source, swaps
-from hashcompile.lower.symbolic import SymbolicOp
+from hashcompile.lower.match import dtype_of, shape_of, source, swaps
 
 aten = torch.ops.aten
 
@@ -43,16 +36,29 @@ class Found:
     causal: bool
     safe: bool  # scaled_dot_product_attention's softmax: zeros where nothing is seen
 
+    @property
+    def heads(self) -> int:
+        return int(shape_of(self.q)[1])
 
-def fuse_attention(graph: fx.GraphModule) -> list[OnnxOp]:
-    """Replace every attention that the operator can say. The operators that were put in."""
-    ops = []
-    for node in list(graph.graph.nodes):
+    @property
+    def kv_heads(self) -> int:
+        return int(shape_of(self.k)[1])
+
+    @property
+    def key_size(self) -> int:
+        return int(shape_of(self.q)[3])
+
+    @property
+    def value_size(self) -> int:
+        return int(shape_of(self.v)[3])
+
+
+def find_attentions(graph: fx.Graph) -> Iterator[Found]:
+    """Every attention that the operator can say."""
+    for node in list(graph.nodes):
         found = fused_attention(node) or written_out(node)
-        if found is not None and (op := replace(graph, found)) is not None:
-            ops.append(op)
-    graph.graph.eliminate_dead_code()
-    return ops
+        if found is not None and fits(found):
+            yield found
 
 
 def fused_attention(node: fx.Node) -> Found | None:
@@ -124,74 +130,21 @@ def lone(node: fx.Node) -> bool:
     return len(node.users) == 1
 
 
-def replace(graph: fx.GraphModule, found: Found) -> OnnxOp | None:
+def fits(found: Found) -> bool:
+    """Do types and shapes go together, with sizes of heads that are known?"""
     shapes = [shape_of(node) for node in (found.q, found.k, found.v)]
     if any(len(shape) != 4 or not shape[1].isdigit() or not shape[3].isdigit() for shape in shapes):
-        return None
-    (batch, heads, _, size), (k_batch, kv_heads, keys, k_size), (v_batch, v_heads, v_keys, value_size) = (
-        shapes
-    )
-    fits = batch == k_batch == v_batch and kv_heads == v_heads and keys == v_keys and size == k_size
-    if not fits or not int(heads) or int(kv_heads) < 1 or int(heads) % int(kv_heads):
-        return None
+        return False
+    (batch, heads, queries, size), (k_batch, kv_heads, keys, k_size), (v_batch, v_heads, v_keys, _) = shapes
+    if not (batch == k_batch == v_batch and kv_heads == v_heads and keys == v_keys and size == k_size):
+        return False
+    if not int(heads) or int(kv_heads) < 1 or int(heads) % int(kv_heads):
+        return False
     if any(dtype_of(node) is not torch.float32 for node in (found.q, found.k, found.v)):
-        return None
-    mask = found.mask
-    if mask is not None:
-        if dtype_of(mask) not in MASKS or not 1 <= len(shape_of(mask)) <= 4:
-            return None
-        wanted = (batch, heads, shapes[0][2], keys)
-        shape = shape_of(mask)
-        if any(size not in ("1", whole) for size, whole in zip(shape, wanted[4 - len(shape) :], strict=True)):
-            return None
-        mask = unexpanded(mask)
-    inputs = [token_major(node) for node in (found.q, found.k, found.v)]
-    op = Attention(
-        int(heads),
-        int(kv_heads),
-        int(size),
-        int(value_size),
-        tuple(len(shape_of(node)) for node in inputs),
-        found.scale,
-        found.causal,
-        found.safe,
-        dtype_of(mask),
-    ).op()
-    put(graph, found.root, op, [*inputs, *([mask] if mask is not None else [])])
-    return op
-
-
-def token_major(node: fx.Node) -> fx.Node:
-    """The (B, S, H * D) behind transpose(view(x, [B, S, H, D]), 1, 2); `node` itself where there is none."""
-    transposed = source(node)
-    if not swaps(transposed, 1, 2):
-        return node
-    view = source(transposed.args[0])
-    if not isinstance(view, fx.Node) or view.target not in VIEWS:
-        return node
-    whole, parts = shape_of(view.args[0]), shape_of(view)
-    same = len(whole) == 3 and len(parts) == 4 and whole[:2] == parts[:2] and whole[2].isdigit()
-    return view.args[0] if same and int(whole[2]) == int(parts[2]) * int(parts[3]) else node  # type: ignore[return-value]
-
-
-def put(graph: fx.GraphModule, root: fx.Node, op: OnnxOp, inputs: Sequence[fx.Node]) -> None:
-    """The operator, whose value is (B, S, H * D), in the place of `root` (B, H, S, D) and the way back from it."""
-    name = f"{root.name}_op"
-    graph.add_submodule(name, SymbolicOp(op, torch.float32))
-    with graph.graph.inserting_before(root):
-        call = graph.graph.call_module(name, tuple(inputs))
-    back = only_user(root)
-    joined = only_user(back) if back is not None and swaps(back, 1, 2) else None
-    batch, heads, queries, size = shape_of(root)
-    flat = (batch, queries, str(int(heads) * int(size)))
-    if joined is not None and joined.target in VIEWS and shape_of(joined) == flat:
-        call.meta = dict(joined.meta)
-        joined.replace_all_uses_with(call)
-        return
-    call.meta = dict(root.meta) | {"val": root.meta["val"].transpose(1, 2).flatten(2)}
-    with graph.graph.inserting_before(root):
-        sizes = [graph.graph.call_function(aten.sym_size.int, (call, dim)) for dim in (0, 1)]
-        split = graph.graph.call_function(aten.view.default, (call, [*sizes, int(heads), int(size)]))
-        by_head = graph.graph.call_function(aten.transpose.int, (split, 1, 2))
-    by_head.meta = dict(root.meta)
-    root.replace_all_uses_with(by_head)
+        return False
+    if found.mask is None:
+        return True
+    shape, whole = shape_of(found.mask), (batch, heads, queries, keys)
+    if dtype_of(found.mask) not in MASKS or not 1 <= len(shape) <= 4:
+        return False
+    return all(size in ("1", of) for size, of in zip(shape, whole[4 - len(shape) :], strict=True))

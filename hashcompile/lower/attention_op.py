@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hashcompile.core.method import Compute
 from hashcompile.core.onnx_op import OnnxOp
 
 
@@ -28,6 +29,7 @@ class Attention:
     causal: bool  # query i sees keys 0 to i only
     hidden_is_zero: bool  # a query whose scores are all -infinity becomes zeros, not NaN
     mask: torch.dtype | None  # bool hides where it is False, float is added
+    compute: Compute  # "int8": our kernel rounds what it multiplies to 8 bits
 
     def op(self) -> OnnxOp:
         return OnnxOp(
@@ -42,6 +44,7 @@ class Attention:
                 "scale": self.scale,
                 "is_causal": int(self.causal),
                 "hidden_is_zero": int(self.hidden_is_zero),
+                "compute": int(self.compute == "int8"),
             },
             self.body(),
             self.out_shape,
@@ -91,7 +94,7 @@ class Attention:
             "y_shape = Concat<axis = 0>(keep, features)",
             "Y = Reshape(by_token, y_shape)",
         ]
-        attributes = "num_heads, kv_heads, key_size, value_size, scale, is_causal, hidden_is_zero"
+        attributes = "num_heads, kv_heads, key_size, value_size, scale, is_causal, hidden_is_zero, compute"
         text = "\n".join(f"    {line}" for line in lines)
         return f"\nAttention<{attributes}>({', '.join(names)}) => (Y)\n{{\n{text}\n}}"
 

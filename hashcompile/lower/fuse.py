@@ -21,10 +21,10 @@ from hashcompile.core.layers import CONSUMERS, Kind, attribute, holder_of
 from hashcompile.core.onnx_op import OnnxOp
 from hashcompile.core.rounding import Range
 from hashcompile.core.sweep import activation
-from hashcompile.lower.attention import fuse_attention
 from hashcompile.lower.chain import Chain
 from hashcompile.lower.chain_op import ChainOp, called, constants, overload
 from hashcompile.lower.epilogue import find_epilogue, with_epilogue
+from hashcompile.lower.fuse_attention import fuse_attentions
 from hashcompile.lower.select import Selection
 from hashcompile.lower.symbolic import SymbolicOp
 from hashcompile.passes import method_of_code
@@ -43,7 +43,7 @@ def fuse(selection: Selection, ranges: Mapping[str, Range]) -> tuple[fx.GraphMod
     replaced: dict[fx.Node, fx.Node] = {}
     for i, chain in enumerate(selection.chains):
         ops += fuse_chain(selection, chain, ChainOp(chain, ranges, overload(i)), replaced)
-    ops += fuse_attention(graph)
+    ops += fuse_attentions(graph, selection.compute)
     remove_dead(graph)
     graph.graph.lint()
     return graph, ops

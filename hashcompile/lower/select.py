@@ -27,6 +27,7 @@ class Selection:
     readers: dict[str, tuple[fx.Node, ...]]  # of each parameter, in execution order
     ops: dict[fx.Node, OnnxOp]  # the readers that compute on the codes; the others get the dense weight
     chains: tuple[Chain, ...]
+    compute: Compute
 
     @cached_property
     def chained(self) -> frozenset[fx.Node]:
@@ -70,7 +71,7 @@ def select(graph: CompressedGraph, compute: Compute) -> Selection:
             if (op := operator(weight, reader, codes[weight.target], compute)) is not None:
                 ops[reader] = op
     chains = find_chains(flat.graph, ops) if compute == "int8" else ()
-    return Selection(flat, codes, readers, ops, chains)
+    return Selection(flat, codes, readers, ops, chains, compute)
 
 
 def operator(weight: fx.Node, reader: fx.Node, code: EncodedWeight, compute: Compute) -> OnnxOp | None:

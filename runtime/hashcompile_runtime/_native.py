@@ -115,6 +115,8 @@ class _AttentionDesc(ctypes.Structure):
     _fields_ = [
         ("size", c_uint32),
         ("isa", c_int32),
+        ("compute", c_uint32),
+        ("reserved", c_uint32),
         ("batch", c_int64),
         ("queries", c_int64),
         ("keys", c_int64),
@@ -383,6 +385,28 @@ class Weight:
         return dense
 
 
+def _attention_desc(
+    q: npt.NDArray[np.float32],
+    k: npt.NDArray[np.float32],
+    v: npt.NDArray[np.float32],
+    mask: npt.NDArray[Any] | None,
+    isa: str = "auto",
+    compute: int = FLOAT,
+) -> _AttentionDesc:
+    """Sizes and steps of what `attention` takes; the mask bool or float32."""
+    batch, heads, length, _ = q.shape
+    desc = _AttentionDesc(size=ctypes.sizeof(_AttentionDesc), isa=_isa_id(isa), compute=compute)
+    desc.batch, desc.heads, desc.queries, desc.key_size = q.shape
+    desc.kv_heads, desc.keys, desc.value_size = v.shape[1:]
+    for steps, array in ((desc.q_steps, q), (desc.k_steps, k), (desc.v_steps, v)):
+        steps[:] = [step // array.itemsize for step in array.strides[:3]]
+    if mask is not None:
+        desc.mask = 2 if mask.dtype == np.bool_ else 1
+        whole = np.broadcast_to(mask, (batch, heads, length, k.shape[2]))
+        desc.mask_steps[:] = [step // mask.itemsize for step in whole.strides]
+    return desc
+
+
 def attention(
     q: npt.ArrayLike,
     k: npt.ArrayLike,
@@ -392,6 +416,7 @@ def attention(
     scale: float,
     causal: bool = False,
     hidden_is_zero: bool = True,
+    compute: int = FLOAT,
     threads: int = 1,
     isa: str = "auto",
 ) -> npt.NDArray[np.float32]:
@@ -399,24 +424,13 @@ def attention(
     mask: bool or float that broadcasts to (B, H, Sq, Sk) -> (B, Sq, H * Dv).
     """
     queries, keys, values = (np.asarray(x, np.float32) for x in (q, k, v))
-    batch, heads, length, _ = queries.shape
-    desc = _AttentionDesc(size=ctypes.sizeof(_AttentionDesc), isa=_isa_id(isa), scale=scale)
-    desc.batch, desc.heads, desc.queries, desc.key_size = queries.shape
-    desc.kv_heads, desc.keys, desc.value_size = values.shape[1:]
-    desc.causal, desc.hidden_is_zero = causal, hidden_is_zero
-    for steps, array in ((desc.q_steps, queries), (desc.k_steps, keys), (desc.v_steps, values)):
-        steps[:] = [step // array.itemsize for step in array.strides[:3]]
-    pointer = None
-    if mask is not None:
-        kept = np.asarray(mask)
-        kept = kept if kept.dtype == np.bool_ else kept.astype(np.float32)
-        desc.mask = 2 if kept.dtype == np.bool_ else 1
-        whole = np.broadcast_to(kept, (batch, heads, length, keys.shape[2]))
-        desc.mask_steps[:] = [step // kept.itemsize for step in whole.strides]
-        pointer = c_void_p(kept.ctypes.data)
-    y, error = np.empty((batch, length, heads * values.shape[3]), np.float32), _Error()
-    into = _floats(y), _executor(threads), byref(error)
-    _check(
-        _library().hc_attention(byref(desc), *map(_floats, (queries, keys, values)), pointer, *into), error
-    )
+    shown = None if mask is None else np.asarray(mask)
+    if shown is not None and shown.dtype != np.bool_:
+        shown = shown.astype(np.float32)
+    desc = _attention_desc(queries, keys, values, shown, isa, compute)
+    desc.scale, desc.causal, desc.hidden_is_zero = scale, causal, hidden_is_zero
+    y, error = np.empty((*queries.shape[::2][:2], queries.shape[1] * values.shape[3]), np.float32), _Error()
+    pointer = None if shown is None else c_void_p(shown.ctypes.data)
+    into = pointer, _floats(y), _executor(threads), byref(error)
+    _check(_library().hc_attention(byref(desc), *map(_floats, (queries, keys, values)), *into), error)
     return y

@@ -188,6 +188,8 @@ enum { HC_MASK_NONE = 0, HC_MASK_FLOAT = 1, HC_MASK_BOOL = 2 };
 typedef struct hc_attention_desc {
     uint32_t size; /* sizeof(hc_attention_desc) */
     hc_isa isa;
+    uint32_t compute;  /* HC_FLOAT or HC_INT8 */
+    uint32_t reserved; /* 0 */
     int64_t batch, queries, keys, heads, kv_heads;
     int64_t key_size;   /* features of a query and of a key */
     int64_t value_size; /* features of a value */
@@ -261,8 +263,19 @@ HC_API hc_code hc_chain_run(const hc_chain* chain, const hc_shape* inputs, const
 HC_API hc_code hc_embedding(const hc_weight* weight, const int64_t* ids, size_t count, float* y, const hc_exec* exec,
                             hc_error* error);
 
-/* y (batch, queries, heads * value_size) = softmax(scale * q k' + mask) v, head by head, in fp32. `mask` adds floats, or
- * hides the keys where a bool is 0. */
+/* y (batch, queries, heads * value_size) = softmax(scale * q k' + mask) v, head by head. `mask` adds floats, or hides the
+ * keys where a bool is 0.
+ *
+ * HC_INT8: both products are exact sums of 8-bit integers, and y has the same bits on every ISA and for every number of
+ * threads. The queries and the keys of a head are rounded as the activations of a layer are, one scale each (sq[i],
+ * sk[j]); its values with one scale sv[d] a feature, over all keys. In floats, each operation rounded:
+ *     score[j] = float(sum_d q * k) * ((sk[j] * scale) * sq[i]) + mask[j],   most = max_j score[j]
+ *     e[j] = round_half_even(65280 * 2^((score[j] - most) * log2(e)))         (2^x to 1.1e-4 of itself)
+ *     c[j] = e[j] + (j < 32 ? 128 : c[j - 32] mod 256),   w[j] = c[j] / 256    (integers: 0 to 255)
+ *     y[d] = float(sum_j w[j] * v[j][d]) * (sv[d] * (1 / float(sum_j w[j])))
+ * So a weight is rounded to 1/255 of the largest, and what that is off by goes to the key 32 places on.
+ * With fewer than 8 queries, for which rounding the keys costs more than it saves, and with more than 65536 keys or
+ * features, the arithmetic is HC_FLOAT's. */
 HC_API hc_code hc_attention(const hc_attention_desc* desc, const float* q, const float* k, const float* v,
                             const void* mask, float* y, const hc_exec* exec, hc_error* error);
 

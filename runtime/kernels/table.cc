@@ -30,6 +30,9 @@ namespace hc {
 #define HC_KERNEL(room, isa, id) extern const Attention room##_##isa;
 #include "attention/kernels.inc"
 #undef HC_KERNEL
+#define HC_KERNEL(room, isa, id) extern const AttentionI8 room##_##isa;
+#include "attention_i8/kernels.inc"
+#undef HC_KERNEL
 
 namespace {
 
@@ -78,6 +81,9 @@ constexpr Row<Rowwise> kRowwise[] = {
 };
 constexpr Row<Attention> kAttention[] = {
 #include "attention/kernels.inc"
+};
+constexpr Row<AttentionI8> kAttentionI8[] = {
+#include "attention_i8/kernels.inc"
 };
 #undef HC_KERNEL
 
@@ -128,7 +134,10 @@ Kernels select(int bits, hc_isa cap) {
             {f32.many, i8.many, in_fp32 ? f32.many : bf16.many}};
 }
 
-const Attention& select_attention(hc_isa cap) { return *best(kAttention, cap).kernel; }
+AttentionKernels select_attention(hc_isa cap) {
+    const Row<Int8>& int8 = best(kInt8, cap);
+    return {*best(kAttention, cap).kernel, *best(kAttentionI8, cap).kernel, *int8.kernel, int8.many};
+}
 
 } // namespace hc
 
@@ -140,6 +149,7 @@ extern "C" hc_code hc_kernel_get(size_t i, hc_kernel* out) {
                        hc::describe(hc::kCodebookBf16, 8, i, first, *out) ||
                        hc::describe(hc::kPanelF32, 1, i, first, *out) || hc::describe(hc::kInt8, 1, i, first, *out) ||
                        hc::describe(hc::kDepthwise, 1, i, first, *out) || hc::describe(hc::kRowwise, 1, i, first, *out) ||
-                       hc::describe(hc::kAttention, 1, i, first, *out);
+                       hc::describe(hc::kAttention, 1, i, first, *out) ||
+                       hc::describe(hc::kAttentionI8, 1, i, first, *out);
     return found ? HC_OK : HC_OUT_OF_RANGE;
 }

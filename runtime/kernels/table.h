@@ -2,6 +2,7 @@
 #pragma once
 
 #include "attention/kernel.h"
+#include "attention_i8/kernel.h"
 #include "codebook_bf16/kernel.h"
 #include "codebook_f32/kernel.h"
 #include "codebook_i8/kernel.h"
@@ -27,6 +28,14 @@ struct Kernels {
 // The best rows for `bits`-bit indices, none above `cap`, all runnable.
 Kernels select(int bits, hc_isa cap);
 
-const Attention& select_attention(hc_isa cap);
+// What an attention runs on.
+struct AttentionKernels {
+    Attention f32;
+    AttentionI8 i8;
+    Int8 int8;
+    double rate; // of int8, multiply-adds per nanosecond
+};
+
+AttentionKernels select_attention(hc_isa cap);
 
 } // namespace hc

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ops/sizes.h"
+#include "rounding.h"
 
 namespace hc {
 
@@ -12,15 +13,9 @@ Quant quant_of(float scale, int32_t zero) {
     return {scale, isfinite(inverse) ? inverse : 0.0f, zero};
 }
 
-bool is_finite(uint32_t largest) { return largest < 0x7F800000u; }
+bool is_finite(uint32_t largest) { return largest < kInfinityBits; }
 
-Quant symmetric_quant(uint32_t largest_bits) {
-    if (!is_finite(largest_bits)) return {NAN, 0.0f, kMiddle};
-    float largest;
-    memcpy(&largest, &largest_bits, sizeof largest);
-    const float to = 127.0f / largest;
-    return {largest / 127.0f, isfinite(to) ? to : 0.0f, kMiddle};
-}
+Quant symmetric_quant(uint32_t largest) { return symmetric(largest, kMiddle); }
 
 Quant range_quant(float low, float high) {
     const Quant quant = quant_of((high - low) / 255.0f, 0);

@@ -59,6 +59,10 @@ AttentionKernel::AttentionKernel(const Node& node) : packed_(!node.has_input(1))
     desc_.kv_heads = node.attribute("kv_heads");
     desc_.causal = node.attribute("is_causal") != 0;
     desc_.hidden_is_zero = node.attribute("hidden_is_zero") != 0;
+    const int64_t compute = node.attribute_or("compute", int64_t{HC_FLOAT});
+    if (compute != HC_FLOAT && compute != HC_INT8)
+        fail(HC_INVALID_ARGUMENT, "compute is %lld; wanted 0 (float) or 1 (int8)", static_cast<long long>(compute));
+    desc_.compute = static_cast<uint32_t>(compute);
     desc_.scale = node.attribute_or("scale", NAN);
     if (isnan(desc_.scale)) fail(HC_INVALID_ARGUMENT, "scale is missing or NaN");
 }

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 import hashcompile as hc
 import hashcompile_runtime as hcrt
+from hashcompile.core.rounding import round_attention
+from hashcompile.int8 import rounded
 
 HEADS = 3
 batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens", max=512)
@@ -185,3 +187,28 @@ def test_softmax_along_another_dim_stays(tmp_path: Path) -> None:
     compiled, path = exported(Columns(), tmp_path)
     assert overloads(path) == []
     agree(compiled, path, example(3, 8))
+
+
+@pytest.mark.parametrize("form", ["fused", "written out", "turned"])
+def test_int8(form: str, tmp_path: Path) -> None:
+    """The file says so, and is verified with the error of rounding attention that `hashcompile.int8` predicts."""
+    torch.manual_seed(0)
+    dims = {0: batch, 1: tokens}
+    compiled = hc.compile(
+        Block(16, mask="float", form=form).eval(),
+        example(4, 40),
+        method={"o": hc.Codebook(bits=8)},
+        dynamic_shapes=(dims, dims),
+    )
+    path = tmp_path / "m.onnx"
+    checks = compiled.export_onnx(path)
+    (node,) = [node for node in onnx.load(str(path)).graph.node if node.op_type == "Attention"]
+    assert {a.name: a.i for a in node.attribute}["compute"] == 1
+    ours = next(check for check in checks if check.runtime == "hashcompile")
+    assert 0 < ours.error <= ours.tolerance
+
+    def targets(graph: torch.fx.GraphModule) -> list[Any]:
+        return [node.target for node in graph.graph.nodes]
+
+    assert round_attention in targets(rounded(compiled.graph_module, "int8", {}))
+    assert round_attention not in targets(rounded(compiled.graph_module, "float", {}))

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from hashcompile_runtime import NativeError, _native
 from hashcompile_runtime._native import Weight
 
-ConvDesc, Epilogue, Exec, ParallelFor = (
+AttentionDesc, ConvDesc, Epilogue, Exec, ParallelFor = (
+    _native._AttentionDesc,
     _native._ConvDesc,
     _native._Epilogue,
     _native._Exec,
@@ -94,6 +95,15 @@ def pointer(array: npt.NDArray[Any] | None) -> Any:
         return None
     kind = {"f": c_float, "u": ctypes.c_uint8, "i": ctypes.c_int64}[array.dtype.kind]
     return array.ctypes.data_as(POINTER(kind))
+
+
+def attention_desc(*arrays: Any, **fields: Any) -> Any:
+    """For q, k, v (B, H, S, D) and a mask or None; `fields` as they stand in the structure, or isa by name."""
+    named = {name: fields.pop(name) for name in ("isa", "compute") if name in fields}
+    desc = _native._attention_desc(*arrays, **named)
+    for name, value in fields.items():
+        setattr(desc, name, value)
+    return desc
 
 
 def window(

@@ -13,6 +13,7 @@ from hashcompile_runtime._native import ACTIVATIONS, BF16, FLOAT, INT8, Weight
 from tests.runtime import abi
 from tests.runtime.guarded import PLACES, guarded
 from tests.runtime.oracle import EDGES, ISAS, activations, int8_weights, layer
+from tests.runtime.test_attention import MASKS, mask_of
 from tests.runtime.test_conv2d import GROUPED, SHAPES
 
 sizes = st.sampled_from(EDGES)
@@ -124,6 +125,37 @@ def test_embedding_and_decode(place, bits, N, K):
     abi.call("hc_embedding", opened._handle, abi.pointer(ids), 2 * N, abi.pointer(y), None)
     np.testing.assert_array_equal(dense, of.dense)
     np.testing.assert_array_equal(y, np.concatenate([of.dense, of.dense]))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("compute", [FLOAT, INT8])
+@some
+@given(
+    queries=sizes,
+    keys=sizes,
+    size=st.sampled_from((1, 5, 16, 33)),
+    value_size=st.sampled_from((1, 5, 16, 33)),
+    kind=st.sampled_from(MASKS),
+    causal=st.booleans(),
+    token_major=st.booleans(),
+)
+def test_attention(isa, place, compute, queries, keys, size, value_size, kind, causal, token_major):
+    def tensor(heads, tokens, features):
+        if not token_major:
+            return guarded(activations(2, heads, tokens, features), place)
+        return guarded(activations(2, tokens, heads, features), place).transpose(0, 2, 1, 3)
+
+    q, k, v = tensor(4, queries, size), tensor(2, keys, size), tensor(2, keys, value_size)
+    mask = mask_of(kind, 2, 4, queries, keys)
+    mask = None if mask is None else guarded(mask, place)
+    desc = abi.attention_desc(
+        q, k, v, mask, isa=isa, compute=compute, scale=0.3, causal=causal, hidden_is_zero=1
+    )
+    y = output((2, queries, 4 * value_size), place)
+    given_mask = None if mask is None else abi.c_void_p(mask.ctypes.data)
+    abi.call("hc_attention", abi.byref(desc), *map(abi.pointer, (q, k, v)), given_mask, abi.pointer(y), None)
+    assert np.isfinite(y).all()
 
 
 @pytest.mark.parametrize("isa", ISAS)

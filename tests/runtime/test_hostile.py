@@ -6,11 +6,11 @@ from ctypes import byref, c_void_p
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hashcompile_runtime import NativeError
-from hashcompile_runtime._native import INT8
+from hashcompile_runtime._native import FLOAT, INT8
 from tests.runtime import abi
 from tests.runtime.oracle import activations, layer
 
@@ -344,3 +344,39 @@ def test_a_host_that_leaves_tasks_out(runs, message):
     tail = abi.pointer(x), 70, abi.pointer(y), None, byref(abi.Exec(None, host))
     with pytest.raises(NativeError, match=message):
         abi.call("hc_linear", weight._handle, *tail)
+
+
+@many
+@given(changes=anything(abi.AttentionDesc))
+@example(changes={"key_size": 2**62, "value_size": 0})
+@example(changes={"keys": 2**62, "key_size": 0})
+@example(changes={"heads": 0, "kv_heads": 0})
+def test_attention(changes):
+    """Steps of 0, so that a few features are all the memory that is read."""
+    none = (
+        np.zeros((2, 4, 9, 8), np.float32),
+        np.zeros((2, 2, 11, 8), np.float32),
+        np.zeros((2, 2, 11, 5), np.float32),
+    )
+    desc = put(abi.attention_desc(*none, None, compute=INT8, scale=0.3), changes)
+    desc.q_steps[:] = desc.k_steps[:] = desc.v_steps[:] = [0, 0, 0]
+    rows = max(desc.batch, 0) * max(desc.queries, 0) * max(desc.heads, 0)
+    features = max(desc.key_size, 0) + max(desc.value_size, 0)
+    some = rows * features * max(desc.keys, 1) <= LARGEST  # otherwise it gets no memory, and must see that
+    q, k, v, y = (np.ones(size if some else 0, np.float32) for size in (*[features] * 3, rows * features))
+    pointers = [abi.pointer(array if some else None) for array in (q, k, v, y)]
+    mask = abi.pointer(np.ones(1, np.float32))
+    code = abi.attempt("hc_attention", byref(desc), *pointers[:3], mask, pointers[3], None)
+    if code == 0 and some and abs(desc.scale) < 1e9:  # scores that are finite
+        wanted = 1 if desc.keys else 0
+        np.testing.assert_allclose(y[: rows * desc.value_size], wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("missing", range(5))
+@pytest.mark.parametrize("compute", [FLOAT, INT8])
+def test_an_attention_without_memory(missing, compute):
+    q, k, v, mask = (np.ones(shape, np.float32) for shape in [(1, 2, 9, 4)] * 3 + [(9, 9)])
+    arrays = [q, k, v, mask, np.ones((1, 9, 8), np.float32)]
+    pointers = [abi.pointer(array if i != missing else None) for i, array in enumerate(arrays)]
+    desc = abi.attention_desc(q, k, v, mask, compute=compute, scale=0.3)
+    assert abi.attempt("hc_attention", byref(desc), *pointers, None) == 1

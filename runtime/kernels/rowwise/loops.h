@@ -5,19 +5,11 @@
 #include "activation.h"
 #include "inline.h"
 #include "layout.h"
+#include "rounding.h"
 #include "rowwise/kernel.h"
 
 namespace hc {
 namespace {
-
-HC_INLINE int32_t rounded(float x) {
-    return static_cast<int32_t>(bits_of(x + kRoundingShift) - bits_of(kRoundingShift));
-}
-
-HC_INLINE float bounded(float x, float low, float high) {
-    x = x > low ? x : low; // NaN becomes low
-    return x < high ? x : high;
-}
 
 HC_INLINE int32_t quantized(float x, const Quant& quant, const Limits& limits) {
     return rounded(bounded(x * quant.inverse, limits.low, limits.high)) + quant.zero;
