@@ -25,6 +25,7 @@ from hashcompile.lower.chain import Chain
 from hashcompile.lower.chain_op import ChainOp, called, constants, overload
 from hashcompile.lower.epilogue import find_epilogue, with_epilogue
 from hashcompile.lower.fuse_attention import fuse_attentions
+from hashcompile.lower.norm import fuse_norms
 from hashcompile.lower.select import Selection
 from hashcompile.lower.symbolic import SymbolicOp
 from hashcompile.passes import method_of_code
@@ -36,6 +37,7 @@ def fuse(selection: Selection, ranges: Mapping[str, Range]) -> tuple[fx.GraphMod
     for name in selection.codes:
         holder, leaf = holder_of(graph, name)
         holder.register_module(leaf, nn.Module())  # holds the constants under the weight's own name
+    ops += fuse_norms(graph, selection.steps)  # before the layers: a sum is cheapest where its row is at hand
     for name, readers in selection.readers.items():
         for reader in readers:
             if reader not in selection.chained:

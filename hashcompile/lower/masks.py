@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from hashcompile.lower.match import dtype_of, shape_of, source
+from hashcompile.lower.match import CASTS, dtype_of, shape_of, source
 
 aten = torch.ops.aten
 
@@ -41,7 +41,6 @@ ELEMENTWISE = (
     aten.bitwise_and.Tensor,
     aten.__or__.Tensor,
 )
-CASTS = (aten.to.dtype, aten.to.device, aten.to.dtype_layout, aten._to_copy.default)
 CONJUNCTIONS = (aten.__and__.Tensor, aten.logical_and.default, aten.bitwise_and.Tensor)
 RESHAPES = (
     aten.unsqueeze.default,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import fx
 aten = torch.ops.aten
 
 COPIES = (aten.contiguous.default, aten.clone.default, aten.alias.default, aten.detach.default)
+CASTS = (aten.to.dtype, aten.to.device, aten.to.dtype_layout, aten._to_copy.default)
 VIEWS = (aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.flatten.using_ints)
 
 
@@ -28,6 +30,8 @@ def is_identity(node: fx.Node) -> bool:
     """Copies, dropout outside training, views to the same shape."""
     if node.target in COPIES:
         return True
+    if node.target in CASTS:
+        return dtype_of(node) is dtype_of(node.args[0])
     if node.target in (aten.dropout.default, aten.dropout_.default):
         return node.args[2] is False
     return (node.target in VIEWS or node.target is aten.expand.default) and shape_of(node) == shape_of(
@@ -40,6 +44,15 @@ def source(node: Any) -> Any:
     while isinstance(node, fx.Node) and is_identity(node):
         node = node.args[0]
     return node
+
+
+def readers(node: fx.Node) -> Iterator[fx.Node]:
+    """Who reads the value of `node`, looking through identities."""
+    for user in node.users:
+        if is_identity(user):
+            yield from readers(user)
+        else:
+            yield user
 
 
 def only_user(node: fx.Node) -> fx.Node | None:

@@ -16,6 +16,7 @@ from hashcompile.lower.chain import Chain, find_chains
 from hashcompile.passes import method_of_code
 from hashcompile.passes.cleanup.fold_batch_norm import fold_batch_norm
 from hashcompile.passes.cleanup.functional import functional
+from hashcompile.passes.cleanup.inactive import drop_inactive
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def select(graph: CompressedGraph, compute: Compute) -> Selection:
     """What lowering makes of `graph`, which stays as it is."""
     flat = flat_copy(graph)
     fold_batch_norm(flat)
+    drop_inactive(flat)
     functional(flat)
     codes = encoded_weights(flat)
     readers: dict[str, tuple[fx.Node, ...]] = dict.fromkeys(codes, ())

@@ -16,7 +16,7 @@ class SymbolicOp(nn.Module):
         self.op = op
         self.dtype = dtype
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor | None) -> Tensor:
         return torch.onnx.ops.symbolic(
             f"{DOMAIN}::{self.op.operator}",
             inputs,

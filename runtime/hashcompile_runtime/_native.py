@@ -135,6 +135,19 @@ class _AttentionDesc(ctypes.Structure):
     ]
 
 
+class _NormDesc(ctypes.Structure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("isa", c_int32),
+        ("rows", c_int64),
+        ("columns", c_int64),
+        ("centered", c_int32),
+        ("epsilon", c_float),
+        ("weight", POINTER(c_float)),
+        ("bias", POINTER(c_float)),
+    ]
+
+
 class _Kernel(ctypes.Structure):
     _fields_ = [
         ("name", c_char * 64),
@@ -172,6 +185,10 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
             POINTER(_Exec),
             POINTER(_Error),
         ],
+    ),
+    "hc_norm": (
+        c_int32,
+        [POINTER(_NormDesc), _FLOATS, _FLOATS, _FLOATS, POINTER(_Exec), POINTER(_Error)],
     ),
     "hc_decode": (c_int32, [c_void_p, _FLOATS, POINTER(_Error)]),
 }
@@ -433,4 +450,27 @@ def attention(
     pointer = None if shown is None else c_void_p(shown.ctypes.data)
     into = pointer, _floats(y), _executor(threads), byref(error)
     _check(_library().hc_attention(byref(desc), *map(_floats, (queries, keys, values)), *into), error)
+    return y
+
+
+def norm(
+    x: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    bias: npt.ArrayLike | None = None,
+    residual: npt.ArrayLike | None = None,
+    *,
+    epsilon: float,
+    centered: bool = True,
+    threads: int = 1,
+    isa: str = "auto",
+) -> npt.NDArray[np.float32]:
+    """x, residual: (..., N); weight, bias: (N,) -> (..., N). Layer norm where `centered`, else RMS norm."""
+    rows, weights = _float32(x), _float32(weight)
+    biases, added = (None if values is None else _float32(values) for values in (bias, residual))
+    desc = _NormDesc(size=ctypes.sizeof(_NormDesc), isa=_isa_id(isa), centered=centered, epsilon=epsilon)
+    desc.rows, desc.columns = int(np.prod(rows.shape[:-1])), rows.shape[-1]
+    desc.weight, desc.bias = _floats(weights), _floats(biases)
+    y, error = np.empty_like(rows), _Error()
+    into = _floats(y), _executor(threads), byref(error)
+    _check(_library().hc_norm(byref(desc), _floats(rows), _floats(added), *into), error)
     return y

@@ -201,6 +201,19 @@ typedef struct hc_attention_desc {
     float scale;            /* of the scores, before the mask */
 } hc_attention_desc;
 
+/* A norm over the columns of x (rows, columns), of s = x + residual:
+ *     centered 1: y = (s - mean(s)) / sqrt(mean((s - mean(s))^2) + epsilon) * weight + bias    (layer norm)
+ *     centered 0: y = s / sqrt(mean(s^2) + epsilon) * weight + bias                            (RMS norm) */
+typedef struct hc_norm_desc {
+    uint32_t size; /* sizeof(hc_norm_desc) */
+    hc_isa isa;
+    int64_t rows, columns;
+    int32_t centered;
+    float epsilon;
+    const float* weight; /* (columns) */
+    const float* bias;   /* (columns); NULL for none */
+} hc_norm_desc;
+
 /* One row of the kernel table. */
 typedef struct hc_kernel {
     char name[64];   /* operation, activation type, index width, ISA: codebook_i8_u4_avx2 */
@@ -278,6 +291,11 @@ HC_API hc_code hc_embedding(const hc_weight* weight, const int64_t* ids, size_t 
  * features, the arithmetic is HC_FLOAT's. */
 HC_API hc_code hc_attention(const hc_attention_desc* desc, const float* q, const float* k, const float* v,
                             const void* mask, float* y, const hc_exec* exec, hc_error* error);
+
+/* y (rows, columns) = norm(x + residual); `residual` (rows, columns), or NULL for none. The same bits on every
+ * instruction set and for every number of threads. */
+HC_API hc_code hc_norm(const hc_norm_desc* desc, const float* x, const float* residual, float* y, const hc_exec* exec,
+                       hc_error* error);
 
 /* dense (N, K) = W. */
 HC_API hc_code hc_decode(const hc_weight* weight, float* dense, hc_error* error);

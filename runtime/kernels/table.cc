@@ -33,6 +33,9 @@ namespace hc {
 #define HC_KERNEL(room, isa, id) extern const AttentionI8 room##_##isa;
 #include "attention_i8/kernels.inc"
 #undef HC_KERNEL
+#define HC_KERNEL(room, isa, id) extern const Norm room##_##isa;
+#include "norm/kernels.inc"
+#undef HC_KERNEL
 
 namespace {
 
@@ -84,6 +87,9 @@ constexpr Row<Attention> kAttention[] = {
 };
 constexpr Row<AttentionI8> kAttentionI8[] = {
 #include "attention_i8/kernels.inc"
+};
+constexpr Row<Norm> kNorm[] = {
+#include "norm/kernels.inc"
 };
 #undef HC_KERNEL
 
@@ -139,6 +145,8 @@ AttentionKernels select_attention(hc_isa cap) {
     return {*best(kAttention, cap).kernel, *best(kAttentionI8, cap).kernel, *int8.kernel, int8.many};
 }
 
+Norm select_norm(hc_isa cap) { return *best(kNorm, cap).kernel; }
+
 } // namespace hc
 
 extern "C" hc_code hc_kernel_get(size_t i, hc_kernel* out) {
@@ -150,6 +158,7 @@ extern "C" hc_code hc_kernel_get(size_t i, hc_kernel* out) {
                        hc::describe(hc::kPanelF32, 1, i, first, *out) || hc::describe(hc::kInt8, 1, i, first, *out) ||
                        hc::describe(hc::kDepthwise, 1, i, first, *out) || hc::describe(hc::kRowwise, 1, i, first, *out) ||
                        hc::describe(hc::kAttention, 1, i, first, *out) ||
-                       hc::describe(hc::kAttentionI8, 1, i, first, *out);
+                       hc::describe(hc::kAttentionI8, 1, i, first, *out) ||
+                       hc::describe(hc::kNorm, 1, i, first, *out);
     return found ? HC_OK : HC_OUT_OF_RANGE;
 }

@@ -9,6 +9,7 @@
 #include "depthwise/kernel.h"
 #include "hashcompile.h"
 #include "int8/kernel.h"
+#include "norm/kernel.h"
 #include "rowwise/kernel.h"
 
 namespace hc {
@@ -37,5 +38,7 @@ struct AttentionKernels {
 };
 
 AttentionKernels select_attention(hc_isa cap);
+
+Norm select_norm(hc_isa cap);
 
 } // namespace hc

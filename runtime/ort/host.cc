@@ -72,6 +72,12 @@ int64_t Node::attribute(const char* name) const {
     return value;
 }
 
+float Node::float_attribute(const char* name) const {
+    float value = 0;
+    check(api_, kGetFloatAttribute(api_, info_, name, &value));
+    return value;
+}
+
 std::vector<int64_t> Node::attributes(const char* name) const {
     return values_of<int64_t>(api_, info_, name, kGetAttributeArray);
 }

@@ -42,6 +42,7 @@ class Node {
 
     std::string name() const;
     int64_t attribute(const char* name) const;
+    float float_attribute(const char* name) const;
     std::vector<int64_t> attributes(const char* name) const;
     std::vector<float> float_attributes(const char* name) const;
 

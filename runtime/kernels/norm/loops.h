@@ -1,0 +1,69 @@
+// The loops of the room, which the compiler vectorises. A sum has 32 parts, joined in a fixed order, so that all
+// instruction sets agree to the bit. The row stays in the L1 cache from pass to pass.
+#pragma once
+
+#include "norm/kernel.h"
+#include "vector_math.h"
+
+namespace hc {
+namespace {
+
+constexpr size_t kParts = 32;
+
+template <size_t Half>
+HC_INLINE float joined(const float (&part)[2 * Half]) {
+    float pairs[Half];
+    for (size_t j = 0; j < Half; ++j) pairs[j] = part[j] + part[j + Half];
+    if constexpr (Half == 1)
+        return pairs[0];
+    else
+        return joined<Half / 2>(pairs);
+}
+
+// The sum of term(i) over i < n.
+template <class Term>
+HC_INLINE float sum_of(size_t n, Term&& term) {
+    float part[kParts] = {};
+    size_t i = 0;
+    for (; i + kParts <= n; i += kParts)
+        for (size_t j = 0; j < kParts; ++j) part[j] += term(i + j);
+    for (size_t j = 0; i + j < n; ++j) part[j] += term(i + j);
+    return joined<kParts / 2>(part);
+}
+
+template <bool Residual, bool Centered>
+HC_INLINE void normalize_row(const float* __restrict x, const float* __restrict residual, const NormCall& call,
+                             float* __restrict y) {
+    const size_t n = call.columns;
+    const float* __restrict weight = call.weight;
+    const float* __restrict bias = call.bias;
+    const float count = static_cast<float>(n);
+    const auto value = [&](size_t i) HC_LAMBDA { return Residual ? x[i] + residual[i] : x[i]; };
+    const float sum = sum_of(n, [&](size_t i) HC_LAMBDA {
+        const float s = value(i);
+        y[i] = s;
+        return Centered ? s : s * s;
+    });
+    const float mean = Centered ? sum / count : 0.0f;
+    const float squares = Centered ? sum_of(n, [&](size_t i) HC_LAMBDA { return (y[i] - mean) * (y[i] - mean); }) : sum;
+    const float inverse = 1.0f / __builtin_sqrtf(squares / count + call.epsilon);
+    for (size_t i = 0; i < n; ++i) y[i] = fused((y[i] - mean) * inverse, weight[i], bias[i]);
+}
+
+template <bool Residual, bool Centered>
+void normalize_rows(const NormCall& call) {
+    for (size_t row = 0; row < call.rows; ++row) {
+        const size_t at = row * call.columns;
+        normalize_row<Residual, Centered>(call.x + at, Residual ? call.residual + at : nullptr, call, call.y + at);
+    }
+}
+
+void normalize(const NormCall& call) {
+    if (call.residual)
+        (call.centered ? normalize_rows<true, true> : normalize_rows<true, false>)(call);
+    else
+        (call.centered ? normalize_rows<false, true> : normalize_rows<false, false>)(call);
+}
+
+} // namespace
+} // namespace hc

@@ -1,0 +1,23 @@
+// Y (..., N) = Norm(X (..., N), weight (N), bias? (N), residual? (..., N)): layer norm, or RMS norm, of X + residual
+// over its last dimension. Attributes: centered (1: layer norm), epsilon.
+#pragma once
+
+#include "hashcompile.h"
+#include "ort/host.h"
+
+namespace hc::ort {
+
+constexpr Formal kNormInputs[] = {{kFloat, kRequired}, {kFloat, kRequired}, {kFloat, kOptional}, {kFloat, kOptional}};
+
+class NormKernel {
+   public:
+    static constexpr Signature signature = {"Norm", kNormInputs, 4, kRequired};
+    explicit NormKernel(const Node& node);
+    void run(Call& call) const;
+
+   private:
+    bool has_bias_, has_residual_;
+    hc_norm_desc desc_{};
+};
+
+} // namespace hc::ort
