@@ -20,17 +20,17 @@ from hashcompile.core.encoded import encoded_weights
 from hashcompile.core.errors import ArtifactError, HashcompileError, WeightError
 from hashcompile.core.files import staged
 from hashcompile.core.graph import CompressedGraph, flat_copy
-from hashcompile.core.method import Compute
+from hashcompile.core.method import COMPUTES, Compute
 from hashcompile.core.reshaping import RESHAPING
 from hashcompile.core.rounding import Range
 from hashcompile.core.signature import Batch, Inputs, Signature
 from hashcompile.core.sweep import sweep
-from hashcompile.int8 import rounded
 from hashcompile.lower import onnx as lower_onnx
 from hashcompile.lower.select import select
 from hashcompile.plan import Plan
 from hashcompile.ranges import Ranges, measure
 from hashcompile.report import LayerReport, Quality, Report, ReshapingReport
+from hashcompile.rounded import rounded
 from hashcompile.verify import Check, Subject, verify
 
 STORED = 2  # samples of the example inputs that a .hc file keeps: enough to export and verify again
@@ -51,7 +51,9 @@ class CompiledModel:
     ranges: Ranges = dataclasses.field(
         default_factory=Ranges
     )  # of the activations that int8 chains keep in 8 bits
-    int8_error: float | None = None  # of the outputs, by rounding activations; None where nothing is rounded
+    rounding_error: float | None = (
+        None  # of the outputs, by rounding activations; None where nothing is rounded
+    )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the compressed graph in PyTorch. Raises InputError for inputs that do not fit."""
@@ -93,14 +95,14 @@ class CompiledModel:
             if name not in weights and not any(name.startswith(code + ".") for code in codes)
         )
         if reshaping is None:
-            return Report(tuple(lines), other, self.quality, self.int8_error)
+            return Report(tuple(lines), other, self.quality, self.compute, self.rounding_error)
         cut = sum(
             (math.prod(shapes[name]) - tensor.numel()) * tensor.element_size()
             for name, tensor in tensors
             if name in shapes and name not in weights
         )
         done = ReshapingReport(reshaping.methods, reshaping.before, reshaping.after, reshaping.refused)
-        return Report(tuple(lines), other, self.quality, self.int8_error, other + cut, done)
+        return Report(tuple(lines), other, self.quality, self.compute, self.rounding_error, other + cut, done)
 
     def calibrate(self, calibration: Iterable[Inputs]) -> CompiledModel:
         """This model with the ranges of its activations measured anew; the graph is shared, and stays as it is.
@@ -110,8 +112,8 @@ class CompiledModel:
         """
         batches = read_batches(calibration, self.signature)
         ranges = measure(self.graph_module, self.compute, batches)
-        lost = int8_error(self.graph_module, self.compute, ranges.of, self.samples)
-        return dataclasses.replace(self, ranges=ranges, int8_error=lost)
+        lost = rounding_error(self.graph_module, self.compute, ranges.of, self.samples)
+        return dataclasses.replace(self, ranges=ranges, rounding_error=lost)
 
     def export_onnx(self, path: str | os.PathLike[str], show: bool = True) -> tuple[Check, ...]:
         """Write one ONNX file, checked against the compressed graph before it takes its place at `path`.
@@ -131,7 +133,7 @@ class CompiledModel:
             if not self.verify:
                 return ()
             subject = Subject(file, flat_copy(graph), self.signature, lowered.origin)
-            model = rounded(graph, self.compute, ranges) if self.compute == "int8" else None
+            model = rounded(graph, self.compute, ranges) if self.compute != "float" else None
             with progress("verifying", None, show):
                 return verify(subject, self.samples, model)
 
@@ -157,7 +159,7 @@ class CompiledModel:
             "quality": dataclasses.asdict(self.quality) if self.quality else None,
             "verify": self.verify,
             "ranges": self.ranges.describe(),
-            "int8_error": self.int8_error,
+            "rounding_error": self.rounding_error,
         }
         samples = [self.signature.first(self.samples[0], STORED)]
         container.write(path, container.Contents(self.graph_module, self.signature, samples, extra))
@@ -166,14 +168,14 @@ class CompiledModel:
 def load(path: str | os.PathLike[str]) -> CompiledModel:
     """Read a `.hc` file. Raises ArtifactError for a file that is not ours, truncated, corrupt or of another version."""
     graph, signature, samples, extra = container.read(path)
-    if extra.get("compute") not in ("int8", "float"):
+    if extra.get("compute") not in COMPUTES:
         raise ArtifactError(f"{path} computes in {extra.get('compute')!r}, which this version does not know")
     try:
         plan = Plan.restore({"decisions": extra["plan"], "reshaping": extra.get("reshaping")})
         quality = Quality(**extra["quality"]) if extra["quality"] else None
         errors = {str(name): float(error) for name, error in extra["errors"].items()}
         ranges = Ranges.restore(extra.get("ranges", Ranges().describe()))
-        error = extra.get("int8_error")
+        error = extra.get("rounding_error")
         error = None if error is None else float(error)
     except (KeyError, TypeError, ValueError, AttributeError, HashcompileError) as error:
         raise ArtifactError(f"{path} is damaged: its plan or its figures cannot be read: {error}") from error
@@ -188,15 +190,15 @@ def load(path: str | os.PathLike[str]) -> CompiledModel:
         quality=quality,
         verify=bool(extra.get("verify", True)),
         ranges=ranges,
-        int8_error=error,
+        rounding_error=error,
     )
 
 
-def int8_error(
+def rounding_error(
     graph: CompressedGraph, compute: Compute, ranges: Mapping[str, Range], samples: Sequence[Batch]
 ) -> float | None:
-    """How far rounded activations move the outputs, relative to their size; None where none is rounded."""
-    if compute != "int8":
+    """How far the rounding of the kernels moves the outputs, relative to their size; None where nothing is rounded."""
+    if compute == "float":
         return None
     quality = quality_of(sweep(rounded(graph, compute, ranges), samples), sweep(flat_copy(graph), samples))
     return quality.relative_error if quality else None

@@ -85,7 +85,7 @@ def compile(
         list[str] | None, typer.Option(metavar="GLOB", help="Leave layers of this name alone; repeatable.")
     ] = None,
     compute: Annotated[
-        Compute, typer.Option(help="Arithmetic of our kernels: int8 is fast, float is exact.")
+        Compute, typer.Option(help="Arithmetic of our kernels: int8 is fast, float is exact, bf16 between.")
     ] = "int8",
     calibration: Annotated[
         str | None,

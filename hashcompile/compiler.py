@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from hashcompile import pipeline
-from hashcompile.artifact import CompiledModel, int8_error, quality_of
+from hashcompile.artifact import CompiledModel, quality_of, rounding_error
 from hashcompile.calibrate import read_batches
 from hashcompile.capture import capture
 from hashcompile.core.console import progress as stage
 from hashcompile.core.errors import ConfigError
-from hashcompile.core.method import Compute
+from hashcompile.core.method import COMPUTES, Compute
 from hashcompile.core.parallel import one_thread
 from hashcompile.core.signature import Inputs
 from hashcompile.core.sweep import sweep
@@ -49,7 +49,8 @@ def compile(
         dynamic_batch: dim 0 of every input becomes symbolic.
         dynamic_shapes: torch.export's own form, instead of `dynamic_batch`.
         compute: arithmetic of the fast kernels: "int8" rounds activations to int8, with one scale a token
-            (an image, in front of a convolution); "float" is exact.
+            (an image, in front of a convolution); "bf16" rounds activations and tables to 8 significant bits where
+            the CPU multiplies such numbers, and is exact elsewhere; "float" is exact.
         seed: of every random choice a method makes.
         progress: show what is being done, with an ETA where it can be known, at a terminal.
         verify: run every export against the compressed graph before it is written.
@@ -57,8 +58,8 @@ def compile(
     Raises:
         ConfigError, WeightError, CaptureError, CalibrationError: all of them HashcompileError.
     """
-    if compute not in ("int8", "float"):
-        raise ConfigError(f'compute={compute!r}: wanted "int8" or "float"')
+    if compute not in COMPUTES:
+        raise ConfigError(f'compute={compute!r}: wanted "int8", "float" or "bf16"')
     rules = stages(method)
     # what torch splits over threads, it rounds by their number
     with one_thread(), torch.random.fork_rng(devices=[]):
@@ -77,7 +78,7 @@ def compile(
         with stage("measuring", None, progress):
             quality = quality_of(sweep(graph, samples), original)
             ranges = measure(graph, compute, batches)
-            lost = int8_error(graph, compute, ranges.of, samples)
+            lost = rounding_error(graph, compute, ranges.of, samples)
     return CompiledModel(
         graph_module=graph,
         plan=plan,
@@ -88,5 +89,5 @@ def compile(
         quality=quality,
         verify=verify,
         ranges=ranges,
-        int8_error=lost,
+        rounding_error=lost,
     )

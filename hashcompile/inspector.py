@@ -16,14 +16,14 @@ from rich.console import Group, RenderableType
 from hashcompile.bench import files_of, is_archive, read_onnx
 from hashcompile.container import GRAPH, TENSORS, read_manifest
 from hashcompile.core.console import format_bytes, table
+from hashcompile.core.method import CODES
 from hashcompile.core.onnx_op import DOMAIN
 from hashcompile.core.rows import RowView
 from hashcompile.lower.chain_op import FIELDS
 from hashcompile.lower.chain_op import OPERATOR as CHAIN
 from hashcompile.lower.onnx import layer_of
 
-INT8 = 1
-COMPUTE = {0: "float", INT8: "int8"}  # the attribute `compute` of our nodes
+COMPUTE = {code: compute for compute, code in CODES.items()}
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def chain_weights(node: onnx.NodeProto, tensors: Mapping[str, onnx.TensorProto])
             names = node.input[first + 4 * step["weight"] :][:4]
             constants = [name for name in names if name in tensors]
             layer = layer_of(constants[0]) if constants else node.name
-            yield Encoded(layer, node.op_type, step["bits"], step["in_features"], INT8, constants)
+            yield Encoded(layer, node.op_type, step["bits"], step["in_features"], CODES["int8"], constants)
 
 
 def is_codes(tensor: onnx.TensorProto) -> bool:

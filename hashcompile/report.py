@@ -69,7 +69,8 @@ class Report:
     layers: tuple[LayerReport, ...]
     other_nbytes: int  # biases, norms, and all that is no layer's weight
     quality: Quality | None
-    int8_error: float | None = None  # of the outputs, by rounding activations to 8 bits: ||y' - y|| / ||y||
+    compute: str = "float"  # the arithmetic of our kernels
+    rounding_error: float | None = None  # of the outputs, by that arithmetic: ||y' - y|| / ||y||
     other_dense_nbytes: int | None = None  # of the original model, where a structural stage cut any
     reshaping: ReshapingReport | None = None
 
@@ -116,8 +117,8 @@ class Report:
             )
         if self.reshaping:
             lines += self.reshaping.summary()
-        if self.int8_error is not None:
-            lines.append(f"int8 activations: relative error {self.int8_error:.2%}")
+        if self.rounding_error is not None:
+            lines.append(f"{self.compute} activations: relative error {self.rounding_error:.2%}")
         return lines
 
     def __str__(self) -> str:

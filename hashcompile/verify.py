@@ -5,9 +5,9 @@ judged by itself: floats by their relative error, ||got - wanted|| / ||wanted||,
 numbers and booleans by the share of their elements that differ, over all inputs together.
 
 - fp32 may differ by `EXACT`: another order of the same sums.
-- int8 arithmetic has a tolerance for each output, and it is derived: the compressed graph is run once more in PyTorch
-  with activations rounded as the kernels round them (`hashcompile.int8`). The artifact may be off by at most
-  `INT8_MARGIN` times the error predicted so, plus `EXACT`. Of whole numbers one element more may differ, since one that
+- int8 and bf16 arithmetic have a tolerance for each output, and it is derived: the compressed graph is run once more in
+  PyTorch with activations rounded as the kernels round them (`hashcompile.rounded`). The artifact may be off by at most
+  `MARGIN` times the error predicted so, plus `EXACT`. Of whole numbers one element more may differ, since one that
   the rounding nearly turned over is predicted to stay. A prediction that would let anything pass is an error itself.
 """
 
@@ -37,7 +37,7 @@ from hashcompile.core.sweep import sweep
 OpenSession = Callable[[Path], onnxruntime.InferenceSession]
 
 EXACT = 1e-4  # fp32: sums of thousands of terms in another order, through tens of layers
-INT8_MARGIN = 2.0
+MARGIN = 2.0
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def tolerances_of(
     for position, tolerance in enumerate(found):
         if not tolerance < 1:  # zeros are off by 1
             raise VerificationError(
-                f"activations in int8 leave nothing of output {position}: the rounding alone brings "
+                f"rounded activations leave nothing of output {position}: the rounding alone brings "
                 f"{measure(wanted[position])} {distance(rounded[position], wanted[position]):.3g}; "
                 'compile with compute="float"'
             )
@@ -133,7 +133,7 @@ def tolerances_of(
 
 def tolerance_of(rounded: Sequence[Tensor], wanted: Sequence[Tensor], reached: bool) -> float:
     """Of one output, all inputs; `reached`: it hangs on rounded activations."""
-    predicted = EXACT + INT8_MARGIN * distance(rounded, wanted)
+    predicted = EXACT + MARGIN * distance(rounded, wanted)
     total = sum(value.numel() for value in wanted)
     if not reached or not total or any(value.is_floating_point() for value in wanted):
         return predicted

@@ -26,7 +26,7 @@ FLOORS = (  # from the cellar up; a module may import its own floor and those be
     ("hashcompile.passes.channels",),
     ("hashcompile.passes",),
     ("hashcompile.plan", "hashcompile.lower", "hashcompile.report"),
-    ("hashcompile.int8", "hashcompile.ranges"),
+    ("hashcompile.rounded", "hashcompile.ranges"),
     ("hashcompile.container", "hashcompile.artifact"),
     ("hashcompile.pipeline", "hashcompile.encode", "hashcompile.reshape"),
     ("hashcompile.compiler",),

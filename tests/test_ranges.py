@@ -97,7 +97,7 @@ def test_ranges_survive_saving(tmp_path: Path) -> None:
     model = compiled("resnet")
     model.save(tmp_path / "m.hc")
     loaded = hc.load(tmp_path / "m.hc")
-    assert loaded.ranges == model.ranges and loaded.int8_error == model.int8_error
+    assert loaded.ranges == model.ranges and loaded.rounding_error == model.rounding_error
     assert exported(loaded, tmp_path / "b.onnx") == exported(model, tmp_path / "a.onnx")
 
 

@@ -35,6 +35,10 @@ class EncodedWeight(nn.Module, ABC):
         """A copy whose row n is multiplied by `factor[n]`, (N,): how a batch norm is folded into the code."""
 
     @abstractmethod
+    def in_bf16(self) -> Self:
+        """A copy as the bf16 kernels read it: what they multiply by activations, rounded to bf16."""
+
+    @abstractmethod
     def storage(self) -> dict[str, Tensor]:
         """What an artifact stores, in its packed form. Its bytes are the honest size of this weight."""
 

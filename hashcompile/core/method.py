@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import Tensor, fx
 
@@ -18,7 +18,15 @@ from hashcompile.core.layers import Kind, Layer
 from hashcompile.core.onnx_op import OnnxOp
 from hashcompile.core.signature import Batch
 
-Compute = Literal["int8", "float"]
+Compute = Literal["int8", "float", "bf16"]  # the arithmetic of our kernels
+COMPUTES: tuple[Compute, ...] = get_args(Compute)
+CODES: dict[Compute, int] = {"float": 0, "int8": 1, "bf16": 2}  # the attribute `compute` of our nodes
+
+
+def compute_of(op: OnnxOp) -> Compute | None:
+    """The arithmetic of a node of ours; None where it has but one."""
+    code = op.attributes.get("compute")
+    return next((compute for compute, number in CODES.items() if number == code), None)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How activations are rounded to 8 bits, in PyTorch: what the int8 kernels do, and what stands in a file for it."""
+"""How activations are rounded, in PyTorch: what the int8 and bf16 kernels do, and what stands in a file for it."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def round_rows(x: Tensor) -> Tensor:
 def round_images(x: Tensor) -> Tensor:
     """x: (B, C, *spatial) to 255 levels, one symmetric scale an image."""
     return symmetric(x, tuple(range(1, x.ndim)))
+
+
+def round_bf16(x: Tensor) -> Tensor:
+    """To 8 significant bits, halves to even."""
+    return x.to(torch.bfloat16).to(torch.float32)
 
 
 def symmetric(x: Tensor, dims: tuple[int, ...]) -> Tensor:
@@ -98,4 +103,4 @@ def whole(weights: Tensor) -> Tensor:
     return rounded.flatten(-2)[..., : weights.shape[-1]].to(weights.dtype)
 
 
-ROUNDINGS = (round_rows, round_images, round_affine, round_attention)
+ROUNDINGS = (round_rows, round_images, round_affine, round_bf16, round_attention)

@@ -10,7 +10,7 @@ from torch import fx
 from hashcompile.core.encoded import EncodedWeight, encoded_weights
 from hashcompile.core.graph import CompressedGraph, flat_copy
 from hashcompile.core.layers import CONSUMERS, consumes
-from hashcompile.core.method import Compute
+from hashcompile.core.method import Compute, compute_of
 from hashcompile.core.onnx_op import OnnxOp
 from hashcompile.lower.chain import Chain, find_chains
 from hashcompile.passes import method_of_code
@@ -88,5 +88,4 @@ def operator(weight: fx.Node, reader: fx.Node, code: EncodedWeight, compute: Com
 
 
 def label(op: OnnxOp) -> str:
-    compute = {0: "float", 1: "int8"}.get(op.attributes.get("compute"), "")  # type: ignore[arg-type]
-    return f"{op.operator} {op.overload} {compute}".strip()
+    return f"{op.operator} {op.overload} {compute_of(op) or ''}".strip()

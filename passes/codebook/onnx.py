@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from hashcompile.core.layers import Kind, Window
-from hashcompile.core.method import Compute
+from hashcompile.core.method import CODES, Compute
 from hashcompile.core.onnx_op import Attribute, OnnxOp
 from hashcompile.core.packing import layout, pack
 from hashcompile.passes.codebook.weight import CodebookWeight
@@ -22,7 +22,7 @@ from hashcompile.passes.codebook.weight import CodebookWeight
 
 def fused(code: CodebookWeight, consumer: fx.Node, kind: Kind, compute: Compute) -> OnnxOp | None:
     """The node that decodes and consumes at once; None where there is no such kernel."""
-    attributes = {**common(code), "compute": int(compute == "int8")}
+    attributes = {**common(code), "compute": CODES[compute]}
     rows, columns = code.view.size
     biased = kind is not Kind.EMBEDDING and len(consumer.args) > 2 and consumer.args[2] is not None
     name = overload(code) + ("_bias" if biased else "")

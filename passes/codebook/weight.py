@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hashcompile.core.encoded import EncodedWeight
 from hashcompile.core.errors import ArtifactError
 from hashcompile.core.packing import TILE, layout, pack, unpack
+from hashcompile.core.rounding import round_bf16
 from hashcompile.core.rows import RowView
 
 
@@ -50,6 +51,10 @@ class CodebookWeight(EncodedWeight):
             self.codebook.detach(),
             self.scale.detach() * factor,
         )
+
+    def in_bf16(self) -> Self:
+        table = round_bf16(self.codebook.detach())
+        return type(self)(self.view, self.bits, self.group_rows, self.indices, table, self.scale.detach())
 
     def packed(self) -> Tensor:
         """The indices in the T16 layout (`hashcompile.core.packing`), uint8."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import hashcompile as hc
 import hashcompile_runtime as hcrt
 from hashcompile.core.rounding import round_attention
-from hashcompile.int8 import rounded
+from hashcompile.rounded import rounded
 
 HEADS = 3
 batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens", max=512)
@@ -191,7 +191,7 @@ def test_softmax_along_another_dim_stays(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["fused", "written out", "turned"])
 def test_int8(form: str, tmp_path: Path) -> None:
-    """The file says so, and is verified with the error of rounding attention that `hashcompile.int8` predicts."""
+    """The file says so, and is verified with the error of rounding attention that `hashcompile.rounded` predicts."""
     torch.manual_seed(0)
     dims = {0: batch, 1: tokens}
     compiled = hc.compile(

@@ -17,9 +17,9 @@ import hashcompile as hc
 import hashcompile_runtime as hcrt
 from hashcompile.core.sweep import sweep
 from hashcompile.inspector import inspect
-from hashcompile.int8 import rounded
 from hashcompile.lower.chain import Activation, Kind
 from hashcompile.lower.select import Selection, select
+from hashcompile.rounded import rounded
 from tests.models import normal
 from tests.oracle import DOMAIN, relative, rounding
 from tests.runtime import chain_oracle
@@ -221,7 +221,7 @@ def test_no_chain(how: str) -> None:
 
 def test_float_has_no_chain(tmp_path: Path) -> None:
     model = compiled("resnet", compute="float")
-    assert not selection(model).chains and model.int8_error is None
+    assert not selection(model).chains and model.rounding_error is None
     model.export_onnx(tmp_path / "m.onnx")
     assert "Chain" not in {node.op_type for node in onnx.load(str(tmp_path / "m.onnx")).graph.node}
 
@@ -302,8 +302,8 @@ def test_the_report_and_inspect_know_chains(tmp_path: Path) -> None:
     report = model.report()
     assert {layer.kernel for layer in report if layer.kind == "conv"} == {"Chain"}
     assert report["head"].kernel == "CodebookLinear u4_bias int8"
-    assert report.int8_error is not None and 0 < report.int8_error < 0.1
-    assert f"int8 activations: relative error {report.int8_error:.2%}" in str(report)
+    assert report.rounding_error is not None and 0 < report.rounding_error < 0.1
+    assert f"int8 activations: relative error {report.rounding_error:.2%}" in str(report)
     model.export_onnx(tmp_path / "m.onnx")
     contents = inspect(tmp_path / "m.onnx")
     layers = {layer.name: layer for layer in contents.layers}

@@ -1,40 +1,63 @@
-"""The compressed graph with activations rounded as the int8 kernels round them: what int8 arithmetic costs."""
+"""The compressed graph with everything rounded as the kernels round it: what int8 or bf16 arithmetic costs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, fx
 
 from hashcompile.core.graph import STANDS_FOR, CompressedGraph
-from hashcompile.core.method import Compute
+from hashcompile.core.layers import CONSUMERS
+from hashcompile.core.method import Compute, compute_of
 from hashcompile.core.rounding import (
     MEASURED,
     Range,
     round_affine,
     round_attention,
+    round_bf16,
     round_images,
     round_rows,
 )
 from hashcompile.lower.attention import find_attentions
 from hashcompile.lower.select import Selection, select
 
-INT8 = 1  # the attribute `compute` of our nodes
-ROUND = {"CodebookLinear": round_rows, "CodebookConv": round_images}
+ROUND = {"CodebookLinear": round_rows, "CodebookConv": round_images}  # of HC_INT8
 
 
 def rounded(graph: CompressedGraph, compute: Compute, ranges: Mapping[str, Range]) -> CompressedGraph:
-    """A flat copy of `graph` that rounds the tensors of chains, what attentions multiply, and the inputs of other int8
-    operators."""
+    """A flat copy of `graph` that rounds the tensors of chains, what attentions multiply, and what the operators outside
+    of chains do.
+    """
     selection = select(graph, compute)
     flat = selection.graph
     for node, op in selection.alone.items():
-        if op.attributes.get("compute") == INT8:
-            with flat.graph.inserting_before(node):
-                node.update_arg(0, flat.graph.call_function(ROUND[op.operator], (node.args[0],)))
+        match compute_of(op):
+            case "int8":
+                round_input(flat, node, ROUND[op.operator])
+            case "bf16":
+                round_input(flat, node, round_bf16)
+                round_weight(selection, node)
     round_chains(selection, ranges)
     if compute == "int8":
         round_attentions(flat)
     flat.recompile()
     return flat
+
+
+def round_input(flat: CompressedGraph, layer: fx.Node, rounding: Callable[[Tensor], Tensor]) -> None:
+    with flat.graph.inserting_before(layer):
+        layer.update_arg(0, flat.graph.call_function(rounding, (layer.args[0],)))
+
+
+def round_weight(selection: Selection, layer: fx.Node) -> None:
+    """The weight of one layer; other readers of it may have another arithmetic."""
+    flat = selection.graph
+    weight: Any = layer.args[CONSUMERS[layer.target][1]]
+    name = f"{layer.name}_bf16"
+    flat.add_submodule(name, selection.codes[weight.target].in_bf16())
+    with flat.graph.inserting_before(layer):
+        layer.replace_input_with(weight, flat.graph.call_module(name))
 
 
 def round_chains(selection: Selection, ranges: Mapping[str, Range]) -> None:
