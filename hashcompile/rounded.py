@@ -26,8 +26,8 @@ ROUND = {"CodebookLinear": round_rows, "CodebookConv": round_images}  # of HC_IN
 
 
 def rounded(graph: CompressedGraph, compute: Compute, ranges: Mapping[str, Range]) -> CompressedGraph:
-    """A flat copy of `graph` that rounds the tensors of chains, what attentions multiply, and what the operators outside
-    of chains do.
+    """A flat copy of `graph` that rounds the tensors of chains, what attentions multiply, and what the operators
+    outside of chains do.
     """
     selection = select(graph, compute)
     flat = selection.graph
