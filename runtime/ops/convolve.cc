@@ -139,11 +139,28 @@ void each_group(const hc_weight& weight, size_t pair, size_t m, Sum* sum, const 
     }
 }
 
+// By image and pair; none unless sums become bytes in one step.
+std::vector<Levels> levels_of_images(const hc_weight& weight, const ByteImages& x, const Activation& activation,
+                                     const ConvTarget& to) {
+    std::vector<Levels> levels;
+    if (!to.images || !activation.is_clip()) return levels;
+    levels.reserve(product(x.shape.batch, weight.pairs));
+    for (size_t image = 0; image < x.shape.batch; ++image) {
+        const Quant residual = to.byte_residual ? to.byte_residual->quant[image] : Quant{};
+        for (size_t pair = 0; pair < weight.pairs; ++pair)
+            levels.push_back(levels_of(weight, pair, x.quant[image], activation, to.images->quant[image], residual));
+    }
+    return levels;
+}
+
 // The target of a unit: row m is its pixel m.
 class UnitTarget {
    public:
-    UnitTarget(const hc_weight& weight, const Shape& out, const ConvTarget& to, const Unit& unit)
-        : to_(to), pitch_(to.channels_last ? weight.rows : out.plane()) {
+    UnitTarget(const hc_weight& weight, const Shape& out, const std::vector<Levels>& levels, const ConvTarget& to,
+               const Unit& unit)
+        : to_(to),
+          levels_(levels.empty() ? nullptr : &levels[unit.image * weight.pairs]),
+          pitch_(to.channels_last ? weight.rows : out.plane()) {
         const size_t first = unit.image * out.plane() + unit.first;
         start_ = to.channels_last ? first * weight.rows : unit.image * out.image() + unit.first;
         if (to.images) {
@@ -161,7 +178,7 @@ class UnitTarget {
     template <class Body>
     void visit(const Body& body) const {
         if (to_.images)
-            body(ByteTarget{pixel_, quant_, byte_residual_});
+            body(ByteTarget{pixel_, quant_, byte_residual_, levels_});
         else
             body(FloatTarget{to_.y + start_, pitch_, !to_.channels_last, to_.residual ? to_.residual + start_ : nullptr,
                              byte_residual_});
@@ -177,6 +194,7 @@ class UnitTarget {
     }
 
     const ConvTarget& to_;
+    const Levels* levels_;
     size_t pitch_, start_;
     Quant quant_{};
     ByteResidual byte_residual_;
@@ -196,6 +214,7 @@ void depthwise(const hc_weight& weight, const Window& window, const ByteImages& 
     call.quads = quads;
     call.count = window.taps();
     call.width = window.taps_x;
+    const std::vector<Levels> levels = levels_of_images(weight, x, activation, to);
     const Units units(weight, out);
     parallel(exec, units.count, units.ns, [&](size_t begin, size_t end) {
         alignas(64) int32_t sum[kRowsAtOnce * kPair];
@@ -204,7 +223,7 @@ void depthwise(const hc_weight& weight, const Window& window, const ByteImages& 
             const Quant& quant = x.quant[unit.image];
             float scale[kRowsAtOnce];
             for (float& s : scale) s = quant.scale;
-            UnitTarget(weight, out, to, unit).visit([&](const auto& target) {
+            UnitTarget(weight, out, levels, to, unit).visit([&](const auto& target) {
                 for (size_t pair = unit.first_pair; pair < unit.last_pair; ++pair) {
                     each_row(unit, out.width, [&](size_t m, size_t row, size_t column, size_t count) {
                         DepthwiseCall part = call;
@@ -214,9 +233,7 @@ void depthwise(const hc_weight& weight, const Window& window, const ByteImages& 
                         part.rows = count;
                         weight.kernels.depthwise(part);
                     });
-                    Scaling scaling = weight.scaling_of(pair, quant.zero);
-                    scaling.row_scale = scale;
-                    finish(weight, pair, sum, 0, unit.count, scaling, activation, target);
+                    finish(weight, pair, sum, 0, unit.count, {scale, quant.zero}, activation, target);
                 }
             });
         }
@@ -250,7 +267,7 @@ void convolve(const hc_weight& weight, const Window& window, const Images<float>
             const Unit unit = units[i];
             windows.locate(unit);
             size_t gathered = SIZE_MAX;
-            UnitTarget(weight, out, to, unit).visit([&](const auto& target) {
+            UnitTarget(weight, out, {}, to, unit).visit([&](const auto& target) {
                 for (size_t pair = unit.first_pair; pair < unit.last_pair; ++pair) {
                     each_group(weight, pair, unit.count, sum, [&](size_t group, float* part) {
                         if (group != gathered)
@@ -259,7 +276,7 @@ void convolve(const hc_weight& weight, const Window& window, const Images<float>
                         gathered = group;
                         multiply_f32(weight, pair, {rows.data(), pitch}, unit.count, part);
                     });
-                    finish(weight, pair, sum, 0, unit.count, weight.scaling_of(pair, 0), activation, target);
+                    finish(weight, pair, sum, 0, unit.count, {}, activation, target);
                 }
             });
         }
@@ -276,6 +293,7 @@ void convolve(const hc_weight& weight, const Window& window, const ByteImages& x
     const Runs runs(window, x, channels);
     const bool mixed = weight.groups > 1 && weight.rows / weight.groups % kPair; // pairs of more than one group
     const bool in_place = !mixed && runs.length % weight.period == 0 && weight.columns <= kSumColumns;
+    const std::vector<Levels> levels = levels_of_images(weight, x, activation, to);
     const Units units(weight, out);
     parallel(exec, units.count, units.ns, [&](size_t begin, size_t end) {
         Windows<uint8_t> windows(window, x, out.width);
@@ -298,20 +316,18 @@ void convolve(const hc_weight& weight, const Window& window, const ByteImages& x
                 if (in_place) return {row, runs.offset.data(), runs.offset.size(), runs.length};
                 return {row, kNoOffset, 1, padded};
             };
-            UnitTarget(weight, out, to, unit).visit([&](const auto& target) {
+            UnitTarget(weight, out, levels, to, unit).visit([&](const auto& target) {
                 for (size_t pair = unit.first_pair; pair < unit.last_pair; ++pair) {
                     if (!mixed) {
                         const ByteRows rows = rows_of(Groups(weight, pair).begin);
-                        multiply_and_finish(weight, pair, rows, unit.count, scale, quant.zero, 0, activation, target);
+                        multiply_and_finish(weight, pair, rows, unit.count, {scale, quant.zero}, 0, activation, target);
                         continue;
                     }
                     alignas(64) float sum[kRowsAtOnce * kPair];
                     each_group(weight, pair, unit.count, sum, [&](size_t group, float* part) {
                         multiply_wide(weight, pair, rows_of(group), unit.count, quant.zero, part);
                     });
-                    Scaling scaling = weight.scaling_of(pair, 0);
-                    scaling.row_scale = scale;
-                    finish(weight, pair, sum, 0, unit.count, scaling, activation, target);
+                    finish(weight, pair, sum, 0, unit.count, {scale, 0}, activation, target);
                 }
             });
         }

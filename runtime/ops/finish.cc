@@ -82,7 +82,29 @@ Activation activation_of(const hc_epilogue* epilogue) {
     return {epilogue->activation, epilogue->low, epilogue->high};
 }
 
+Levels levels_of(const hc_weight& weight, size_t pair, const Quant& x, const Activation& activation, const Quant& y,
+                 const Quant& residual) {
+    const Scaling scaling = weight.scaling_of(pair, x.zero);
+    Levels levels;
+    levels.r_factor = residual.scale * y.inverse;
+    const float r_zero = static_cast<float>(residual.zero) * levels.r_factor;
+    for (int n = 0; n < kPair; ++n) {
+        levels.factor[n] = x.scale * scaling.table_scale[n / kTile] * scaling.scale[n] * y.inverse;
+        levels.shift[n] = scaling.bias[n] * y.inverse - r_zero;
+        levels.offset[n] = scaling.offset[n];
+    }
+    levels.limits = activation.limits(y);
+    levels.zero = y.zero;
+    return levels;
+}
+
 namespace {
+
+Scaling scaling_of(const hc_weight& weight, size_t pair, const RowQuant& x) {
+    Scaling scaling = weight.scaling_of(pair, x.zero);
+    scaling.row_scale = x.scale;
+    return scaling;
+}
 
 void add(const Rowwise& r, const ByteResidual& residual, size_t first, size_t rows, int columns, size_t column,
          float* block) {
@@ -90,9 +112,10 @@ void add(const Rowwise& r, const ByteResidual& residual, size_t first, size_t ro
 }
 
 template <class Sum>
-void store(const hc_weight& weight, size_t pair, const Sum* sum, size_t first, size_t rows, const Scaling& scaling,
+void store(const hc_weight& weight, size_t pair, const Sum* sum, size_t first, size_t rows, const RowQuant& x,
            const Activation& activation, const FloatTarget& to) {
     const Rowwise& r = weight.kernels.rowwise;
+    const Scaling scaling = scaling_of(weight, pair, x);
     const int columns = weight.columns_of(pair);
     const size_t column = pair * kPair;
     const auto at = [&](size_t row) {
@@ -113,34 +136,19 @@ void store(const hc_weight& weight, size_t pair, const Sum* sum, size_t first, s
         });
 }
 
-// The rows of a target of bytes are pixels of one image: they share a scale.
-Levels levels_of(const Scaling& scaling, const Activation& activation, const ByteTarget& to) {
-    Levels levels;
-    const float inverse = to.quant.inverse, row_scale = scaling.row_scale ? *scaling.row_scale : 1.0f;
-    levels.r_factor = to.residual.quant.scale * inverse;
-    const float r_zero = static_cast<float>(to.residual.quant.zero) * levels.r_factor;
-    for (int n = 0; n < kPair; ++n) {
-        levels.factor[n] = row_scale * scaling.table_scale[n / kTile] * scaling.scale[n] * inverse;
-        levels.shift[n] = scaling.bias[n] * inverse - r_zero;
-        levels.offset[n] = scaling.offset[n];
-    }
-    levels.limits = activation.limits(to.quant);
-    levels.zero = to.quant.zero;
-    return levels;
-}
-
 template <class Sum>
-void store(const hc_weight& weight, size_t pair, const Sum* sum, size_t first, size_t rows, const Scaling& scaling,
+void store(const hc_weight& weight, size_t pair, const Sum* sum, size_t first, size_t rows, const RowQuant& x,
            const Activation& activation, const ByteTarget& to) {
     const Rowwise& r = weight.kernels.rowwise;
     const int columns = weight.columns_of(pair);
     const size_t column = pair * kPair;
-    if (activation.is_clip())
-        return finish(r, sum, rows, columns, levels_of(scaling, activation, to),
-                      to.residual.row ? to.residual.row + first : nullptr, to.y + first, column);
+    if (to.levels) {
+        const uint8_t* const* residual = to.residual.row ? to.residual.row + first : nullptr;
+        return finish(r, sum, rows, columns, to.levels[pair], residual, to.y + first, column);
+    }
     const Limits limits = Activation().limits(to.quant);
     each_block(
-        r, sum, rows, scaling, columns, activation,
+        r, sum, rows, scaling_of(weight, pair, x), columns, activation,
         [&](size_t row, size_t count, float* block) {
             add(r, to.residual, first + row, count, columns, column, block);
         },
@@ -152,13 +160,13 @@ void store(const hc_weight& weight, size_t pair, const Sum* sum, size_t first, s
 } // namespace
 
 template <class Sum, class Target>
-void finish(const hc_weight& weight, size_t pair, const Sum* sum, size_t first, size_t rows, const Scaling& scaling,
+void finish(const hc_weight& weight, size_t pair, const Sum* sum, size_t first, size_t rows, const RowQuant& x,
             const Activation& activation, const Target& to) {
-    store(weight, pair, sum, first, rows, scaling, activation, to);
+    store(weight, pair, sum, first, rows, x, activation, to);
 }
 
 #define HC_FINISH(Sum, Target) \
-    template void finish(const hc_weight&, size_t, const Sum*, size_t, size_t, const Scaling&, const Activation&, \
+    template void finish(const hc_weight&, size_t, const Sum*, size_t, size_t, const RowQuant&, const Activation&, \
                          const Target&);
 HC_FINISH(int32_t, FloatTarget)
 HC_FINISH(float, FloatTarget)

@@ -35,16 +35,27 @@ struct FloatTarget {
     ByteResidual byte_residual;
 };
 
-// Bytes, one pointer a row, columns innermost.
+// Bytes, one pointer a row, columns innermost: pixels of one image.
 struct ByteTarget {
     uint8_t* const* y;
     Quant quant;
     ByteResidual residual;
+    const Levels* levels; // by pair, as levels_of makes them; null unless the activation is none or a clip
 };
 
-// Rows [first, first + rows) of the columns of `pair`, from their sums (rows, 32). scaling.row_scale is that of `first`.
+// How rows of activations were made integers: scales (rows), null for 1, and one zero point.
+struct RowQuant {
+    const float* scale = nullptr;
+    int32_t zero = 0;
+};
+
+// Sums of activations in `x` to bytes in `y`, in one step; `residual` is that of a residual in 8 bits.
+Levels levels_of(const hc_weight& weight, size_t pair, const Quant& x, const Activation& activation, const Quant& y,
+                 const Quant& residual);
+
+// Rows [first, first + rows) of the columns of `pair`, from their sums (rows, 32). x.scale is that of `first`.
 template <class Sum, class Target>
-void finish(const hc_weight& weight, size_t pair, const Sum* sum, size_t first, size_t rows, const Scaling& scaling,
+void finish(const hc_weight& weight, size_t pair, const Sum* sum, size_t first, size_t rows, const RowQuant& x,
             const Activation& activation, const Target& to);
 
 } // namespace hc

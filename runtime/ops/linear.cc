@@ -29,7 +29,7 @@ void linear_f32(const hc_weight& weight, const float* x, size_t m, const Activat
     each_unit(weight, m, exec, [&](size_t pair, size_t first, size_t count) {
         alignas(64) float sum[kRowsAtOnce * kPair];
         multiply_f32(weight, pair, rows.from(first), count, sum);
-        finish(weight, pair, sum, first, count, weight.scaling_of(pair, 0), activation, to);
+        finish(weight, pair, sum, first, count, {}, activation, to);
     });
 }
 
@@ -47,7 +47,7 @@ void linear_i8(const hc_weight& weight, const float* x, size_t m, const Activati
     });
     each_unit(weight, m, exec, [&](size_t pair, size_t first, size_t count) {
         const ByteRows rows{&row[first], kNoOffset, 1, weight.blocks * weight.period};
-        multiply_and_finish(weight, pair, rows, count, &scale[first], kMiddle, first, activation, to);
+        multiply_and_finish(weight, pair, rows, count, {&scale[first], kMiddle}, first, activation, to);
     });
 }
 

@@ -130,24 +130,22 @@ void multiply_wide(const hc_weight& weight, size_t pair, const ByteRows& x, size
 }
 
 template <class Target>
-void multiply_and_finish(const hc_weight& weight, size_t pair, const ByteRows& x, size_t m, const float* row_scale,
-                         int32_t zero, size_t first, const Activation& activation, const Target& to) {
-    Scaling scaling = weight.scaling_of(pair, zero);
-    scaling.row_scale = row_scale;
+void multiply_and_finish(const hc_weight& weight, size_t pair, const ByteRows& x, size_t m, const RowQuant& quant,
+                         size_t first, const Activation& activation, const Target& to) {
     if (weight.columns <= kSumColumns) {
         alignas(64) int32_t sum[kRowsAtOnce * kPair];
         multiply_i8(weight, pair, x, m, sum);
-        finish(weight, pair, sum, first, m, scaling, activation, to);
+        finish(weight, pair, sum, first, m, quant, activation, to);
     } else {
         alignas(64) float sum[kRowsAtOnce * kPair];
-        multiply_wide(weight, pair, x, m, zero, sum);
-        finish(weight, pair, sum, first, m, scaling, activation, to);
+        multiply_wide(weight, pair, x, m, quant.zero, sum);
+        finish(weight, pair, sum, first, m, quant, activation, to);
     }
 }
 
-template void multiply_and_finish(const hc_weight&, size_t, const ByteRows&, size_t, const float*, int32_t, size_t,
+template void multiply_and_finish(const hc_weight&, size_t, const ByteRows&, size_t, const RowQuant&, size_t,
                                   const Activation&, const FloatTarget&);
-template void multiply_and_finish(const hc_weight&, size_t, const ByteRows&, size_t, const float*, int32_t, size_t,
+template void multiply_and_finish(const hc_weight&, size_t, const ByteRows&, size_t, const RowQuant&, size_t,
                                   const Activation&, const ByteTarget&);
 
 } // namespace hc

@@ -35,9 +35,9 @@ void multiply_i8(const hc_weight& weight, size_t pair, const ByteRows& x, size_t
 // The rows have one run.
 void multiply_wide(const hc_weight& weight, size_t pair, const ByteRows& x, size_t m, int32_t zero, float* sum);
 
-// multiply_i8 or multiply_wide, and finish: m rows with scales and one zero point, as rows [first, first + m) of `to`.
+// multiply_i8 or multiply_wide, and finish: m rows, as rows [first, first + m) of `to`.
 template <class Target>
-void multiply_and_finish(const hc_weight& weight, size_t pair, const ByteRows& x, size_t m, const float* row_scale,
-                         int32_t zero, size_t first, const Activation& activation, const Target& to);
+void multiply_and_finish(const hc_weight& weight, size_t pair, const ByteRows& x, size_t m, const RowQuant& quant,
+                         size_t first, const Activation& activation, const Target& to);
 
 } // namespace hc
