@@ -3,8 +3,8 @@
 Given:  %y = CodebookLinear(%x, ..., %b);  %s = aten.add(%y, %r);  %z = aten.gelu(%s)
 Result: %z = CodebookLinear[activation=gelu](%x, ..., %b, %r)
 
-A residual comes before the activation, has the shape of the output, and needs a layer with a bias: the inputs of an
-operator have places. Whoever else reads %y or %s keeps them, and nothing is fused then.
+A residual comes before the activation, and has the shape of the output; of a layer without a bias the place of the bias
+is left empty. Whoever else reads %y or %s keeps them, and nothing is fused then.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Epilogue:
     residual: fx.Node | None = None
 
 
-def find_epilogue(layer: fx.Node, op: OnnxOp, *, biased: bool, taken: Container[fx.Node]) -> Epilogue:
+def find_epilogue(layer: fx.Node, op: OnnxOp, *, taken: Container[fx.Node]) -> Epilogue:
     """What `op`, which computes `layer`, can do beside; nodes that are `taken` stay."""
     found = Epilogue(layer)
     while op.operator in OPERATORS and found.activation is Activation.NONE and len(found.output.users) == 1:
@@ -53,7 +53,7 @@ def find_epilogue(layer: fx.Node, op: OnnxOp, *, biased: bool, taken: Container[
             which, low, high = activation
             return replace(found, output=user, activation=which, low=low, high=high)
         addends = addends_of(user)
-        if addends is None or found.residual is not None or not biased or found.output not in addends:
+        if addends is None or found.residual is not None or found.output not in addends:
             break
         other = addends[1] if addends[0] is found.output else addends[0]
         if other is found.output:
@@ -70,7 +70,10 @@ def with_epilogue(op: OnnxOp, epilogue: Epilogue) -> OnnxOp:
     body, total = op.body.replace("    Y = ", "    total = "), ""
     if epilogue.residual is not None:
         name += "_residual"
-        body = body.replace(") => (Y)", ", residual) => (Y)", 1).replace("    total = ", "    plain = ")
+        empty = "" if ", bias" in body.split(") => (Y)", 1)[0] else ", bias"
+        body = body.replace(") => (Y)", f"{empty}, residual) => (Y)", 1).replace(
+            "    total = ", "    plain = "
+        )
         total = "    total = Add(plain, residual)\n"
     if epilogue.activation is Activation.NONE:
         total = total.replace("total = ", "Y = ")

@@ -79,7 +79,7 @@ def fuse_layer(selection: Selection, parameter: str, layer: fx.Node, op: OnnxOp)
     graph = selection.graph
     kind, position = CONSUMERS[layer.target]
     bias = layer.args[2] if len(layer.args) > 2 and position == 1 else None
-    epilogue = find_epilogue(layer, op, biased=bias is not None, taken=selection.steps)
+    epilogue = find_epilogue(layer, op, taken=selection.steps)
     op = with_epilogue(op, epilogue)
     output = epilogue.output
     with graph.graph.inserting_before(output):
@@ -88,7 +88,9 @@ def fuse_layer(selection: Selection, parameter: str, layer: fx.Node, op: OnnxOp)
             source = graph.graph.call_function(torch.ops.aten.to.dtype, (source, torch.int64))
         held = stored(graph, parameter, op.constants())
         graph.add_submodule(f"{layer.name}_op", SymbolicOp(op, torch.float32))
-        more = [value for value in (bias, epilogue.residual) if value is not None]
+        more = [bias, epilogue.residual]
+        while more and more[-1] is None:
+            more.pop()
         call = graph.graph.call_module(f"{layer.name}_op", (source, *held, *more))
     call.meta = dict(output.meta)
     output.replace_all_uses_with(call)

@@ -14,6 +14,7 @@ from hashcompile.core.method import Compute, compute_of
 from hashcompile.core.onnx_op import OnnxOp
 from hashcompile.lower.chain import Chain, find_chains
 from hashcompile.passes import method_of_code
+from hashcompile.passes.cleanup.activations import name_activations
 from hashcompile.passes.cleanup.fold_batch_norm import fold_batch_norm
 from hashcompile.passes.cleanup.functional import functional
 from hashcompile.passes.cleanup.inactive import drop_inactive
@@ -62,6 +63,7 @@ def select(graph: CompressedGraph, compute: Compute) -> Selection:
     fold_batch_norm(flat)
     drop_inactive(flat)
     functional(flat)
+    name_activations(flat)
     codes = encoded_weights(flat)
     readers: dict[str, tuple[fx.Node, ...]] = dict.fromkeys(codes, ())
     ops: dict[fx.Node, OnnxOp] = {}

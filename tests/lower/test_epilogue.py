@@ -58,10 +58,20 @@ def test_one_node(name, residual, kind, shape, compute, tmp_path):
     assert ours[0].attributes["activation"] in (name, name.encode())
 
 
+@pytest.mark.parametrize("compute", ["float", "int8"])
+@pytest.mark.parametrize(("kind", "shape"), [("linear", (5, 24)), ("conv", (24, 6, 7))])
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_residual_alone_needs_a_bias(bias, tmp_path):
-    _, operators = compiled_nodes(Layer("linear", lambda y, x: x + y, bias), (24,), "int8", tmp_path)
-    assert ("Add" not in operators) == bias
+@pytest.mark.parametrize("act", [lambda x: x, functional.relu])
+def test_a_residual_with_and_without_a_bias(act, bias, kind, shape, compute, tmp_path):
+    model = Layer(kind, lambda y, x: act(x + y), bias)
+    _, operators = compiled_nodes(model, shape, compute, tmp_path)
+    assert len(operators) == 1, operators
+
+
+@pytest.mark.parametrize("act", [lambda x: x * x.sigmoid(), lambda x: x * functional.relu6(x + 3) / 6])
+def test_activations_that_are_written_out(act, tmp_path):
+    _, operators = compiled_nodes(Layer("linear", lambda y, x: act(y), False), (24,), "int8", tmp_path)
+    assert len(operators) == 1, operators
 
 
 @pytest.mark.parametrize(
