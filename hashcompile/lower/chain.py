@@ -220,15 +220,10 @@ def match_window(node: fx.Node, ops: Mapping[fx.Node, OnnxOp]) -> Step | None:
         return Step(Kind.CONV, source, (node,), op=op, window=window)
     match node.target:
         case aten.max_pool1d.default | aten.max_pool2d.default:
-            given = arguments(node)
-            if not given["ceil_mode"]:
-                return Step(Kind.MAX_POOL, source, (node,), window=pool_window(node, given))
+            pooled = pool_window(node)
+            return None if pooled is None else Step(Kind.MAX_POOL, source, (node,), window=pooled)
         case aten.avg_pool1d.default | aten.avg_pool2d.default:
-            given = arguments(node)
-            if not given["ceil_mode"] and given.get("divisor_override") is None:
-                counted = bool(given["count_include_pad"])
-                window = pool_window(node, given)
-                return Step(Kind.AVERAGE_POOL, source, (node,), window=window, includes_padding=counted)
+            return match_average(node, source)
         case aten.adaptive_avg_pool1d.default | aten.adaptive_avg_pool2d.default:
             if set(arguments(node)["output_size"]) == {1}:
                 return Step(Kind.GLOBAL_AVERAGE, source, (node,))
@@ -240,17 +235,41 @@ def match_window(node: fx.Node, ops: Mapping[fx.Node, OnnxOp]) -> Step | None:
     return None
 
 
-def pool_window(node: fx.Node, given: Mapping[str, Any]) -> Window:
-    source: Any = node.args[0]
-    dims = source.meta["val"].ndim - 2
+def match_average(node: fx.Node, source: fx.Node) -> Step | None:
+    """An average pool. What `ceil_mode` adds to the image is never counted, unlike padding."""
+    given, window = arguments(node), pool_window(node)
+    if window is None or given.get("divisor_override") is not None:
+        return None
+    counted = bool(given["count_include_pad"]) and any(window.before)
+    if counted and window.after != window.before:
+        return None
+    return Step(Kind.AVERAGE_POOL, source, (node,), window=window, includes_padding=counted)
+
+
+def pool_window(node: fx.Node) -> Window | None:
+    """The window of a pool. With `ceil_mode` it may reach further behind the image: None if the image's size, and so
+    how far, is not known.
+    """
+    given = arguments(node)
+    value, pooled = node.args[0].meta["val"], node.meta["val"]  # type: ignore[union-attr]
+    dims = value.ndim - 2
 
     def per_dim(value: Any) -> tuple[int, ...]:
         entries = tuple(value) if isinstance(value, (list, tuple)) else (value,)
         return entries * dims if len(entries) == 1 else entries
 
-    kernel, padding = per_dim(given["kernel_size"]), per_dim(given["padding"])
+    kernel, before = per_dim(given["kernel_size"]), per_dim(given["padding"])
     stride = per_dim(given["stride"] or given["kernel_size"])
-    return Window(kernel, stride, padding, padding, per_dim(given.get("dilation", 1)), 1)
+    window = Window(kernel, stride, before, before, per_dim(given.get("dilation", 1)), 1)
+    if not given["ceil_mode"]:
+        return window
+    sizes, wanted = value.shape[2:], pooled.shape[2:]
+    if not all(isinstance(size, int) for size in (*sizes, *wanted)):
+        return None
+    reach = (dilation * (k - 1) + 1 for dilation, k in zip(window.dilation, kernel, strict=True))
+    ends = ((out - 1) * step + span for out, step, span in zip(wanted, stride, reach, strict=True))
+    after = (max(end - pad - size, pad) for end, pad, size in zip(ends, before, sizes, strict=True))
+    return replace(window, after=tuple(after))
 
 
 def is_float(node: fx.Node) -> bool:

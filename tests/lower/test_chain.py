@@ -125,6 +125,21 @@ class Late(nn.Module):
         return leaves, self.three(y) + late
 
 
+class Ceiling(nn.Module):
+    """Pools whose last windows reach beyond the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.three = nn.Conv2d(8, 32, 1), nn.Conv2d(32, 32, 1), nn.Conv2d(32, 16, 1)
+        self.four = nn.Conv2d(16, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.max_pool2d(self.one(x).relu(), 3, 2, ceil_mode=True)
+        x = nn.functional.avg_pool2d(self.two(x), 2, 2, ceil_mode=True)
+        x = nn.functional.avg_pool2d(self.three(x), 3, 2, 1, ceil_mode=True, count_include_pad=False)
+        return self.four(x)
+
+
 MODELS: dict[str, tuple[type[nn.Module], tuple[int, ...]]] = {
     "resnet": (ResNet, (3, 21, 19)),
     "mobile": (Mobile, (8, 9, 12)),
@@ -132,6 +147,7 @@ MODELS: dict[str, tuple[type[nn.Module], tuple[int, ...]]] = {
     "two": (Two, (8, 6, 7)),
     "concat": (Concat, (8, 7, 6)),
     "late": (Late, (8, 6, 5)),
+    "ceiling": (Ceiling, (8, 22, 18)),
 }
 
 
@@ -187,6 +203,13 @@ def test_every_activation_is_taken_into_its_convolution() -> None:
     assert steps[2][2] == 0, "the input of the chain is a residual too"
 
 
+def test_pools_that_round_up_stay_in_the_chain() -> None:
+    (chain,) = selection(compiled("ceiling", calibrated=False, verify=False)).chains
+    windows = [step.window.after for step in chain.steps if step.window and step.kind is not CONV]
+    assert windows == [(1, 1), (1, 1), (2, 1)]
+    assert not any(step.includes_padding for step in chain.steps)
+
+
 def test_what_is_no_step_ends_a_chain() -> None:
     first, second = described(selection(compiled("concat", calibrated=False, verify=False)))
     assert first == [(CONV, 0, None, Activation.RELU), (CONV, 1, None, Activation.NONE)]
@@ -194,12 +217,14 @@ def test_what_is_no_step_ends_a_chain() -> None:
 
 
 class Single(nn.Module):
-    """Near misses: one convolution alone, two side by side, a batch norm between two."""
+    """Near misses: one convolution alone, two side by side; between two a batch norm, or a pool that counts its
+    padding, but not what `ceil_mode` adds.
+    """
 
     def __init__(self, how: str) -> None:
         super().__init__()
         self.how = how
-        self.one, self.two = nn.Conv2d(8, 32, 3), nn.Conv2d(32 if how == "norm" else 8, 32, 3)
+        self.one, self.two = nn.Conv2d(8, 32, 3), nn.Conv2d(8 if how == "beside" else 32, 32, 3)
         self.norm = nn.BatchNorm2d(32)
 
     def forward(self, x: Tensor) -> Any:
@@ -210,11 +235,13 @@ class Single(nn.Module):
                 return self.one(x).relu(), self.two(x)
             case "norm":
                 return self.two(self.norm(self.one(x).relu()))
+            case "counted":
+                return self.two(nn.functional.avg_pool2d(self.one(x), 3, 2, padding=1, ceil_mode=True))
 
 
-@pytest.mark.parametrize("how", ["alone", "beside", "norm"])
+@pytest.mark.parametrize("how", ["alone", "beside", "norm", "counted"])
 def test_no_chain(how: str) -> None:
-    model = hc.compile(Single(how), (torch.randn(2, 8, 9, 9),), verify=False)
+    model = hc.compile(Single(how), (torch.randn(2, 8, 10, 10),), verify=False)
     assert not selection(model).chains
     assert model.ranges.of == {}
 

@@ -167,7 +167,8 @@ def levels(
         y = y + (shift - other.zero.astype(np.float32) * factor) + other.q.astype(np.float32) * factor
     else:
         y = y + shift
-    bounds = activate(np.array([-np.inf, np.inf], np.float32), which, low, high) * inverse
+    with np.errstate(over="ignore"):
+        bounds = activate(np.array([-np.inf, np.inf], np.float32), which, low, high) * inverse
     q = np.clip(np.clip(np.rint(y), *np.rint(bounds)) + zero, 0, 255)
     each_image = np.ones((len(y), 1, 1, 1), np.float32)
     return Quantized(q.astype(np.float64), each_image * scale, each_image.astype(np.float64) * zero)
