@@ -139,6 +139,8 @@ typedef struct hc_conv_desc {
  *     real = scale * (q - zero),   q = clamp(round_half_even(real * (1 / scale)) + zero, 0, 255)
  * A scale of 0 is found in each run, for each image, from its values and 0:
  *     scale = (high - low) / 255,  zero = round_half_even(-low * (1 / scale))
+ * Where the scale is given and the activation is none or a clip, the sums of a convolution become q with all scales, and
+ * 1 / scale, in one factor.
  * A tensor that no step reads is not rounded. The outputs of an image whose input is not finite are NaN. */
 typedef struct hc_quant {
     float scale;

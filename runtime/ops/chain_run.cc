@@ -7,7 +7,8 @@
 namespace hc {
 namespace {
 
-constexpr double kRowNs = 0.3; // for one value of a pooling or a sum
+constexpr double kRowNs = 0.3;      // for one value of a pooling or a sum
+constexpr double kLargestNs = 0.05; // for one value of an input, in search of one that is not finite
 constexpr size_t kValuesAtOnce = 1024;
 
 // Values of one image of a tensor, on their way out of a step: in 8 bits, or floats in either order of channels.
@@ -53,10 +54,10 @@ class Run {
 
     void enter(size_t tensor, const float* x) {
         const Shape& s = shapes_[tensor];
-        for (size_t image = 0; image < s.batch; ++image) {
-            const float* values = x + image * s.image();
-            if (!is_finite(chain_.rowwise.largest(values, s.image()))) finite_[image] = false;
-        }
+        parallel(exec_, s.batch, static_cast<double>(s.image()) * kLargestNs, [&](size_t begin, size_t end) {
+            for (size_t image = begin; image < end; ++image)
+                if (!is_finite(chain_.rowwise.largest(x + image * s.image(), s.image()))) finite_[image] = false;
+        });
         if (!chain_.tensors[tensor].read) return;
         if (is_dynamic(tensor)) find_ranges(tensor, x);
         fill(images_[tensor], x, chain_.rowwise, exec_);
