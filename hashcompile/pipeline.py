@@ -34,7 +34,8 @@ def run(
     for rules in stages:
         if structural(rules):
             with progress("reshaping", None, show):
-                step = reshape(graph, rules, example, signature.first(example, 1), batches)
+                few, one = (signature.first(example, count) for count in (2, 1))
+                step = reshape(graph, rules, few, one, batches)
             reshaping = reshaping.then(step) if reshaping else step
         else:
             stage = make_plan(graph, rules)

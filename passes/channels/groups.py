@@ -128,7 +128,8 @@ def find_groups(graph: CompressedGraph, example: Sequence[Any]) -> ChannelGroups
     for _, classes in produced:
         removable[classes[classes >= 0]] = True
     removable[list(reasons)] = False
-    groups = [group_of(trace, resolved, members) for members in linked(produced, removable)]
+    unit_of = torch.full((len(resolved.root),), -1)
+    groups = [group_of(trace, resolved, members, unit_of) for members in linked(produced, removable)]
     return ChannelGroups(
         graph,
         tuple(groups),
@@ -147,6 +148,10 @@ def producers(trace: Trace, resolved: Resolved) -> list[tuple[str, Tensor]]:
         for dim, roles in held.roles.items():
             if Role.PRODUCER in roles:
                 found.append((held.names[0].removesuffix(".weight"), resolved.of(held.dims[dim])))
+        if held.elements is not None and held.computes:
+            layout = resolved.layout(held.elements)
+            if layout.dim is not None:
+                found.append((held.names[0].removesuffix(".weight"), layout.classes))
     return found
 
 
@@ -182,8 +187,8 @@ def linked(produced: Sequence[tuple[str, Tensor]], removable: Tensor) -> list[Te
     return [torch.tensor(list(dict.fromkeys(classes))) for classes in members.values()]
 
 
-def group_of(trace: Trace, resolved: Resolved, members: Tensor) -> Group:
-    unit_of = torch.full((len(resolved.root),), -1)
+def group_of(trace: Trace, resolved: Resolved, members: Tensor, unit_of: Tensor) -> Group:
+    """The group of the classes `members`; `unit_of`: (labels + 1,) of -1, which is lent and comes back as it was."""
     unit_of[members] = torch.arange(len(members))
     axes: list[Axis] = []
     for held in trace.parameters.by_memory.values():
@@ -195,7 +200,8 @@ def group_of(trace: Trace, resolved: Resolved, members: Tensor) -> Group:
             layout = resolved.layout(held.elements)
             unit = unit_of[layout.classes]
             if layout.dim is not None and bool((unit >= 0).any()):
-                axes.append(Axis(held.names[0], layout.dim, Role.FOLLOWER, unit))
+                axes.append(Axis(held.names[0], layout.dim, held.element_role, unit))
+    unit_of[members] = -1
     made = [axis.parameter for axis in axes if axis.role is Role.PRODUCER]
     return Group(tuple(name.removesuffix(".weight") for name in made), len(members), tuple(axes), members)
 

@@ -22,9 +22,12 @@ from torch import Tensor
 def core(labels: Tensor) -> Tensor:
     """`labels` with extent 1 in every dim along which they do not change: what is stored of them."""
     for dim in range(labels.ndim):
+        if labels.stride(dim) == 0 and labels.size(dim) > 1:
+            labels = labels.narrow(dim, 0, 1)
+    for dim in range(labels.ndim):
         if labels.size(dim) > 1:
             first = labels.narrow(dim, 0, 1)
-            if labels.stride(dim) == 0 or bool((labels == first).all()):
+            if bool((labels == first).all()):
                 labels = first
     return labels
 
@@ -70,7 +73,7 @@ class Labels:
 
     def unify(self, a: Tensor, b: Tensor) -> None:
         """Element by element; an element without a channel pins the one it stands beside."""
-        a, b = torch.broadcast_tensors(a, b)
+        a, b = torch.broadcast_tensors(core(a), core(b))
         both = (a >= 0) & (b >= 0)
         apart = both & (a != b)
         if bool(apart.any()):
@@ -79,6 +82,7 @@ class Labels:
             self.pin(torch.maximum(a, b)[~both], f"{self.where} joins it to a value without channels")
 
     def pin(self, labels: Tensor, why: str) -> None:
+        labels = core(labels)
         labels = labels[labels >= 0].unique()
         if labels.numel():
             self.pins.append((labels, why))

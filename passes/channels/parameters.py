@@ -32,6 +32,11 @@ class Held:
     dims: dict[int, Tensor] = field(default_factory=dict)  # dim -> (size,) labels
     roles: dict[int, set[Role]] = field(default_factory=dict)
     elements: Tensor | None = None  # labels of the tensor's own shape
+    computes: bool = False  # the weight of a layer is computed from it
+
+    @property
+    def element_role(self) -> Role:
+        return Role.PRODUCER if self.computes else Role.FOLLOWER
 
 
 class Parameters:

@@ -55,7 +55,7 @@ class Trace:
     def carries(self, node: fx.Node) -> bool:
         """Does it read anything that has channels?"""
         return any(
-            is_parameter(each) or any(bool((labels >= 0).any()) for labels in self.leaves(each))
+            is_parameter(each) or any(bool((core(labels) >= 0).any()) for labels in self.leaves(each))
             for each in node.all_input_nodes
         )
 

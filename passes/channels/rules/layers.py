@@ -30,7 +30,22 @@ def dense(trace: Trace, node: fx.Node, weight: fx.Node, read: Tensor, dims: tupl
         trace.labels.consume(read, trace.slices(weight, into, Role.CONSUMER))
         return trace.slices(weight, out, Role.PRODUCER)
     trace.labels.pin(read, f"the weight of {node.name} is computed, or encoded already")
+    for source in sources(weight):
+        trace.parameters.held(str(source.target)).computes = True
     return trace.labels.channels(trace.of(weight), out)
+
+
+def sources(node: fx.Node) -> set[fx.Node]:
+    """The parameters that a value is computed from; none where it hangs on an input too."""
+    found, stack = set(), [node]
+    while stack:
+        each = stack.pop()
+        if each.op == "placeholder":
+            return set()
+        if is_parameter(each):
+            found.add(each)
+        stack += each.all_input_nodes
+    return found
 
 
 def along(trace: Trace, channels: Tensor, parameter: fx.Node | None) -> None:

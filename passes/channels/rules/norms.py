@@ -53,10 +53,19 @@ def layer_norm(trace: Trace, node: fx.Node) -> Tensor:
     return trace.labels.join(normed, *affine)
 
 
+def weight_norm(trace: Trace, node: fx.Node) -> Tensor:
+    """g * v / |v|: one norm for each index of `dim`, over all other dims."""
+    given = arguments(node)
+    labels, scale = trace.of(given["v"]), trace.of(given["g"])
+    others = [dim for dim in range(labels.ndim) if dim != int(given["dim"]) % labels.ndim]
+    return trace.labels.join(trace.labels.reduce(labels, others).expand(labels.shape), scale)
+
+
 RULES: dict[Any, Rule] = {
     aten.batch_norm: batch_norm,
     aten.instance_norm: instance_norm,
     aten.group_norm: group_norm,
     aten.layer_norm: layer_norm,
     aten.rms_norm: layer_norm,
+    aten._weight_norm: weight_norm,
 }
