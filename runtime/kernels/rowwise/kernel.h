@@ -72,7 +72,8 @@ struct Rowwise {
     void (*finish_f32)(const float* sum, size_t rows, int columns, const Scaling& scaling, const float* r,
                        const Function& f, float* y, size_t pitch);
 
-    // One step after another, for what is not done in one pass. First whole tiles of values v[m * pitch + n] from sums (rows, 32); a tile beyond `columns` may have no sums.
+    // One step after another, for what is not done in one pass. First whole tiles of values v[m * pitch + n] from sums
+    // (rows, 32); a tile beyond `columns` may have no sums.
     void (*scale_i32)(const int32_t* sum, size_t rows, const Scaling& scaling, int columns, float* v, size_t pitch);
     void (*scale_f32)(const float* sum, size_t rows, const Scaling& scaling, int columns, float* v, size_t pitch);
 

@@ -139,7 +139,8 @@ HC_INLINE void finish_rows(const Sum* sum, size_t rows, int columns, const Scali
         unroll<kPair / kTile>([&](auto tile) HC_LAMBDA {
             constexpr int first = tile.value * kTile;
             const float both = row_scale(scaling, m) * scaling.table_scale[tile.value];
-            if (columns >= first + kTile) return finish_tile<Residual>(sum, both, scaling, first, r + first, f, y + first);
+            if (columns >= first + kTile)
+                return finish_tile<Residual>(sum, both, scaling, first, r + first, f, y + first);
             if (columns <= first) return;
             const size_t bytes = static_cast<size_t>(columns - first) * sizeof(float);
             float v[kTile], other[kTile] = {};
