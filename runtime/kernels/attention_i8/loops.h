@@ -11,6 +11,13 @@ namespace {
 constexpr float kInfinity = __builtin_inff();
 constexpr int32_t kMiddleCode = 128;
 
+// A head's rows lie a whole token apart, which no hardware prefetcher follows: ask for them early.
+HC_INLINE void prefetch_row(const float* row, size_t size) {
+    for (size_t k = 0; k < size; k += kLine / sizeof(float)) __builtin_prefetch(row + k);
+}
+
+constexpr size_t kRowsAhead = 16;
+
 HC_INLINE uint32_t largest_of(const float* x, size_t n) {
     uint32_t most = 0;
     for (size_t i = 0; i < n; ++i) {
@@ -25,6 +32,7 @@ HC_INLINE int32_t code_of(float x, float inverse) { return rounded(bounded(x * i
 void quantize_rows(const float* __restrict x, size_t pitch, size_t rows, size_t size, uint8_t* __restrict q,
                    size_t q_pitch, float* __restrict scale) {
     for (size_t m = 0; m < rows; ++m, x += pitch, q += q_pitch) {
+        prefetch_row(x + kRowsAhead * pitch, size);
         const Quant quant = symmetric(largest_of(x, size), kMiddleCode);
         for (size_t k = 0; k < size; ++k) q[k] = static_cast<uint8_t>(code_of(x[k], quant.inverse) + kMiddleCode);
         for (size_t k = size; k < q_pitch; ++k) q[k] = 0;
@@ -60,6 +68,7 @@ void pack_keys(const float* __restrict k, size_t pitch, size_t keys, size_t size
     for (; keys; keys -= smaller(keys, kPair), weights += pair_bytes, scale += kPair, offset += kPair)
         for (size_t n = 0; n < kPair; ++n) {
             if (n < keys) {
+                prefetch_row(k + kRowsAhead * pitch, size);
                 const Quant quant = Codes::quant(k, size);
                 offset[n] = kMiddleCode * Codes::scatter(k, size, quant.inverse, weights + 4 * n);
                 scale[n] = quant.scale * factor;
@@ -77,11 +86,13 @@ void pack_values(const float* __restrict v, size_t pitch, size_t keys, size_t si
     for (size_t first = 0; first < size; first += kPair, scale += kPair) {
         const size_t count = smaller(size - first, kPair);
         uint32_t largest[kPair] = {};
-        for (size_t j = 0; j < keys; ++j)
+        for (size_t j = 0; j < keys; ++j) {
+            prefetch_row(v + (j + kRowsAhead) * pitch + first, count);
             for (size_t n = 0; n < count; ++n) {
                 const uint32_t bits = bits_of(v[j * pitch + first + n]) & 0x7FFFFFFFu;
                 largest[n] = largest[n] > bits ? largest[n] : bits;
             }
+        }
         float inverse[kPair];
         for (int n = 0; n < kPair; ++n) {
             const Quant quant = symmetric(largest[n], 0);
@@ -103,16 +114,16 @@ void pack_values(const float* __restrict v, size_t pitch, size_t keys, size_t si
 
 // 65280 * 2^f, |f| <= 1/2, to 1.02e-4 of itself, and exactly at 0. 65280 is 255 in steps of 1/256.
 constexpr float kPower[] = {65280.0f, 45257.5078f, 15811.5312f, 3590.98291f};
-constexpr float kLeastPower = -30.0f; // 65280 * 2^-30 is 0 in whole numbers
+constexpr float kLeast = -20.0f; // 65280 * exp(-20) is 0 in whole numbers
 constexpr float kLog2E = 1.44269504f;
 constexpr int32_t kHalf = 128; // of 256 steps
 
-// 65280 * 2^t, t <= 0, to a whole number.
-HC_INLINE int32_t weight_of(float t) {
-    t = t > kLeastPower ? t : kLeastPower;
-    const float shifted = t + kRoundingShift;
-    const float f = t - (shifted - kRoundingShift);
-    const float power = kPower[0] + f * (kPower[1] + f * (kPower[2] + f * kPower[3]));
+// 65280 * exp(x), x <= 0, to a whole number. The products are fused with their sums on every instruction set.
+HC_INLINE int32_t weight_of(float x) {
+    x = x > kLeast ? x : kLeast;
+    const float shifted = __builtin_fmaf(x, kLog2E, kRoundingShift);
+    const float f = __builtin_fmaf(x, kLog2E, kRoundingShift - shifted);
+    const float power = __builtin_fmaf(f, __builtin_fmaf(f, __builtin_fmaf(f, kPower[3], kPower[2]), kPower[1]), kPower[0]);
     return rounded(float_of(bits_of(power) + (bits_of(shifted) << 23)));
 }
 
@@ -134,7 +145,6 @@ HC_INLINE float scores_of(const ScoresI8& of, size_t m, size_t seen) {
         memcpy(of.score + j, score, sizeof score);
     }
     for (int n = 1; n < kPair; ++n) most[0] = most[n] > most[0] ? most[n] : most[0];
-    for (size_t j = 0; of.may_be_nan && j < seen; ++j) most[0] += of.score[j] != of.score[j] ? of.score[j] : 0.0f;
     return most[0];
 }
 
@@ -144,7 +154,7 @@ HC_INLINE int32_t weights_of(const ScoresI8& of, float most, size_t seen, uint8_
     for (int n = 0; n < kPair; ++n) carry[n] = kHalf;
     for (size_t j = 0; j < seen; j += kPair)
         for (int n = 0; n < kPair; ++n) {
-            const int32_t whole = weight_of((of.score[j + n] - most) * kLog2E) + carry[n];
+            const int32_t whole = weight_of(of.score[j + n] - most) + carry[n];
             carry[n] = whole & 255;
             total[n] += whole >> 8;
             weight[j + n] = static_cast<uint8_t>(whole >> 8);
@@ -160,7 +170,8 @@ void softmax(const ScoresI8& of) {
         const size_t seen = of.causal ? smaller(of.first + m + 1, of.keys) : of.keys;
         const size_t written = (seen + kPair - 1) / kPair * kPair;
         uint8_t* weight = of.weight + m * of.pitch;
-        const float most = Row::scores(of, m, seen);
+        float most = Row::scores(of, m, seen);
+        for (size_t j = 0; of.may_be_nan && j < seen; ++j) most += of.score[j] != of.score[j] ? of.score[j] : 0.0f;
         const bool some = most > -kInfinity && most < kInfinity;
         if (some)
             of.inverse[m] = 1.0f / static_cast<float>(Row::weights(of, most, seen, weight));

@@ -23,7 +23,6 @@ struct RegisterRow {
         const float* mask = Masked ? of.mask + m * of.mask_step : nullptr;
         const __m512 hidden = _mm512_set1_ps(-kInfinity);
         __m512 most = hidden;
-        __mmask16 nan = 0;
         for (size_t j = 0; j < seen; j += kPair)
             unroll<2>([&](auto half) HC_LAMBDA {
                 const size_t first = j + half.value * kTile;
@@ -31,32 +30,29 @@ struct RegisterRow {
                 const int32_t* sum = of.sum + (j * of.rows + m * kPair) + half.value * kTile;
                 const __m512 score =
                     _mm512_mask_mov_ps(hidden, kept, scores<Masked>(of, mask, of.row_scale[m], sum, first));
-                nan |= _mm512_cmp_ps_mask(score, score, _CMP_UNORD_Q);
                 most = _mm512_max_ps(score, most); // the second one where the first is NaN
                 _mm512_storeu_ps(of.score + first, score);
             });
-        return nan ? __builtin_nanf("") : _mm512_reduce_max_ps(most);
+        return _mm512_reduce_max_ps(most);
     }
 
     static HC_INLINE float scores(const ScoresI8& of, size_t m, size_t seen) {
         return of.mask ? scores<true>(of, m, seen) : scores<false>(of, m, seen);
     }
 
-    static HC_INLINE __m512i weight(__m512 t) {
-        const __m512 shift = _mm512_set1_ps(kRoundingShift);
-        t = _mm512_max_ps(t, _mm512_set1_ps(kLeastPower));
-        const __m512 shifted = _mm512_add_ps(t, shift);
-        const __m512 f = _mm512_sub_ps(t, _mm512_sub_ps(shifted, shift));
+    static HC_INLINE __m512i weight(__m512 x) {
+        const __m512 shift = _mm512_set1_ps(kRoundingShift), log2e = _mm512_set1_ps(kLog2E);
+        x = _mm512_max_ps(x, _mm512_set1_ps(kLeast));
+        const __m512 shifted = _mm512_fmadd_ps(x, log2e, shift);
+        const __m512 f = _mm512_fmadd_ps(x, log2e, _mm512_sub_ps(shift, shifted));
         __m512 power = _mm512_set1_ps(kPower[3]);
-        unroll<3>([&](auto i) HC_LAMBDA {
-            power = _mm512_add_ps(_mm512_set1_ps(kPower[2 - i.value]), _mm512_mul_ps(f, power));
-        });
+        unroll<3>([&](auto i) HC_LAMBDA { power = _mm512_fmadd_ps(f, power, _mm512_set1_ps(kPower[2 - i.value])); });
         const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(shifted), 23);
         return _mm512_cvtps_epi32(_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(power), exponent)));
     }
 
     static HC_INLINE int32_t weights(const ScoresI8& of, float most, size_t seen, uint8_t* to) {
-        const __m512 largest = _mm512_set1_ps(most), log2e = _mm512_set1_ps(kLog2E);
+        const __m512 largest = _mm512_set1_ps(most);
         const __m512i low = _mm512_set1_epi32(255);
         __m512i carry[2], total[2];
         unroll<2>([&](auto half) HC_LAMBDA {
@@ -67,7 +63,7 @@ struct RegisterRow {
             unroll<2>([&](auto half) HC_LAMBDA {
                 constexpr int h = half.value;
                 const __m512 score = _mm512_loadu_ps(of.score + j + h * kTile);
-                const __m512i whole = _mm512_add_epi32(weight(_mm512_mul_ps(_mm512_sub_ps(score, largest), log2e)), carry[h]);
+                const __m512i whole = _mm512_add_epi32(weight(_mm512_sub_ps(score, largest)), carry[h]);
                 const __m512i kept = _mm512_srli_epi32(whole, 8);
                 carry[h] = _mm512_and_si512(whole, low);
                 total[h] = _mm512_add_epi32(total[h], kept);
@@ -97,6 +93,7 @@ void quantize_rows_in_registers(const float* x, size_t pitch, size_t rows, size_
                                 float* scale) {
     const __m512i zero = _mm512_set1_epi32(kMiddleCode);
     for (size_t m = 0; m < rows; ++m, x += pitch, q += q_pitch) {
+        prefetch_row(x + kRowsAhead * pitch, size);
         const Quant quant = symmetric_row(x, size, kMiddleCode);
         const __m512 inverse = _mm512_set1_ps(quant.inverse);
         for (size_t k = 0; k < size; k += 16) {
