@@ -11,7 +11,7 @@ so the eager result *is* the reference semantics, and what trains is what the ar
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -33,6 +33,10 @@ class EncodedWeight(nn.Module, ABC):
     @abstractmethod
     def scaled(self, factor: Tensor) -> Self:
         """A copy whose row n is multiplied by `factor[n]`, (N,): how a batch norm is folded into the code."""
+
+    def joined(self, others: Sequence[EncodedWeight]) -> Self | None:
+        """A code whose rows are those of this one and then those of `others`; None where there is none of its kind."""
+        return None
 
     @abstractmethod
     def in_bf16(self) -> Self:

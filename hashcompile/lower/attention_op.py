@@ -24,7 +24,7 @@ class Attention:
     kv_heads: int  # query head h reads head h // (heads // kv_heads)
     key_size: int  # features of one head of Q and K
     value_size: int  # of V
-    ranks: tuple[int, ...]  # of Q, K and V
+    ranks: tuple[int, ...]  # of Q, K and V; of Q alone where it holds all three: (B, S, (H + 2 Hkv) * D)
     scale: float
     causal: bool  # query i sees keys 0 to i only
     hidden_is_zero: bool  # a query whose scores are all -infinity becomes zeros, not NaN
@@ -48,15 +48,20 @@ class Attention:
             },
             self.body(),
             self.out_shape,
-            activations=3,
+            activations=len(self.ranks),
         )
 
-    def out_shape(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Any, ...]:
+    @property
+    def packed(self) -> bool:
+        return len(self.ranks) == 1
+
+    def out_shape(self, q: Tensor, *_: Tensor) -> tuple[Any, ...]:
         return (q.shape[0], q.shape[1 if q.ndim == 3 else 2], self.heads * self.value_size)
 
     @property
     def overload(self) -> str:
-        words = ["".join(f"{name}{rank}" for name, rank in zip("qkv", self.ranks, strict=True))]
+        words = ["".join(f"{name}{rank}" for name, rank in zip("qkv", self.ranks, strict=False))]
+        words = ["packed"] if self.packed else words
         words += ["grouped"] if self.heads != self.kv_heads else []
         words += ["causal"] if self.causal else []
         words += [str(self.mask).removeprefix("torch.")] if self.mask else []
@@ -68,7 +73,7 @@ class Attention:
         return self.hidden_is_zero and self.mask is not None
 
     def body(self) -> str:
-        names = ["Q", "K", "V", *(["mask"] if self.mask else [])]
+        names = ["Q", "K", "V", "mask"] if self.mask else ["Q"] if self.packed else ["Q", "K", "V"]
         lines = [
             "axis_0 = Constant<value_ints = [0]>()",
             "keep = Constant<value_ints = [0, 0]>()",
@@ -76,6 +81,7 @@ class Attention:
             "value_size = Constant<value_int: int = @value_size>()",
             "q_heads = Constant<value_int: int = @num_heads>()",
             "k_heads = Constant<value_int: int = @kv_heads>()",
+            *self._unpacked(),
             *self._by_head("q", 0, "q_heads"),
             *self._by_head("k", 1, "k_heads"),
             *self._by_head("v", 2, "k_heads"),
@@ -98,15 +104,28 @@ class Attention:
         text = "\n".join(f"    {line}" for line in lines)
         return f"\nAttention<{attributes}>({', '.join(names)}) => (Y)\n{{\n{text}\n}}"
 
+    def _unpacked(self) -> Sequence[str]:
+        if not self.packed:
+            return []
+        return [
+            "q_width = Mul(q_heads, key_size)",
+            "k_width = Mul(k_heads, key_size)",
+            "q_width_1 = Unsqueeze(q_width, axis_0)",
+            "k_width_1 = Unsqueeze(k_width, axis_0)",
+            "widths = Concat<axis = 0>(q_width_1, k_width_1, k_width_1)",
+            "Q_part, K_part, V_part = Split<axis = -1>(Q, widths)",
+        ]
+
     def _by_head(self, name: str, position: int, heads: str) -> Sequence[str]:
         """Q, K or V as (B, H, S, D)."""
-        if self.ranks[position] == 4:
-            return [f"{name}{'_own' if self._repeats(name) else ''} = Identity({name.upper()})"]
+        given = f"{name.upper()}_part" if self.packed else name.upper()
+        if not self.packed and self.ranks[position] == 4:
+            return [f"{name}{'_own' if self._repeats(name) else ''} = Identity({given})"]
         return [
             f"{name}_count = Unsqueeze({heads}, axis_0)",
             f"{name}_size = Unsqueeze({'value' if name == 'v' else 'key'}_size, axis_0)",
             f"{name}_shape = Concat<axis = 0>(keep, {name}_count, {name}_size)",
-            f"{name}_by_token = Reshape({name.upper()}, {name}_shape)",
+            f"{name}_by_token = Reshape({given}, {name}_shape)",
             f"{name}{'_own' if self._repeats(name) else ''} = Transpose<perm = [0, 2, 1, 3]>({name}_by_token)",
         ]
 

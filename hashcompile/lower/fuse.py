@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from hashcompile.core.graph import remove_dead
 from hashcompile.core.layers import CONSUMERS, Kind, attribute, holder_of
@@ -23,9 +23,11 @@ from hashcompile.core.rounding import Range
 from hashcompile.core.sweep import activation
 from hashcompile.lower.chain import Chain
 from hashcompile.lower.chain_op import ChainOp, called, constants, overload
+from hashcompile.lower.constants import stored
 from hashcompile.lower.epilogue import find_epilogue, with_epilogue
 from hashcompile.lower.fuse_attention import fuse_attentions
 from hashcompile.lower.norm import fuse_norms
+from hashcompile.lower.projections import join_projections
 from hashcompile.lower.select import Selection
 from hashcompile.lower.symbolic import SymbolicOp
 from hashcompile.passes import method_of_code
@@ -33,14 +35,17 @@ from hashcompile.passes import method_of_code
 
 def fuse(selection: Selection, ranges: Mapping[str, Range]) -> tuple[fx.GraphModule, list[OnnxOp]]:
     """The selection's graph with symbolic operators in place of encoded weights, and those operators."""
-    graph, ops = selection.graph, []
+    graph = selection.graph
+    ops: list[OnnxOp] = []
     for name in selection.codes:
         holder, leaf = holder_of(graph, name)
         holder.register_module(leaf, nn.Module())  # holds the constants under the weight's own name
     ops += fuse_norms(graph, selection.steps)  # before the layers: a sum is cheapest where its row is at hand
+    joined = join_projections(selection)
+    ops += joined.values()
     for name, readers in selection.readers.items():
         for reader in readers:
-            if reader not in selection.chained:
+            if reader not in selection.chained and reader not in joined:
                 ops.append(fuse_reader(selection, name, reader))
     replaced: dict[fx.Node, fx.Node] = {}
     for i, chain in enumerate(selection.chains):
@@ -146,22 +151,3 @@ def move_before(place: fx.Node, nodes: Iterable[fx.Node]) -> None:
     for node in late:
         if node in needed:
             place.prepend(node)
-
-
-def stored(graph: fx.GraphModule, parameter: str, values: Mapping[str, Tensor]) -> list[fx.Node]:
-    """Constants of an operator under the name of the weight, as nodes."""
-    holder = attribute(graph, parameter)
-    return [
-        graph.graph.get_attr(f"{parameter}.{store(holder, name, value)}") for name, value in values.items()
-    ]
-
-
-def store(holder: nn.Module, name: str, value: Tensor) -> str:
-    """Register a constant, or find the equal one that another consumer of a tied weight already holds."""
-    for existing, tensor in holder.named_buffers(recurse=False):
-        if existing.rstrip("_") == name and torch.equal(tensor, value):
-            return existing
-    while hasattr(holder, name):
-        name += "_"
-    holder.register_buffer(name, value)
-    return name

@@ -4,7 +4,8 @@ Given:  %q = transpose(view(%a (B, S, H * D), [B, S, H, D]), 1, 2); %k, %v likew
         %y = scaled_dot_product_attention(%q, %k, %v, %mask);  %z = reshape(transpose(%y, 1, 2), [B, S, H * D])
 Result: %z = call_module[attention](%a, %b, %c, %mask)          # com.hashcompile::Attention
 
-What stands between view and transpose (a rotary embedding) stays; that input is then taken as (B, H, S, D).
+and call_module[attention](%abc, None, None, %mask) where %a, %b and %c are slices of one tensor. What stands between
+view and transpose (a rotary embedding) stays; that input is then taken as (B, H, S, D).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from hashcompile.core.onnx_op import OnnxOp
 from hashcompile.lower.attention import Found, find_attentions
 from hashcompile.lower.attention_op import Attention
 from hashcompile.lower.masks import unexpanded
-from hashcompile.lower.match import VIEWS, dtype_of, only_user, shape_of, source, swaps
+from hashcompile.lower.match import VIEWS, dtype_of, only_user, part_of, shape_of, swaps, token_major
 from hashcompile.lower.symbolic import SymbolicOp
 
 aten = torch.ops.aten
@@ -34,7 +35,9 @@ def fuse_attentions(graph: fx.GraphModule, compute: Compute) -> list[OnnxOp]:
 
 def replace(graph: fx.GraphModule, found: Found, compute: Compute) -> OnnxOp:
     mask = None if found.mask is None else unexpanded(found.mask)
-    inputs = [token_major(node) for node in (found.q, found.k, found.v)]
+    inputs: list[fx.Node | None] = [token_major(node)[0] for node in (found.q, found.k, found.v)]
+    if (whole := packed(found, inputs)) is not None:
+        inputs = [whole]
     op = Attention(
         found.heads,
         found.kv_heads,
@@ -47,24 +50,28 @@ def replace(graph: fx.GraphModule, found: Found, compute: Compute) -> OnnxOp:
         dtype_of(mask),
         compute,
     ).op()
-    put(graph, found.root, op, [*inputs, *([mask] if mask is not None else [])])
+    if mask is not None:
+        inputs += [None] * (3 - len(inputs)) + [mask]
+    put(graph, found.root, op, inputs)
     return op
 
 
-def token_major(node: fx.Node) -> fx.Node:
-    """The (B, S, H * D) behind transpose(view(x, [B, S, H, D]), 1, 2); `node` itself where there is none."""
-    transposed = source(node)
-    if not swaps(transposed, 1, 2):
-        return node
-    view = source(transposed.args[0])
-    if not isinstance(view, fx.Node) or view.target not in VIEWS:
-        return node
-    whole, parts = shape_of(view.args[0]), shape_of(view)
-    same = len(whole) == 3 and len(parts) == 4 and whole[:2] == parts[:2] and whole[2].isdigit()
-    return view.args[0] if same and int(whole[2]) == int(parts[2]) * int(parts[3]) else node  # type: ignore[return-value]
+def packed(found: Found, inputs: Sequence[fx.Node | None]) -> fx.Node | None:
+    """The tensor (B, S, (H + 2 Hkv) * D) of which queries, keys and values are parts, one behind the other."""
+    if found.key_size != found.value_size:
+        return None
+    parts = [part_of(node) for node in inputs]
+    ends = [found.heads, found.heads + found.kv_heads, found.heads + 2 * found.kv_heads]
+    wanted = [
+        (begin * found.key_size, end * found.key_size) for begin, end in zip([0, *ends], ends, strict=False)
+    ]
+    whole = parts[0][0] if parts[0] else None
+    if whole is None or shape_of(whole)[2:] != (str(ends[-1] * found.key_size),):
+        return None
+    return whole if parts == [(whole, *each) for each in wanted] else None
 
 
-def put(graph: fx.GraphModule, root: fx.Node, op: OnnxOp, inputs: Sequence[fx.Node]) -> None:
+def put(graph: fx.GraphModule, root: fx.Node, op: OnnxOp, inputs: Sequence[fx.Node | None]) -> None:
     """The operator, whose value is (B, S, H * D), in the place of `root` (B, H, S, D) and the way back from it."""
     name = f"{root.name}_op"
     graph.add_submodule(name, SymbolicOp(op, torch.float32))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import fx
 
+from hashcompile.core.layers import arguments
+
 aten = torch.ops.aten
 
 COPIES = (aten.contiguous.default, aten.clone.default, aten.alias.default, aten.detach.default)
 CASTS = (aten.to.dtype, aten.to.device, aten.to.dtype_layout, aten._to_copy.default)
 VIEWS = (aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.flatten.using_ints)
+SPLITS = (aten.split.Tensor, aten.split_with_sizes.default, aten.split.sizes, aten.chunk.default)
 
 
 def shape_of(node: Any) -> tuple[str, ...]:
@@ -77,3 +81,44 @@ def swaps(node: Any, first: int, second: int) -> bool:
         order[first], order[second] = order[second], order[first]
         return [int(dim) % rank for dim in node.args[1]] == order  # type: ignore[union-attr, arg-type]
     return False
+
+
+def token_major(node: fx.Node) -> tuple[fx.Node, tuple[fx.Node, ...]]:
+    """The (B, S, H * D) behind transpose(view(x, [B, S, H, D]), 1, 2), and the nodes that lead from it to `node`.
+
+    `node` itself and no nodes where it is made in another way.
+    """
+    transposed = source(node)
+    view = source(transposed.args[0]) if swaps(transposed, 1, 2) else None
+    if not isinstance(view, fx.Node) or view.target not in VIEWS:
+        return node, ()
+    whole, parts = shape_of(view.args[0]), shape_of(view)
+    same = len(whole) == 3 and len(parts) == 4 and whole[:2] == parts[:2] and whole[2].isdigit()
+    if not same or int(whole[2]) != int(parts[2]) * int(parts[3]):
+        return node, ()
+    path = [node]
+    while path[-1] is not view:
+        path.append(path[-1].args[0])  # type: ignore[arg-type]
+    return view.args[0], tuple(path)  # type: ignore[return-value]
+
+
+def part_of(node: Any) -> tuple[fx.Node, int, int] | None:
+    """(x, begin, end) of x[..., begin:end], sliced, split or chunked along the last dim."""
+    node = source(node)
+    if not isinstance(node, fx.Node) or not shape_of(node)[-1:] or not shape_of(node)[-1].isdigit():
+        return None
+    last = (-1, len(shape_of(node)) - 1)
+    if node.target is aten.slice.Tensor:
+        given = arguments(node)
+        begin = given["start"] or 0
+        if given["dim"] not in last or given["step"] != 1 or not isinstance(begin, int) or begin < 0:
+            return None
+        return given["self"], begin, begin + int(shape_of(node)[-1])
+    if node.target is operator.getitem:
+        split: Any = node.args[0]
+        i: Any = node.args[1]
+        if split.target not in SPLITS or arguments(split)["dim"] not in last:
+            return None
+        sizes = [int(part.shape[-1]) for part in split.meta["val"]]
+        return arguments(split)["self"], sum(sizes[:i]), sum(sizes[: i + 1])
+    return None

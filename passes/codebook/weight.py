@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -55,6 +56,35 @@ class CodebookWeight(EncodedWeight):
     def in_bf16(self) -> Self:
         table = round_bf16(self.codebook.detach())
         return type(self)(self.view, self.bits, self.group_rows, self.indices, table, self.scale.detach())
+
+    def joined(self, others: Sequence[EncodedWeight]) -> CodebookWeight | None:
+        """Needs groups of rows that fit all parts; a table that must be repeated for that may not cost more than 1%."""
+        parts = [self, *(code for code in others if isinstance(code, CodebookWeight))]
+        rows = [part.view.size[0] for part in parts]
+        groups = [part.group_rows or part.view.size[0] for part in parts]
+        plain = all(len(part.view.shape) == 2 and part.bits == self.bits for part in parts)
+        if len(parts) <= len(others) or not plain or len({part.view.size[1] for part in parts}) > 1:
+            return None
+        if all(torch.equal(part.codebook, self.codebook) for part in parts) and len(self.codebook) == 1:
+            group_rows, codebook = 0, self.codebook.detach()
+        else:
+            group_rows = math.gcd(*rows, *groups)
+            tables = [
+                part.codebook[torch.arange(0, count, group_rows or 1) // (group or 1)]
+                for part, count, group in zip(parts, rows, groups, strict=True)
+            ]
+            codebook = torch.cat(tables).detach()
+            repeated = codebook.nbytes - sum(part.codebook.nbytes for part in parts)
+            if not group_rows or group_rows % TILE or repeated > sum(part.nbytes for part in parts) / 100:
+                return None
+        return CodebookWeight(
+            RowView((sum(rows), self.view.size[1])),
+            self.bits,
+            group_rows,
+            torch.cat([part.indices for part in parts]),
+            codebook,
+            torch.cat([part.scale for part in parts]).detach(),
+        )
 
     def packed(self) -> Tensor:
         """The indices in the T16 layout (`hashcompile.core.packing`), uint8."""
