@@ -15,8 +15,10 @@ from hashcompile.core.errors import (
     WeightError,
 )
 from hashcompile.core.kept import Refusal
-from hashcompile.core.reshaping import Reshaping, Size
+from hashcompile.core.reshaping import Corrected, Finding, Reshaping, Size
 from hashcompile.passes.codebook import Codebook, Int8
+from hashcompile.passes.interpolate import Interpolative
+from hashcompile.passes.merge import MergeChannels, RehashSchedule
 from hashcompile.passes.prune import PruneChannels
 from hashcompile.plan import Decision, Plan
 from hashcompile.report import LayerReport, Quality, Report
@@ -32,17 +34,22 @@ __all__ = [
     "Codebook",
     "CompiledModel",
     "ConfigError",
+    "Corrected",
     "Decision",
     "ExportError",
+    "Finding",
     "GraphError",
     "HashcompileError",
     "InputError",
     "Int8",
+    "Interpolative",
     "LayerReport",
+    "MergeChannels",
     "Plan",
     "PruneChannels",
     "Quality",
     "Refusal",
+    "RehashSchedule",
     "Report",
     "Reshaping",
     "Size",

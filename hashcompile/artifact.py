@@ -101,7 +101,14 @@ class CompiledModel:
             for name, tensor in tensors
             if name in shapes and name not in weights
         )
-        done = ReshapingReport(reshaping.methods, reshaping.before, reshaping.after, reshaping.refused)
+        done = ReshapingReport(
+            reshaping.methods,
+            reshaping.before,
+            reshaping.after,
+            reshaping.refused,
+            reshaping.findings,
+            reshaping.corrected,
+        )
         return Report(tuple(lines), other, self.quality, self.compute, self.rounding_error, other + cut, done)
 
     def calibrate(self, calibration: Iterable[Inputs]) -> CompiledModel:

@@ -18,16 +18,17 @@ from torch import Tensor, fx
 
 from hashcompile.calibrate import statistics
 from hashcompile.compensate import compensate
+from hashcompile.core.bias import bias_target
 from hashcompile.core.console import Tracker
 from hashcompile.core.encoded import EncodedWeight
 from hashcompile.core.graph import CompressedGraph, flat_copy, replace_tensor, replace_weight
-from hashcompile.core.layers import CONSUMERS, Kind, Layer, Window, arguments, attribute, channels_second
+from hashcompile.core.layers import CONSUMERS, Kind, Layer, Window, attribute
 from hashcompile.core.method import Compute, Statistics
 from hashcompile.core.signature import Batch
 from hashcompile.core.sweep import activation, walk
 from hashcompile.output_error import output_error
 from hashcompile.plan import Decision, Plan
-from hashcompile.shrinkage import noise_share, shrunk, signal_share
+from hashcompile.shrinkage import centred, noise_share, shrunk
 
 aten = torch.ops.aten
 
@@ -174,42 +175,6 @@ def row_sums(layer: Layer, rows: Tensor, mean: Tensor | None) -> Tensor:
     assert mean is not None
     sets = rows.reshape(len(mean), -1, layer.view.size[1]).double()
     return torch.einsum("snk,sk->sn", sets, mean).flatten()
-
-
-def centred(known: Statistics) -> Statistics:
-    """The statistics of X - m and X0 - m0, with m and m0 the means as far as they are to be trusted."""
-    gram, cross, mean, mean_before = known.gram, known.cross, known.mean, known.mean_before
-    assert gram is not None and cross is not None and mean is not None and mean_before is not None
-    signal = signal_share(gram, mean, known.count, known.independent)[:, None]
-    # sum (x0 - a m0)(x - a m)' = C - (2 a - a^2) count m0 m'
-    around = known.count * (2 * signal - signal.square())[:, :, None]
-    return replace(
-        known,
-        gram=gram - around * mean.unsqueeze(2) * mean.unsqueeze(1),
-        cross=cross - around * mean_before.unsqueeze(2) * mean.unsqueeze(1),
-        mean=signal * mean,
-        mean_before=signal * mean_before,
-    )
-
-
-def bias_target(node: fx.Node, layer: Layer) -> tuple[str, int] | None:
-    """Where a shift of this layer's outputs can go: (path, sign) of a bias, or of the mean of a batch norm."""
-    if len(layer.consumers) > 1 or layer.kind not in (Kind.LINEAR, Kind.CONV):
-        return None
-    bias = arguments(node)["bias"]
-    if bias is not None:
-        alone = bias.op == "get_attr" and len(bias.users) == 1
-        return (str(bias.target), 1) if alone else None
-    users = list(node.users)
-    if (
-        len(users) == 1
-        and users[0].target is aten.batch_norm.default
-        and channels_second(node, layer.view.shape)
-    ):
-        mean = arguments(users[0])["running_mean"]
-        if mean is not None and mean.op == "get_attr" and len(mean.users) == 1:
-            return str(mean.target), -1
-    return None
 
 
 def tied_statistics(

@@ -36,7 +36,7 @@ def run(
             with progress("reshaping", None, show):
                 few, one = (signature.first(example, count) for count in (2, 1))
                 step = reshape(graph, rules, few, one, batches)
-            reshaping = reshaping.then(step) if reshaping else step
+            reshaping = graph.meta[RESHAPING] = reshaping.then(step) if reshaping else step
         else:
             stage = make_plan(graph, rules)
             plan = plan.then(stage) if plan else stage
@@ -48,5 +48,4 @@ def run(
             refit_norms(graph, original, batches)
         graph.recompile()
         check(graph)
-    graph.meta[RESHAPING] = reshaping
     return (plan or dense_plan(graph, reshaping)).reshaped(graph, reshaping), errors

@@ -9,7 +9,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderResult
 
 from hashcompile.core.console import format_bytes, format_count, render, table
 from hashcompile.core.kept import Refusal
-from hashcompile.core.reshaping import Size
+from hashcompile.core.reshaping import Corrected, Finding, Size
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class ReshapingReport:
     before: Size
     after: Size
     refused: tuple[Refusal, ...]  # channels that could not be removed, and why
+    findings: tuple[Finding, ...] = ()  # of automatic rules, step by step
+    corrected: tuple[Corrected, ...] = ()  # layers that make up for removed channels
 
     def summary(self) -> Sequence[str]:
         """Lines of text: what was saved; then each reason, with the layers that it held back."""
@@ -54,6 +56,18 @@ class ReshapingReport:
         lines = [
             f"channels, {'; '.join(self.methods)}: {format_count(was.parameters)} -> {format_count(now.parameters)} "
             f"parameters, {format_count(was.macs)} -> {format_count(now.macs)} multiply-accumulates a sample"
+        ]
+        if self.corrected:
+            before, after = (
+                sum(errors) / len(errors)
+                for errors in zip(*((each.before, each.after) for each in self.corrected), strict=True)
+            )
+            lines.append(
+                f"corrected layers: {len(self.corrected)}, mean relative output error {before:.2%} -> {after:.2%}"
+            )
+        lines += [
+            f"{each.layer}: {each.verdict}, {each.rule} {each.measure:.3f}, removed {each.removed} of {each.units}"
+            for each in self.findings
         ]
         held: dict[str, list[str]] = {}
         for refusal in self.refused:

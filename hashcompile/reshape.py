@@ -12,7 +12,7 @@ from hashcompile.core.kept import Kept, Refusal, compose
 from hashcompile.core.layers import layers
 from hashcompile.core.macs import macs
 from hashcompile.core.method import Scope
-from hashcompile.core.reshaping import Reshaping, Size
+from hashcompile.core.reshaping import Corrected, Finding, Reshaping, Size
 from hashcompile.core.signature import Batch
 from hashcompile.passes import rewrite_of
 from hashcompile.plan import Rules, check_globs, choose
@@ -34,12 +34,16 @@ def reshape(
     before = size_of(graph, sample)
     kept: Kept = {name: {} for name in shapes}
     refused: list[Refusal] = []
+    findings: list[Finding] = []
+    corrected: list[Corrected] = []
     for config, names in scopes.items():
         rewrite = rewrite_of(config)
         assert rewrite is not None
         outcome = rewrite.apply(config, Scope(graph, frozenset(names), example, batches))
         kept = compose(kept, outcome.kept)
         refused += outcome.refused
+        findings += outcome.findings
+        corrected += outcome.corrected
         check(graph)
     for name, others in graph.meta[
         "tied"
@@ -47,7 +51,8 @@ def reshape(
         for other in others if name in kept else ():
             kept[other], shapes[other] = kept[name], shapes[name]
     after = size_of(graph, sample)
-    return Reshaping(kept, shapes, before, after, tuple(map(str, scopes)), tuple(refused))
+    methods = tuple(map(str, scopes))
+    return Reshaping(kept, shapes, before, after, methods, tuple(refused), tuple(findings), tuple(corrected))
 
 
 def tensors(graph: CompressedGraph) -> list[tuple[str, Tensor]]:

@@ -10,8 +10,12 @@ estimators here know from the moments alone how much of them is noise, and take 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
+
+from hashcompile.core.method import Statistics
 
 
 def noise_share(gram: Tensor, samples: float) -> Tensor:
@@ -42,3 +46,19 @@ def signal_share(gram: Tensor, mean: Tensor, count: int, samples: float) -> Tens
     spread = (gram.diagonal(dim1=1, dim2=2).sum(1) / max(1, count) - length).clamp_min(0)
     noise = spread / (samples - 1)
     return torch.where(length > 0, 1 - noise / length, 0.0).clamp(0, 1)
+
+
+def centred(known: Statistics) -> Statistics:
+    """The statistics of X - m and X0 - m0, with m and m0 the means as far as they are to be trusted."""
+    gram, cross, mean, mean_before = known.gram, known.cross, known.mean, known.mean_before
+    assert gram is not None and cross is not None and mean is not None and mean_before is not None
+    signal = signal_share(gram, mean, known.count, known.independent)[:, None]
+    # sum (x0 - a m0)(x - a m)' = C - (2 a - a^2) count m0 m'
+    around = known.count * (2 * signal - signal.square())[:, :, None]
+    return replace(
+        known,
+        gram=gram - around * mean.unsqueeze(2) * mean.unsqueeze(1),
+        cross=cross - around * mean_before.unsqueeze(2) * mean.unsqueeze(1),
+        mean=signal * mean,
+        mean_before=signal * mean_before,
+    )

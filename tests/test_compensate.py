@@ -46,3 +46,15 @@ def test_dead_inputs_leave_the_weights_alone() -> None:
     torch.testing.assert_close(compensate(rows, new.T @ new, old.T @ new)[:, 3], rows[:, 3])
     nothing = torch.zeros(12, 12)
     assert torch.equal(compensate(rows, nothing, nothing), rows)
+
+
+def test_lost_inputs_are_told_from_those_that_stay() -> None:
+    """Held to a prior instead of the weights themselves, which have more inputs than are left."""
+    rows, old, new = inputs()
+    left, prior = new[:, :9], torch.randn(5, 9, generator=torch.Generator().manual_seed(1)).double()
+    found = compensate(rows, left.T @ left, old.T @ left, ridge=0.05, prior=prior)
+    weight = (0.05 * (left.T @ left).diagonal().mean()).sqrt()
+    design = torch.cat([left, weight * torch.eye(9)])
+    target = torch.cat([old @ rows.T, weight * prior.T])
+    torch.testing.assert_close(found, torch.linalg.lstsq(design, target).solution.T)
+    assert torch.equal(compensate(rows, torch.zeros(9, 9), torch.zeros(12, 9), prior=prior), prior)

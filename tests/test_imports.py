@@ -18,6 +18,8 @@ FLOORS = (  # from the cellar up; a module may import its own floor and those be
         "hashcompile.capture",
         "hashcompile.calibrate",
         "hashcompile.compensate",
+        "hashcompile.correct",
+        "hashcompile.reconstruct",
         "hashcompile.output_error",
         "hashcompile.shrinkage",
         "hashcompile.refit_norms",

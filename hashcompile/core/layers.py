@@ -153,6 +153,11 @@ def channels_second(node: fx.Node, weight_shape: tuple[int, ...]) -> bool:
     return bool(node.meta["val"].ndim == len(weight_shape))
 
 
+def channel_dim(x: Tensor, layer: Layer) -> int:
+    """The dim of a layer's inputs or outputs along which its channels lie."""
+    return x.ndim - 1 if layer.kind is Kind.LINEAR else x.ndim - len(layer.view.shape) + 1
+
+
 def consumer_kinds(weight: fx.Node) -> Iterator[tuple[fx.Node, Kind | None]]:
     """Every reader of `weight`, and what kind of layer it is; None for a reader that wants the dense weight."""
     for user in weight.users:

@@ -16,6 +16,7 @@ from hashcompile.core.graph import CompressedGraph
 from hashcompile.core.kept import Kept, Refusal
 from hashcompile.core.layers import Kind, Layer
 from hashcompile.core.onnx_op import OnnxOp
+from hashcompile.core.reshaping import Corrected, Finding
 from hashcompile.core.signature import Batch
 
 Compute = Literal["int8", "float", "bf16"]  # the arithmetic of our kernels
@@ -79,6 +80,8 @@ class Outcome:
 
     kept: Kept
     refused: tuple[Refusal, ...]
+    findings: tuple[Finding, ...] = ()
+    corrected: tuple[Corrected, ...] = ()
 
 
 @dataclass(frozen=True)

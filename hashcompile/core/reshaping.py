@@ -21,6 +21,28 @@ class Size:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """What an automatic rule read off the units of a layer, and what it made of it."""
+
+    rule: str
+    layer: str  # the first of those that share the units
+    units: int  # before
+    removed: int
+    measure: float  # the PQ index; or the mean column norm of the units that stay
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """The outputs of a layer that makes up for removed channels: relative error against the original's, on calibration
+    data."""
+
+    layer: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
 class Reshaping:
     """From the model that came first to the one that there is now."""
 
@@ -30,6 +52,8 @@ class Reshaping:
     after: Size
     methods: tuple[str, ...]  # in the order in which they were applied
     refused: tuple[Refusal, ...]  # by the last of each
+    findings: tuple[Finding, ...] = ()  # of all steps, in their order
+    corrected: tuple[Corrected, ...] = ()  # by the last step
 
     def then(self, later: Reshaping) -> Reshaping:
         """This step, followed by another one on its result."""
@@ -39,6 +63,7 @@ class Reshaping:
             shapes=self.shapes,
             before=self.before,
             methods=self.methods + later.methods,
+            findings=self.findings + later.findings,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -50,6 +75,8 @@ class Reshaping:
             "after": asdict(self.after),
             "methods": list(self.methods),
             "refused": [asdict(refusal) for refusal in self.refused],
+            "findings": [asdict(finding) for finding in self.findings],
+            "corrected": [asdict(each) for each in self.corrected],
         }
 
     @classmethod
@@ -62,4 +89,6 @@ class Reshaping:
             Size(**description["after"]),
             tuple(map(str, description["methods"])),
             tuple(Refusal(**refusal) for refusal in description["refused"]),
+            tuple(Finding(**finding) for finding in description.get("findings", ())),
+            tuple(Corrected(**each) for each in description.get("corrected", ())),
         )

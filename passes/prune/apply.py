@@ -6,25 +6,38 @@ Result: %y = conv2d(%x, %w1: (45, 32, 3, 3)); %z = relu(%y); conv2d(%z, %w2: (16
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hashcompile.core.kept import Refusal
-from hashcompile.core.layers import layers
 from hashcompile.core.method import Outcome, Scope
-from hashcompile.passes.channels import Role, find_groups, remove
+from hashcompile.core.reshaping import Finding
+from hashcompile.passes.channels import Role, find_groups
+from hashcompile.passes.channels.carry_out import carry_out, fixed_in
+from hashcompile.passes.prune.auto import decide
 from hashcompile.passes.prune.config import PruneChannels
-from hashcompile.passes.prune.importance import IMPORTANCES
 from hashcompile.passes.prune.select import overall, per_group, round_widths
+from hashcompile.passes.prune.units import scores_of
 
 
 def prune(config: PruneChannels, scope: Scope) -> Outcome:
     """Remove what `config` asks for from the layers in scope."""
     channels = find_groups(scope.graph, scope.example)
-    importance = IMPORTANCES[config.importance]
-    fixed = {layer.name for layer in layers(scope.graph)} - scope.layers
-    scores = [
-        importance(group, scope) if fixed.isdisjoint(group.layers) else None for group in channels.groups
-    ]
-    select = per_group if config.scope == "layer" else overall
-    keeper = select(channels, scores, config.amount)
+    fixed = fixed_in(scope)
+    inside = [fixed.isdisjoint(group.layers) for group in channels.groups]
+    scores = scores_of(scope, channels.groups, inside, config.importance, config.loss)
+    findings: list[Finding | None] = [None] * len(scores)
+    if config.amount == "auto":
+        findings = [
+            decide(scope.graph, group, config.rule) if each and group.of_role(Role.PRODUCER) else None
+            for group, each in zip(channels.groups, inside, strict=True)
+        ]
+        keeper = per_group(channels, scores, [each.removed if each else 0 for each in findings])
+    elif config.scope == "layer":
+        keeper = per_group(
+            channels, scores, [int(config.amount * group.count + 0.5) for group in channels.groups]
+        )
+    else:
+        keeper = overall(channels, scores, config.amount)
     round_widths(channels, keeper, scores, config.round_to)
     refused = [refusal for refusal in channels.refused if refusal.layer in scope.layers]
     for group, score in zip(channels.groups, scores, strict=True):
@@ -35,4 +48,8 @@ def prune(config: PruneChannels, scope: Scope) -> Outcome:
                 if layer in scope.layers:
                     reason = f"it shares them with {outside[0]}, which is to stay as it is"
                     refused.append(Refusal(layer, group.count, len(axis.unit), reason))
-    return Outcome(remove(channels, keeper.removed), tuple(refused))
+    went = [int(mask.sum()) for mask in keeper.removed]
+    how = "fold" if config.correction is True else config.correction or None
+    kept, corrected = carry_out(scope, channels, keeper, how)
+    told = tuple(replace(each, removed=count) for each, count in zip(findings, went, strict=True) if each)
+    return Outcome(kept, tuple(refused), told, tuple(corrected))

@@ -7,6 +7,7 @@ from typing import Literal
 
 from hashcompile.core.errors import ConfigError
 from hashcompile.passes.prune.importance import IMPORTANCES
+from hashcompile.passes.prune.slopes import Loss
 
 
 @dataclass(frozen=True)
@@ -17,37 +18,54 @@ class PruneChannels:
     that share units, such as those of a residual stream, are one group. No tensor is ever left without channels.
 
     amount: from 0 to below 1. With scope "layer" the share of the units of every group, rounded to the nearest whole
-        number; with "global" the share of all units of all groups that may be cut, the least important first.
-    importance: how a unit is judged; see `importance.py`.
+        number; with "global" the share of all units of all groups that may be cut, the least important first. "auto"
+        lets `rule` decide for each group, and the plan's findings say what it saw; call after call, with training in
+        between, it knows what it saw before.
+    importance: how a unit is judged; see `importance.py`. "activation" and "taylor" need calibration data.
     scope: "layer" or "global". Across groups a unit counts in relation to the mean of its group.
     round_to: the number of outputs of every layer that is cut becomes a multiple of this: units are kept that would
         have gone.
+    rule: what "auto" goes by: "pq_index" (`pq_index.py`) or "column_norm" (`column_norm.py`).
+    correction: let the channels that stay tell the next layers what those that went did, by least squares on
+        calibration data: True or "fold" combines channels, "refit" solves for all weights of the next layers.
+    loss: for "taylor", from the outputs and the number of a calibration batch to a scalar, which may know labels;
+        None looks at the outputs themselves.
 
     Raises ConfigError.
     """
 
-    amount: float = 0.3
+    amount: float | Literal["auto"] = 0.3
     importance: str = "l2"
     scope: Literal["layer", "global"] = "layer"
     round_to: int = 1
+    rule: Literal["pq_index", "column_norm"] = "pq_index"
+    correction: bool | Literal["fold", "refit"] = False
+    loss: Loss | None = None
 
     def __post_init__(self) -> None:
         number = isinstance(self.amount, (int, float)) and not isinstance(self.amount, bool)
-        if not number or not 0 <= self.amount < 1:
-            raise ConfigError(
-                f"PruneChannels(amount={self.amount!r}): amount must be a share from 0 to below 1, such as 0.3"
-            )
+        if self.amount != "auto" and (not number or not 0 <= self.amount < 1):
+            raise self.error("amount", 'a share from 0 to below 1, such as 0.3, or "auto"')
         if self.importance not in IMPORTANCES:
-            raise ConfigError(
-                f"PruneChannels(importance={self.importance!r}): importance must be one of {', '.join(IMPORTANCES)}"
-            )
+            raise self.error("importance", f"one of {', '.join(IMPORTANCES)}")
         if self.scope not in ("layer", "global"):
-            raise ConfigError(f'PruneChannels(scope={self.scope!r}): scope must be "layer" or "global"')
+            raise self.error("scope", '"layer" or "global"')
+        if self.amount == "auto" and self.scope == "global":
+            raise self.error("scope", '"layer" where amount="auto": the rule looks at every group by itself')
         if isinstance(self.round_to, bool) or not isinstance(self.round_to, int) or self.round_to < 1:
-            raise ConfigError(
-                f"PruneChannels(round_to={self.round_to!r}): round_to must be a whole number from 1 on, such as 8"
-            )
+            raise self.error("round_to", "a whole number from 1 on, such as 8")
+        if self.rule not in ("pq_index", "column_norm"):
+            raise self.error("rule", '"pq_index" or "column_norm"')
+        if self.correction not in (True, False, "fold", "refit"):
+            raise self.error("correction", 'True, False, "fold" or "refit"')
+        if self.loss is not None and (not callable(self.loss) or self.importance != "taylor"):
+            raise self.error("loss", 'a function of outputs and batch number, with importance="taylor"')
+
+    def error(self, name: str, wanted: str) -> ConfigError:
+        return ConfigError(f"PruneChannels({name}={getattr(self, name)!r}): {name} must be {wanted}")
 
     def __str__(self) -> str:
+        amount = f"auto ({self.rule})" if self.amount == "auto" else f"{self.amount:.0%}"
         rounded = f", widths in multiples of {self.round_to}" if self.round_to > 1 else ""
-        return f"prune {self.amount:.0%} by {self.importance}, {self.scope}{rounded}"
+        corrected = ", corrected" if self.correction else ""
+        return f"prune {amount} by {self.importance}, {self.scope}{rounded}{corrected}"

@@ -10,12 +10,12 @@ from torch import Tensor
 from hashcompile.passes.channels import ChannelGroups, Keeper, Role
 
 
-def per_group(channels: ChannelGroups, scores: Sequence[Tensor | None], amount: float) -> Keeper:
-    """The share `amount` of each group's units; a group without scores stays whole."""
+def per_group(channels: ChannelGroups, scores: Sequence[Tensor | None], counts: Sequence[int]) -> Keeper:
+    """So many of each group's units; a group without scores stays whole."""
     keeper = channels.keeper()
-    for position, score in enumerate(scores):
+    for position, (score, count) in enumerate(zip(scores, counts, strict=True)):
         if score is not None:
-            take(keeper, [(position, unit) for unit in score.argsort(stable=True).tolist()], amount)
+            take(keeper, [(position, unit) for unit in score.argsort(stable=True).tolist()], count)
     return keeper
 
 
@@ -28,12 +28,12 @@ def overall(channels: ChannelGroups, scores: Sequence[Tensor | None], amount: fl
         if score is not None
         for unit, value in enumerate((score / score.mean().clamp_min(1e-300)).tolist())
     ]
-    take(keeper, [(position, unit) for _, position, unit in sorted(ranked)], amount)
+    wanted = int(amount * len(ranked) + 0.5)
+    take(keeper, [(position, unit) for _, position, unit in sorted(ranked)], wanted)
     return keeper
 
 
-def take(keeper: Keeper, ranked: Sequence[tuple[int, int]], amount: float) -> None:
-    wanted = int(amount * len(ranked) + 0.5)
+def take(keeper: Keeper, ranked: Sequence[tuple[int, int]], wanted: int) -> None:
     for position, unit in ranked:
         if wanted <= 0:
             break

@@ -1,0 +1,206 @@
+"""One layer that lost inputs: the weights with which it comes closest to what it used to compute.
+
+The inputs x0 of the original layer (C0 channels) are told from the inputs x (C channels) that are left,
+
+    x0 ~ T x + const,    T = argmin sum |x0 - T x|^2 + ridge |T - T0|^2,
+
+with T0 what the removal itself did, and T is folded into the weights: W0 x0 ~ (W0 T) x. For a convolution x are the
+channels of one pixel, and T serves all taps. A refit goes on to solve for all weights at once, taps included, held to
+the fold. The constant goes where the outputs can take it: a bias, or the running mean of the batch norm behind.
+
+A sum keeps to what stands for what: T has the pattern of T0, and its entries alone are those of least squares, the
+coefficients of columns that were merged.
+
+The fold is that of interpolative decomposition (Chee et al. 2022, arXiv 2108.00065); solving for the weights is the
+reconstruction of channel pruning (He, Zhang & Sun 2017, arXiv 1707.06168).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, fx
+
+from hashcompile.calibrate import moments, statistics
+from hashcompile.compensate import compensate
+from hashcompile.core.bias import bias_target
+from hashcompile.core.graph import CompressedGraph, replace_tensor
+from hashcompile.core.layers import Kind, Layer, arguments, attribute, channel_dim
+from hashcompile.core.method import Statistics
+from hashcompile.core.parallel import deterministic_map
+from hashcompile.core.reshaping import Corrected
+from hashcompile.output_error import relative
+from hashcompile.shrinkage import centred, noise_share
+
+Correction = Literal["sum", "fold", "refit"]
+
+RIDGE = 1e-3  # as a share of the mean input energy, where data is plenty
+LARGEST_RIDGE = 1e6  # where the moments are noise: the weights stay what they were
+WIDEST = 4096  # inputs of a layer, taps included, for which a gram is still solved
+REFITTED = (Kind.LINEAR, Kind.CONV)
+
+
+@dataclass(frozen=True)
+class Narrowed:
+    """What a layer was: the weight it should act like, and what the removal did to its inputs."""
+
+    weight: Tensor  # the target: outputs as the layer has them now, inputs as the original had them
+    inputs: Tensor  # (S, C0 / S, C / S) float64, T0: for each input of the original what stands for it now
+    channels: Tensor | None = None  # those of the original that the target reads, where whole groups went
+    block: int = 1  # consecutive inputs that go together; then `inputs` is of blocks
+
+    def read(self, inputs: Sequence[Tensor], layer: Layer) -> Sequence[Tensor]:
+        """Of the original layer's inputs, those that the target reads."""
+        if self.channels is None:
+            return inputs
+        return [x.index_select(channel_dim(x, layer), self.channels) for x in inputs]
+
+
+def reconstruct(
+    graph: CompressedGraph,
+    node: fx.Node,
+    layer: Layer,
+    was: Narrowed,
+    inputs: Sequence[Tensor],
+    old: Sequence[Tensor],
+    how: Correction,
+) -> Corrected:
+    """Take the weights as they are, folded, or refitted: whichever comes closest on the calibration data."""
+    weight = attribute(graph, layer.parameter).detach()
+    place = bias_target(node, layer)
+    wanted = outputs(node, old, was.weight)
+    before = Fit.of(node, layer, inputs, weight, wanted, place is not None)
+    best = before
+    if was.inputs.shape[1] <= WIDEST:
+        held = folded(layer, was, inputs, old, place is not None, how)
+        best = min(best, Fit.of(node, layer, inputs, held, wanted, place is not None))
+    if how == "refit" and layer.kind in REFITTED and layer.view.size[1] <= WIDEST:
+        moved = refitted(node, layer, was.weight, best.weight, inputs, old, place is not None)
+        best = min(best, Fit.of(node, layer, inputs, moved, wanted, place is not None))
+    replace_tensor(graph, layer.parameter, best.weight)
+    if place is not None:
+        path, sign = place
+        old_bias = attribute(graph, path).detach()
+        replace_tensor(graph, path, (old_bias.double() + sign * best.shift).to(old_bias.dtype))
+    return Corrected(layer.name, before.plain, best.error)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A weight, and how near a layer comes to the wanted outputs with it."""
+
+    weight: Tensor
+    shift: Tensor  # (N,) float64, what is to be added to the outputs
+    error: float  # relative, with that
+    plain: float  # relative, without
+
+    def __lt__(self, other: Fit) -> bool:
+        return self.error < other.error
+
+    @classmethod
+    def of(
+        cls,
+        node: fx.Node,
+        layer: Layer,
+        inputs: Sequence[Tensor],
+        weight: Tensor,
+        wanted: Sequence[Tensor],
+        shifts: bool,
+    ) -> Fit:
+        got = outputs(node, inputs, weight)
+        dim = channel_dim(got[0], layer)
+        sums = deterministic_map(lambda pair: gaps(*pair, dim), list(zip(wanted, got, strict=True)))
+        count, total, squares, energy = (torch.stack(each).sum(0) for each in zip(*sums, strict=True))
+        mean = total / count.clamp_min(1)
+        shift = mean if shifts else torch.zeros_like(mean)
+        lost = squares.sum() - count * (shift * (2 * mean - shift)).sum()
+        return cls(weight, shift, relative(lost, energy), relative(squares.sum(), energy))
+
+
+def gaps(wanted: Tensor, got: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(samples, sum of the gap by channel, its squares by channel, energy of what was wanted), float64."""
+    gap = (wanted.double() - got.double()).movedim(dim, 0).flatten(1)
+    return (
+        torch.tensor(float(gap.shape[1]), dtype=torch.float64),
+        gap.sum(1),
+        gap.square().sum(1),
+        wanted.double().square().sum(),
+    )
+
+
+def outputs(node: fx.Node, inputs: Sequence[Tensor], weight: Tensor) -> list[Tensor]:
+    """What the layer at `node` makes of `inputs` with another weight, without its bias."""
+    given = arguments(node)
+    operator: Any = node.target
+    rest = {name: value for name, value in given.items() if name not in ("input", "weight", "bias")}
+    return deterministic_map(lambda x: operator(x, weight, None, **rest), inputs)
+
+
+def folded(
+    layer: Layer,
+    was: Narrowed,
+    inputs: Sequence[Tensor],
+    old: Sequence[Tensor],
+    shifts: bool,
+    how: Correction,
+) -> Tensor:
+    """The target weight times T."""
+    known = channel_moments(layer, len(was.inputs), was.block, inputs, old)
+    gram, cross, ridges = system(known, shifts)
+    if how == "sum":
+        square = gram.diagonal(dim1=1, dim2=2)[:, None]
+        scaled = torch.where(square > 0, cross / torch.where(square > 0, square, 1.0), was.inputs)
+        return narrow(was.weight, layer, torch.where(was.inputs != 0, scaled, 0.0))
+    eye = torch.eye(was.inputs.shape[1], dtype=torch.float64)
+    told = [compensate(eye, *one) for one in zip(gram, cross, ridges, was.inputs, strict=True)]
+    return narrow(was.weight, layer, torch.stack(told))
+
+
+def narrow(weight: Tensor, layer: Layer, told: Tensor) -> Tensor:
+    """`weight` with inputs (S, C0 / S) as the weight of `layer`, with inputs (S, C / S); told: (S, C0 / S, C / S)."""
+    rows = replace(layer.view, shape=tuple(weight.shape)).rows(weight).double()
+    sets, channels, _ = told.shape
+    rows = rows.reshape(sets, rows.shape[0] // sets, channels, -1)
+    rows = torch.einsum("snct,scd->sndt", rows, told).reshape(layer.view.size)
+    return layer.view.weight(rows).to(weight.dtype).contiguous()
+
+
+def refitted(
+    node: fx.Node,
+    layer: Layer,
+    target: Tensor,
+    held: Tensor,
+    inputs: Sequence[Tensor],
+    old: Sequence[Tensor],
+    shifts: bool,
+) -> Tensor:
+    """All weights of the layer anew, taps included, held to those in `held`."""
+    gram, cross, ridges = system(statistics(node, layer, inputs, old), shifts)
+    sets = len(gram)
+    wanted = replace(layer.view, shape=tuple(target.shape)).rows(target).chunk(sets)
+    priors = layer.view.rows(held).chunk(sets)
+    rows = [compensate(*one) for one in zip(wanted, gram, cross, ridges, priors, strict=True)]
+    return layer.view.weight(torch.cat(rows)).contiguous()
+
+
+def system(known: Statistics, shifts: bool) -> tuple[Tensor, Tensor, list[float]]:
+    """Gram, cross and ridge of each set; of centred inputs where a constant has a place to go."""
+    trusted = centred(known) if shifts else known
+    assert trusted.gram is not None and trusted.cross is not None
+    share = noise_share(trusted.gram, trusted.independent)
+    return trusted.gram, trusted.cross, (share / (1 - share)).clamp(RIDGE, LARGEST_RIDGE).tolist()
+
+
+def channel_moments(
+    layer: Layer, sets: int, block: int, inputs: Sequence[Tensor], old: Sequence[Tensor]
+) -> Statistics:
+    """Moments of the channels in front of a layer, (S, C / S); every pixel, or entry of a block, is a sample."""
+
+    def channels(x: Tensor, _: int) -> Tensor:
+        first = x.movedim(channel_dim(x, layer), 0)
+        return first.reshape(sets, len(first) // sets // block, -1)
+
+    return moments(inputs, old, channels)

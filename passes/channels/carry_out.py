@@ -1,0 +1,99 @@
+"""Remove units, leave others in their place, and correct what comes behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hashcompile.core.graph import CompressedGraph, flat_copy, replace_tensor
+from hashcompile.core.kept import Kept
+from hashcompile.core.layers import layers
+from hashcompile.core.method import Scope
+from hashcompile.core.reshaping import Corrected
+from hashcompile.correct import Stands, correct, narrowed_by
+from hashcompile.passes.channels.groups import Axis, ChannelGroups, Keeper
+from hashcompile.passes.channels.parameters import Role
+from hashcompile.passes.channels.slices import places
+from hashcompile.passes.channels.surgery import remove
+from hashcompile.reconstruct import Correction, Narrowed, narrow
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What became of the U units of a group."""
+
+    into: Tensor  # (U,) int64, the unit that now stands for each one; itself, where it stays as it was
+    factor: Tensor  # (U,) float64, how often it counts
+
+
+@dataclass(frozen=True)
+class Merges:
+    """Groups whose units were merged, by position; and what their parameters hold instead, at full size."""
+
+    groups: Mapping[int, Merged]
+    tensors: Mapping[str, Tensor]
+
+
+def carry_out(
+    scope: Scope,
+    channels: ChannelGroups,
+    keeper: Keeper,
+    how: Correction | None,
+    merges: Merges | None = None,
+) -> tuple[Kept, list[Corrected]]:
+    """What is left of every tensor, and what the correction did to each layer; without calibration data nothing."""
+    graph, original = scope.graph, flat_copy(scope.graph)
+    kept = remove(channels, keeper.removed)
+    stands = stands_of(channels, merges.groups, kept) if merges else {}
+    was = narrowed_by(graph, original, kept, merges.tensors if merges else {}, stands)
+    if merges:
+        put(graph, merges.tensors, kept, was)
+    return kept, correct(graph, original, was, scope.batches, how) if how and scope.batches else []
+
+
+def fixed_in(scope: Scope) -> set[str]:
+    """The layers that are to stay as they are, and so are groups to which one of them belongs."""
+    return {layer.name for layer in layers(scope.graph)} - scope.layers
+
+
+def stands_of(channels: ChannelGroups, groups: Mapping[int, Merged], kept: Kept) -> dict[str, Stands]:
+    """For every weight that reads merged units, what stands for each of its inputs."""
+    found: dict[str, Stands] = {}
+    for position, merged in groups.items():
+        group = channels.groups[position]
+        for axis in group.of_role(Role.CONSUMER):
+            before = found.get(axis.parameter) or Stands.of(kept[axis.parameter][axis.dim], len(axis.unit))
+            found[axis.parameter] = overlay(before, axis, merged)
+    return found
+
+
+def overlay(stands: Stands, axis: Axis, merged: Merged) -> Stands:
+    """`stands`, in which the inputs of removed units are represented by those of the unit that they went into."""
+    where = places(axis, len(merged.into))
+    mine = where >= 0
+    place, factor = stands.place.clone(), stands.factor.clone()
+    place[where[mine]] = stands.place[where[merged.into][mine]]
+    factor[where[mine]] = merged.factor[:, None].expand(where.shape)[mine]
+    return Stands(place, factor)
+
+
+def put(
+    graph: CompressedGraph, tensors: Mapping[str, Tensor], kept: Kept, was: Mapping[str, Narrowed]
+) -> None:
+    """Representatives in the place of what they are made of, and columns summed."""
+    for name, value in tensors.items():
+        for dim, indices in kept[name].items():
+            value = value.index_select(dim, indices)
+        replace_tensor(graph, name, value)
+    for layer in layers(graph):
+        if (one := was.get(layer.parameter)) is not None and one.channels is None:
+            replace_tensor(graph, layer.parameter, narrow(one.weight, layer, one.inputs))
+
+
+def same_kind(axes: Sequence[Axis], count: int) -> Tensor:
+    """(U, U) bool: which units have the same number of entries in every tensor, so that one can replace the other."""
+    sizes = torch.stack([torch.bincount(axis.unit[axis.unit >= 0], minlength=count) for axis in axes])
+    return (sizes[:, :, None] == sizes[:, None, :]).all(0)

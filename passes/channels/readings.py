@@ -1,0 +1,70 @@
+"""The units of every group as the layers see them that read them: moments at these layers' inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, fx
+
+from hashcompile.calibrate import moments
+from hashcompile.core.layers import CONSUMERS, Kind, Layer, arguments, channel_dim, layers
+from hashcompile.core.signature import Batch
+from hashcompile.core.sweep import walk
+from hashcompile.passes.channels.groups import Axis, Group
+from hashcompile.passes.channels.parameters import Role
+from hashcompile.passes.channels.slices import places, rows_at
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The U units of a group at the input of one layer; where a unit has several entries there, each is a sample."""
+
+    parameter: str  # the layer's weight
+    count: int  # samples
+    gram: Tensor  # (U, U) float64, sum of products
+    mean: Tensor  # (U,) float64
+    there: Tensor  # (U,) bool, the units that the layer reads at all
+
+    @property
+    def energy(self) -> Tensor:
+        """(U,) mean squares."""
+        return self.gram.diagonal() / max(1, self.count)
+
+    @property
+    def centred(self) -> Tensor:
+        """(U, U) gram of the units less their means."""
+        return self.gram - self.count * self.mean[:, None] * self.mean
+
+
+def readings(
+    graph: fx.GraphModule, groups: Sequence[Group], batches: Sequence[Batch]
+) -> tuple[tuple[Reading, ...], ...]:
+    """For each group, one reading a layer and use; none where no linear layer or convolution reads a group."""
+    wanted: dict[str, list[tuple[int, Axis]]] = {}
+    for position, group in enumerate(groups):
+        for axis in group.of_role(Role.CONSUMER):
+            wanted.setdefault(axis.parameter, []).append((position, axis))
+    by_node = {name: layer for layer in layers(graph) for name in layer.consumers}
+    found: list[list[Reading]] = [[] for _ in groups]
+    for node, inputs in walk(graph, batches) if batches else ():
+        layer = by_node.get(node.name)
+        if layer is None or CONSUMERS[node.target][0] is Kind.EMBEDDING:
+            continue
+        for position, axis in wanted.get(layer.parameter, ()):
+            found[position].append(reading(node, layer, axis, groups[position].count, inputs))
+    return tuple(map(tuple, found))
+
+
+def reading(node: fx.Node, layer: Layer, axis: Axis, count: int, inputs: Sequence[Tensor]) -> Reading:
+    where = places(axis, count)
+    groups = int(arguments(node).get("groups", 1)) if layer.kind is not Kind.CONV_TRANSPOSE else 1
+
+    def units(x: Tensor, _: int) -> Tensor:
+        channels = x.movedim(channel_dim(x, layer), 0).flatten(1)
+        channels = channels.reshape(groups, len(channels) // groups, -1).movedim(1, 0)
+        return rows_at(channels, where).reshape(1, count, -1)
+
+    known = moments(inputs, inputs, units)
+    assert known.gram is not None and known.mean is not None
+    return Reading(layer.parameter, known.count, known.gram[0], known.mean[0], where[:, 0] >= 0)

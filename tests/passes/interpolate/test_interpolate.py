@@ -1,0 +1,102 @@
+"""Interpolative in the pipeline: what can be told from others goes, and is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import hashcompile as hc
+from tests import models
+
+
+def linear_chain(width: int, rank: int) -> nn.Module:
+    """Units of which all are combinations of `rank` others, behind no activation; and a flattened image."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, width, 3),
+        nn.AvgPool2d(2),
+        nn.Conv2d(width, 6, 1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(24, 5),
+    ).double()
+    with torch.no_grad():
+        mix = torch.randn(width, rank, dtype=torch.float64)
+        for tensor in (model[0].weight, model[0].bias):
+            tensor.copy_(torch.tensordot(mix, tensor[:rank], 1))  # type: ignore[operator, index, union-attr]
+    return model.eval()
+
+
+def test_exact_rank_is_kept_and_nothing_is_lost() -> None:
+    model = linear_chain(10, 4)
+    x = torch.randn(40, 3, 6, 6, dtype=torch.float64)
+    method = {"0": hc.Interpolative(tolerance=1e-4)}
+    compiled = hc.compile(model, (x[:2],), method=method, calibration=[(x[:20],), (x[20:],)])
+    assert len(compiled.plan.kept["0.weight"][0]) == 4
+    fresh = torch.randn(9, 3, 6, 6, dtype=torch.float64)
+    error = (compiled(fresh) - model(fresh)).norm() / model(fresh).norm()
+    plain = hc.compile(
+        model, (x[:2],), method={"0": hc.Interpolative(1e-4, correction=False)}, calibration=[(x,)]
+    )
+    lost = (plain(fresh) - model(fresh)).norm() / model(fresh).norm()
+    assert lost > 0.2 and error < 0.2 * lost  # not zero: a few samples are trusted only so far
+
+
+@pytest.mark.parametrize("correction", ["fold", "refit"])
+def test_a_flattened_image_goes_channel_by_channel(correction: Any) -> None:
+    model = linear_chain(10, 4)
+    x = torch.randn(64, 3, 6, 6, dtype=torch.float64)
+    method = {"2": hc.Interpolative(tolerance=0.5, correction=correction)}
+    compiled = hc.compile(model, (x[:2],), method=method, calibration=[(x,)])
+    width = len(compiled.plan.kept["2.weight"][0])
+    assert 1 <= width < 6
+    assert compiled.graph_module.state_dict()["5.weight"].shape == (5, 4 * width)
+    assert compiled.plan.reshaping is not None
+    (result,) = compiled.plan.reshaping.corrected
+    assert result.layer == "5" and result.after < result.before
+    wanted = (compiled(x) - model(x)).norm() / (model(x) - model[5].bias).norm()
+    assert abs(float(wanted) - result.after) < 1e-6
+
+
+def test_a_smaller_tolerance_keeps_more() -> None:
+    model, inputs = models.build("cnn")
+    widths = []
+    for tolerance in (0.6, 0.3, 0.1, 0.0):
+        plan = hc.compile(
+            model, inputs(2), method=hc.Interpolative(tolerance=tolerance), calibration=[inputs(32)]
+        ).plan
+        widths.append(len(plan.kept["conv.weight"][0]))
+    assert widths == sorted(widths) and widths[0] < widths[-1] == 32
+
+
+@pytest.mark.parametrize("name", ["cnn", "attention", "tied"])
+def test_narrowed_and_encoded_in_one_file(name: str, tmp_path: Path) -> None:
+    model, inputs = models.build(name)
+    method = [hc.Interpolative(tolerance=0.3), hc.Codebook(bits=4)]
+    compiled = hc.compile(model, inputs(2), method=method, calibration=[inputs(16)])
+    compiled.export_onnx(tmp_path / "narrow.onnx")
+
+
+def test_what_nothing_reads_has_its_reason() -> None:
+    model, inputs = models.build("attention")
+    plan = hc.compile(model, inputs(2), method=hc.Interpolative(tolerance=0.3), calibration=[inputs(16)]).plan
+    assert plan.reshaping is not None and plan.reshaping.refused
+
+
+def test_needs_data() -> None:
+    model, inputs = models.build("cnn")
+    with pytest.raises(hc.ConfigError, match="calibration"):
+        hc.compile(model, inputs(2), method=hc.Interpolative())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"tolerance": 1}, {"tolerance": -0.1}, {"tolerance": True}, {"tolerance": "0.1"}, {"correction": "sum"}],
+)
+def test_what_cannot_mean_anything(arguments: dict[str, Any]) -> None:
+    with pytest.raises(hc.ConfigError, match=rf"Interpolative\({next(iter(arguments))}="):
+        hc.Interpolative(**arguments)
