@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 RUNTIME_SOURCES := $(shell find runtime -type f -not -path '*/build/*' -not -name '*.pyc')
 
-.PHONY: help demo test test-sanitized test-arm bench lint format clean
+.PHONY: help demo test test-all test-sanitized test-arm bench lint format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -22,8 +22,11 @@ help: ## this list
 demo: $(VENV)/installed ## train a small CNN, compile it to 4 bits, print what changed
 	$(BIN)/hashcompile demo
 
-test: $(VENV)/installed ## all tests
+test: $(VENV)/installed ## all tests but the slow ones
 	$(BIN)/pytest
+
+test-all: $(VENV)/installed ## the slow ones too: every classifier of torchvision cut, and compared in float64
+	$(BIN)/pytest -m 'slow or not slow' -o timeout=3600
 
 test-sanitized: $(VENV)/installed ## the runtime's tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(PIP) --no-deps --upgrade --target $(SANITIZED) --config-settings=build-dir=$(CURDIR)/build/sanitized-cmake \

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -40,7 +40,7 @@ def captured(model: nn.Module, *inputs: Tensor) -> Captured:
     return capture(randomised(model), doubled)
 
 
-def take_at_random(channels: ChannelGroups, share: float, seed: int = 0) -> tuple[Tensor, ...]:
+def at_random(share: float, seed: int, channels: ChannelGroups) -> tuple[Tensor, ...]:
     """About `share` of the units of every group."""
     random = torch.Generator().manual_seed(seed)
     keeper = channels.keeper()
@@ -98,11 +98,11 @@ class Removal(NamedTuple):
     kept: Kept
 
 
-def removal(whole: Captured, share: float = 0.3, seed: int = 0) -> Removal:
-    """Remove about `share` of the units of every group at random."""
+def removal(whole: Captured, choose: Callable[[ChannelGroups], Sequence[Tensor]]) -> Removal:
+    """Remove the units that `choose` marks."""
     graph = whole.graph
     channels = find_groups(graph, whole.example)
-    removed = take_at_random(channels, share, seed)
+    removed = choose(channels)
     before = tensors_of(graph)
     twins = [silenced(graph, channels, removed, garbage) for garbage in (False, True)]
     size = sum(parameter.numel() for parameter in graph.parameters())

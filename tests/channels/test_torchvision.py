@@ -1,0 +1,60 @@
+"""Every classifier of torchvision loses 30% of its units: exactly, and with 20% or more of its parameters."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import hashcompile as hc
+from hashcompile.core.layers import layers
+from hashcompile.core.method import Scope
+from hashcompile.passes.channels import ChannelGroups
+from hashcompile.passes.prune.select import per_group
+from hashcompile.passes.prune.units import scores_of
+from tests.channels.exact import EXACT, captured, removal
+from tests.channels.torchvision_models import build, names
+
+if find_spec("torchvision") is None:
+    pytest.skip("torchvision is not installed", allow_module_level=True)
+
+QUICK = ("mobilenet_v3_small", "resnet18", "squeezenet1_1")
+HUGE = ("regnet_y_128gf", "vit_h_14")  # 650 million parameters: four copies in float64 are 20 GB
+
+each_model = pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names()]
+)
+
+
+@each_model
+def test_removal_is_exact(name: str) -> None:
+    if name in HUGE:
+        pytest.skip(f"{name} needs 20 GB of memory")
+    model, images = build(name)
+    whole = captured(model, images)
+    scope = Scope(whole.graph, frozenset(layer.name for layer in layers(whole.graph)), whole.example, ())
+
+    def least_important(channels: ChannelGroups) -> tuple:
+        scores = scores_of(scope, channels.groups, [True] * len(channels.groups), "l2", None)
+        return per_group(channels, scores, [int(0.3 * group.count + 0.5) for group in channels.groups]).removed
+
+    found = removal(whole, least_important)
+    assert found.error < EXACT
+    assert found.lost >= 0.2
+
+
+@each_model
+def test_the_file_agrees(name: str, tmp_path: Path) -> None:
+    if name in HUGE:
+        pytest.skip(f"{name} needs 20 GB of memory")
+    model, images = build(name)
+    compiled = hc.compile(model, (images,), method=hc.PruneChannels(amount=0.3), compute="float")
+    assert compiled.plan.reshaping is not None
+    before, after = compiled.plan.reshaping.before, compiled.plan.reshaping.after
+    assert after.parameters <= 0.8 * before.parameters
+    assert after.macs < before.macs
+    checks = compiled.export_onnx(
+        tmp_path / "cut.onnx"
+    )  # run in ONNX Runtime, and compared with the cut graph
+    assert len(checks) == 2
