@@ -37,7 +37,9 @@ def test_removal_is_exact(name: str) -> None:
 
     def least_important(channels: ChannelGroups) -> tuple:
         scores = scores_of(scope, channels.groups, [True] * len(channels.groups), "l2", None)
-        return per_group(channels, scores, [int(0.3 * group.count + 0.5) for group in channels.groups]).removed
+        return per_group(
+            channels, scores, [int(0.3 * group.count + 0.5) for group in channels.groups]
+        ).removed
 
     found = removal(whole, least_important)
     assert found.error < EXACT
