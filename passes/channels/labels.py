@@ -71,13 +71,18 @@ class Labels:
         self.count += size
         return labels
 
+    def distinct(self, a: Tensor, b: Tensor) -> Tensor:
+        """The pairs of labels (a[i], b[i]), each once, as (2, E)."""
+        pairs = (a * self.count + b).unique()
+        return torch.stack([pairs // self.count, pairs % self.count])
+
     def unify(self, a: Tensor, b: Tensor) -> None:
         """Element by element; an element without a channel pins the one it stands beside."""
         a, b = torch.broadcast_tensors(core(a), core(b))
         both = (a >= 0) & (b >= 0)
         apart = both & (a != b)
         if bool(apart.any()):
-            self.edges.append(torch.stack([a[apart], b[apart]]).unique(dim=1))
+            self.edges.append(self.distinct(a[apart], b[apart]))
         if not bool(both.all()):
             self.pin(torch.maximum(a, b)[~both], f"{self.where} joins it to a value without channels")
 
@@ -95,10 +100,7 @@ class Labels:
             if small.size(dim) > 1:
                 top = small.amax(dim, keepdim=True)
                 held = small >= 0
-                self.edges.append(
-                    torch.stack(torch.broadcast_tensors(small.where(held, top), top)).flatten(1).unique(dim=1)
-                )
-                self.edges[-1] = self.edges[-1][:, self.edges[-1][0] >= 0]
+                self.edges.append(self.distinct(small[held], top.expand(small.shape)[held]))
                 mixed = ~held.all(dim, keepdim=True) & (top >= 0)
                 self.pin(top[mixed], f"{self.where} mixes it with values without channels")
                 self.bonds.append((top[top >= 0].unique(), f"{self.where} mixes all of them"))
@@ -126,7 +128,7 @@ class Labels:
         x, y = torch.broadcast_tensors(small_a, small_b)
         apart = (x >= 0) & (y >= 0) & (x != y)
         if bool(apart.any()):
-            pairs = torch.stack([x[apart], y[apart]]).unique(dim=1)
+            pairs = self.distinct(x[apart], y[apart])
             if hard or wide_a == wide_b:  # of one size, or an outer product
                 self.edges.append(pairs)
             else:
