@@ -107,12 +107,14 @@ class ChannelGroups:
         return Keeper(self.groups, self._tensors)
 
 
-def find_groups(graph: CompressedGraph, example: Sequence[Any]) -> ChannelGroups:
+def find_groups(graph: CompressedGraph, example: Sequence[Any], inside_heads: bool = False) -> ChannelGroups:
     """The channel groups of `graph`, in execution order.
 
     example: flat inputs, one for each placeholder; every symbolic size at least 2.
+    inside_heads: the units of attention are not whole heads, but one entry of every head: of queries together with
+        keys, and of values. One of the former may go if its slices of `Role.FACTOR`, which make the keys, are zero.
     """
-    trace = Trace(graph, example, rule_of)
+    trace = Trace(graph, example, rule_of, inside_heads)
     resolved = resolve(trace)
     layouts = nodes_of(trace, resolved)
     reasons = dict(resolved.reasons)

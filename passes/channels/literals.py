@@ -192,6 +192,14 @@ def group_norm(cut: Cut, node: fx.Node) -> None:
     node.update_arg(1, given["num_groups"] * after // before)
 
 
+def attention(cut: Cut, node: fx.Node) -> None:
+    """The scores keep the scale that the whole width of a head gave them."""
+    given = arguments(node)
+    width = cut.facts.shapes[given["query"]][-1]
+    if given["scale"] is None and cut.shape(given["query"])[-1] < width:
+        set_argument(node, "scale", 1 / math.sqrt(width))
+
+
 def squeeze(cut: Cut, node: fx.Node) -> None:
     """A dim that was not 1 stays, even if it is 1 now."""
     given = arguments(node)
@@ -292,6 +300,7 @@ REWRITES: dict[Any, Callable[[Cut, fx.Node], None]] = {
     **dict.fromkeys(packets("pad constant_pad_nd"), pad),
     **dict.fromkeys(packets("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"), conv),
     **dict.fromkeys(packets("squeeze"), squeeze),
+    aten.scaled_dot_product_attention: attention,
     aten.unflatten: unflatten,
     aten.slice: slice_,
     aten.narrow: narrow,

@@ -20,6 +20,9 @@ class Role(StrEnum):
 
     PRODUCER = "producer"  # outputs of a layer
     CONSUMER = "consumer"  # inputs of a layer: all that stands between a removed channel and the result
+    FACTOR = (
+        "factor"  # outputs of a layer, which others are multiplied with: where zero, nothing is left of those
+    )
     FOLLOWER = "follower"  # biases, norms, scales, tables: one entry a channel
 
 

@@ -20,9 +20,14 @@ class Trace:
     """`env[node]`: the labels of a value, or a list of them."""
 
     def __init__(
-        self, graph: fx.GraphModule, example: Sequence[Any], rule_of: Callable[[fx.Node], Rule]
+        self,
+        graph: fx.GraphModule,
+        example: Sequence[Any],
+        rule_of: Callable[[fx.Node], Rule],
+        inside_heads: bool = False,
     ) -> None:
         self.graph = graph
+        self.inside_heads = inside_heads  # what products of two activations are about: `rules/products.py`
         self.facts = Facts(graph, example)
         self.labels = Labels()
         self.parameters = Parameters(graph, self.labels)

@@ -21,7 +21,7 @@ from hashcompile.passes.prune.units import scores_of
 
 def prune(config: PruneChannels, scope: Scope) -> Outcome:
     """Remove what `config` asks for from the layers in scope."""
-    channels = find_groups(scope.graph, scope.example)
+    channels = find_groups(scope.graph, scope.example, inside_heads=config.attention == "widths")
     fixed = fixed_in(scope)
     inside = [fixed.isdisjoint(group.layers) for group in channels.groups]
     scores = scores_of(scope, channels.groups, inside, config.importance, config.loss)

@@ -28,6 +28,8 @@ class PruneChannels:
     rule: what "auto" goes by: "pq_index" (`pq_index.py`) or "column_norm" (`column_norm.py`).
     correction: let the channels that stay tell the next layers what those that went did, by least squares on
         calibration data: True or "fold" combines channels, "refit" solves for all weights of the next layers.
+    attention: what goes of it: "heads", each as a whole; or "widths", the same entries of every head, those of queries
+        together with those of keys.
     loss: for "taylor", from the outputs and the number of a calibration batch to a scalar, which may know labels;
         None looks at the outputs themselves.
 
@@ -41,6 +43,7 @@ class PruneChannels:
     rule: Literal["pq_index", "column_norm"] = "pq_index"
     correction: bool | Literal["fold", "refit"] = False
     loss: Loss | None = None
+    attention: Literal["heads", "widths"] = "heads"
 
     def __post_init__(self) -> None:
         number = isinstance(self.amount, (int, float)) and not isinstance(self.amount, bool)
@@ -58,6 +61,8 @@ class PruneChannels:
             raise self.error("rule", '"pq_index" or "column_norm"')
         if self.correction not in (True, False, "fold", "refit"):
             raise self.error("correction", 'True, False, "fold" or "refit"')
+        if self.attention not in ("heads", "widths"):
+            raise self.error("attention", '"heads" or "widths"')
         if self.loss is not None and (not callable(self.loss) or self.importance != "taylor"):
             raise self.error("loss", 'a function of outputs and batch number, with importance="taylor"')
 

@@ -64,15 +64,20 @@ def silenced(
         for role in (
             Role.FOLLOWER,
             Role.PRODUCER,
+            Role.FACTOR,
             Role.CONSUMER,
-        ):  # a tied weight is read last, and so is zero
+        ):  # what must be zero comes last
             for group, mask in zip(channels.groups, removed, strict=True):
                 for axis in group.of_role(role):
                     tensor: Tensor = attribute(twin, axis.parameter).detach()
                     indices = torch.nonzero((axis.unit >= 0) & mask[axis.unit]).flatten()
                     shape = [*tensor.shape[: axis.dim], len(indices), *tensor.shape[axis.dim + 1 :]]
                     noise = torch.rand(shape, generator=random, dtype=tensor.dtype) + 0.1
-                    value = noise if garbage and role is not Role.CONSUMER else torch.zeros_like(noise)
+                    value = (
+                        noise
+                        if garbage and role in (Role.FOLLOWER, Role.PRODUCER)
+                        else torch.zeros_like(noise)
+                    )
                     replace_tensor(twin, axis.parameter, tensor.index_copy(axis.dim, indices, value))
     return twin
 
@@ -98,10 +103,12 @@ class Removal(NamedTuple):
     kept: Kept
 
 
-def removal(whole: Captured, choose: Callable[[ChannelGroups], Sequence[Tensor]]) -> Removal:
+def removal(
+    whole: Captured, choose: Callable[[ChannelGroups], Sequence[Tensor]], inside_heads: bool = False
+) -> Removal:
     """Remove the units that `choose` marks."""
     graph = whole.graph
-    channels = find_groups(graph, whole.example)
+    channels = find_groups(graph, whole.example, inside_heads)
     removed = choose(channels)
     before = tensors_of(graph)
     twins = [silenced(graph, channels, removed, garbage) for garbage in (False, True)]

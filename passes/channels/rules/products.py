@@ -1,21 +1,38 @@
 """Products of two activations: what is summed over is mixed, and the rest is one channel with its partner.
 
 So a head of attention is one unit by itself: its scores mix its queries and keys, and belong to all of its values.
+
+Inside of heads (`Trace.inside_heads`) the scores have no channels. An entry of the values is then a channel like any
+other; one of the queries goes with that of the keys which it is multiplied with.
 """
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from hashcompile.core.layers import arguments
+from hashcompile.passes.channels.labels import core, unlabelled
+from hashcompile.passes.channels.parameters import Role
 from hashcompile.passes.channels.rules.layers import along, dense
 from hashcompile.passes.channels.rules.table import packets
 from hashcompile.passes.channels.trace import Rule, Trace, is_parameter
 
 aten = torch.ops.aten
+
+KEEPS_ZERO = frozenset(
+    (
+        operator.getitem,
+        *packets(
+            """view reshape _unsafe_view flatten unflatten expand permute transpose swapaxes movedim t squeeze unsqueeze
+            select slice narrow chunk split split_with_sizes unbind contiguous clone alias to _to_copy dropout neg div
+            repeat repeat_interleave index roll flip"""
+        ),
+    )
+)
 
 
 def matmul(trace: Trace, node: fx.Node) -> Tensor:
@@ -30,7 +47,8 @@ def matmul(trace: Trace, node: fx.Node) -> Tensor:
         if added:
             along(trace, made, added[0])
         return made.expand(trace.shape(node))
-    labels = product(trace, trace.of(a), trace.of(b))
+    labels = within_heads(trace, node, a, b) if trace.inside_heads else None
+    labels = product(trace, trace.of(a), trace.of(b)) if labels is None else labels
     return trace.labels.join(labels, *(trace.of(each) for each in added)).expand(trace.shape(node))
 
 
@@ -60,13 +78,81 @@ def attention(trace: Trace, node: fx.Node) -> Tensor:
     """scaled_dot_product_attention of (..., heads, length, width)."""
     given = arguments(node)
     query, key, value = (trace.of(given[name]) for name in ("query", "key", "value"))
+    mask = trace.of(given["attn_mask"]) if given["attn_mask"] is not None else None
+    if trace.inside_heads and inside(query, -1, -2) and inside(key, -1, -2) and inside(value, -1, -2):
+        pair(trace, node, (given["query"], query), (given["key"], key.transpose(-1, -2)))
+        if mask is not None:
+            trace.labels.pin(mask, f"{node.name} adds it to the scores of a head")
+        return trace.labels.channels(value, -1).expand(trace.shape(node))
     if given["enable_gqa"]:
         repeats = query.size(-3) // key.size(-3)
         key, value = (labels.repeat_interleave(repeats, -3) for labels in (key, value))
     scores = product(trace, query, key.transpose(-1, -2))
-    if given["attn_mask"] is not None:
-        scores = trace.labels.join(scores, trace.of(given["attn_mask"]))
+    if mask is not None:
+        scores = trace.labels.join(scores, mask)
     return product(trace, trace.labels.reduce(scores, [-1]).expand(scores.shape), value)
+
+
+def within_heads(trace: Trace, node: fx.Node, a: fx.Node, b: fx.Node) -> Tensor | None:
+    """A product in which what is summed over may be cut, or the columns; None where it is neither's like."""
+    left, right = trace.of(a), trace.of(b)
+    if left.ndim < 3 or right.ndim < 3:
+        return None
+    if inside(left, -1, -2) and inside(right, -2, -1) and core(left).size(-1) > 1:  # scores
+        pair(trace, node, (a, left), (b, right))
+        return unlabelled(trace.shape(node))
+    if core(left).size(-1) == 1 and inside(right, -1, -2):  # what the scores are sums of
+        trace.labels.pin(left, f"{node.name} weighs other channels by it")
+        return trace.labels.channels(right, -1).expand(trace.shape(node))
+    return None
+
+
+def inside(labels: Tensor, width: int, length: int) -> bool:
+    """Do labels change along the width of a head, and perhaps from head to head, but not along its length?"""
+    small = core(labels)
+    return small.size(width) > 1 and small.size(length) == 1
+
+
+def pair(trace: Trace, node: fx.Node, query: tuple[fx.Node, Tensor], key: tuple[fx.Node, Tensor]) -> None:
+    """Entry by entry, the same of every head: what is summed over, (..., K) of queries and (..., K, M) of keys.
+
+    A product is zero where the keys are, and so must be what makes these, if the queries are to be of no matter.
+    """
+    queries, keys = trace.labels.channels(query[1], -1), trace.labels.channels(key[1], -2)
+    trace.labels.unify(queries, keys)
+    layers = makers(key[0])
+    if layers is None:
+        trace.labels.pin(
+            queries, f"{node.name} reads keys that are not zero where the layer that makes them is"
+        )
+    for layer in layers or ():
+        given = arguments(layer)
+        trace.slices(given["weight"], 0, Role.FACTOR)
+        if given["bias"] is not None:
+            trace.slices(given["bias"], 0, Role.FACTOR)
+
+
+def makers(node: Any) -> set[fx.Node] | None:
+    """The linear layers of which a value is zero where they are; None where it may be something else."""
+    packet = getattr(node.target, "overloadpacket", node.target)
+    given = node.args
+    if packet in (aten.linear, aten.conv1d, aten.conv2d):
+        bias = arguments(node)["bias"]
+        return (
+            {node}
+            if is_parameter(arguments(node)["weight"]) and (bias is None or is_parameter(bias))
+            else None
+        )
+    if packet in KEEPS_ZERO:
+        return makers(given[0])
+    if packet in (aten.mul, aten.mul_):
+        found = [makers(each) for each in given if isinstance(each, fx.Node)]
+        return next((layers for layers in found if layers is not None), None)
+    parts = (
+        given[0] if packet in (aten.cat, aten.stack) else given[:2] if packet in (aten.add, aten.sub) else ()
+    )
+    found = [makers(each) if isinstance(each, fx.Node) else None for each in parts]
+    return None if None in found or not found else set().union(*(layers for layers in found if layers))
 
 
 def einsum(trace: Trace, node: fx.Node) -> Any:

@@ -15,6 +15,7 @@ import hashcompile as hc
 from hashcompile.core.kept import Kept
 from tests import models
 from tests.channels.exact import sliced
+from tests.channels.transformers import NETWORKS
 
 
 def chain(*widths: int) -> nn.Module:
@@ -117,6 +118,7 @@ def test_one_stage_cannot_do_both() -> None:
         {"importance": "l3"},
         {"scope": "all"},
         {"round_to": 0},
+        {"attention": "none"},
         {"round_to": 2.0},
     ],
 )
@@ -197,3 +199,26 @@ def test_double_precision() -> None:
     compiled = hc.compile(model, x, method=hc.PruneChannels(amount=0.5))
     assert compiled(*x).dtype is torch.float64
     follows(model, compiled)
+
+
+@pytest.mark.parametrize("name", ["vit", "gated_vit", "swin"])
+def test_widths_of_heads(name: str, tmp_path: Path) -> None:
+    """Queries and keys of all heads, and values, lose the same entries; the file agrees."""
+    make, inputs = NETWORKS[name]
+    model = make().eval()
+    method = hc.PruneChannels(amount=0.5, attention="widths")
+    compiled = hc.compile(model, (inputs,), method=[method, hc.Codebook(bits=8)], calibration=[(inputs,)])
+    assert compiled.plan.reshaping is not None
+    assert compiled.plan.reshaping.after.parameters < 0.8 * compiled.plan.reshaping.before.parameters
+    compiled.export_onnx(tmp_path / "narrow.onnx")
+
+
+def test_widths_of_heads_keep_their_number() -> None:
+    make, inputs = NETWORKS["swin"]
+    kept = hc.compile(
+        make().eval(), (inputs,), method=hc.PruneChannels(amount=0.5, attention="widths")
+    ).plan.kept
+    rows = kept["stage1.0.attn.qkv.weight"][0].tolist()
+    assert len(rows) == 24  # three times four heads of two entries
+    assert [row % 4 for row in rows] == [row % 4 for row in rows[:2]] * 12
+    assert len(kept["stage1.0.attn.table"][1]) == 4
