@@ -1,0 +1,205 @@
+"""Pruning, merging and interpolation of channels: accuracy against FLOPs and parameters, and latency beside them.
+
+    python benchmarks/papers/channels.py [resnet20] [resnet56] [lenet5] [lenet300] [vgg]
+        [--part methods] [--part weights] [--part latency] [--only 'l2*'] [--strength 0.3]
+        [--epochs 1] [--images 10000] [--test 2000] [--out DIR]
+
+- methods: every method and importance at several strengths, before and after a short fine-tuning (`--epochs 0`: none).
+- weights: single weights beside whole units, 0 to 95 % of each layer.
+- latency: ONNX Runtime as it comes, whole and reduced network in turns, beside the multiply-accumulates saved.
+
+Tables go to stdout; JSON and curves to `build/benchmarks`. What is there already is not measured again, and networks
+that are trained here go on from where they were stopped. The data folder is named by HASHCOMPILE_DATA.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from enum import StrEnum
+from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script: its packages lie one folder up
+
+from contest.prepared import BUILD
+from zoo.data import MissingDataError
+
+import hashcompile as hc
+from hashcompile.core.console import progress, show, table
+from papers.curves import draw
+from papers.measure import Latency, Point, latencies, point, weights_cut
+from papers.subjects import Name, Subject, subject
+from papers.train import top1
+from papers.ways import Way, ways
+
+SPARSITIES = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95)
+
+
+class Part(StrEnum):
+    methods = "methods"
+    weights = "weights"
+    latency = "latency"
+
+
+def main(
+    names: Annotated[list[Name] | None, typer.Argument(help="Which networks; all, if none is named.")] = None,
+    part: Annotated[list[Part] | None, typer.Option(help="Which parts; repeatable, all by default.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Globs over the ways; repeatable.")] = None,
+    strength: Annotated[
+        list[float] | None, typer.Option(help="Instead of each way's own; repeatable.")
+    ] = None,
+    epochs: Annotated[float, typer.Option(min=0, help="Of fine-tuning, over `--images`.")] = 1.0,
+    images: Annotated[int, typer.Option(min=512, help="Training images for fine-tuning.")] = 10_000,
+    test: Annotated[int, typer.Option(min=250, help="Test images.")] = 2_000,
+    threads: Annotated[int, typer.Option(min=1)] = 2,
+    runs: Annotated[int, typer.Option(min=1, help="Of each file, for latency.")] = 200,
+    out: Annotated[Path, typer.Option(help="Folder for JSON, curves and trained networks.")] = BUILD,
+) -> None:
+    """Measure what is lost and what is saved."""
+    torch.set_num_threads(threads)
+    chosen = [way for way in ways() if not only or any(fnmatch(way.name, glob) for glob in only)]
+    parts = part or list(Part)
+    for name in names or list(Name):
+        try:
+            given = subject(name, out / "papers", images, test)
+        except MissingDataError as error:
+            show(f"skipped {name}: {error}")
+            continue
+        whole = top1(given.model, *given.test)
+        setting = {"images": images, "test": test, "epochs": epochs, "threads": threads, "top1": whole}
+        show(f"{given.title}: {whole:.2f} % of {len(given.test[1])} test images")
+        if Part.methods in parts:
+            kept = Kept(out / f"channels_{name}_methods.json", setting)
+            points = run(
+                given, [(way, each) for way in chosen for each in strength or way.strengths], epochs, kept
+            )
+            show(accuracies(points, whole), "")
+            for axis in ("macs", "parameters"):
+                path = out / f"channels_{name}_{axis}.png"
+                draw(
+                    path,
+                    given.title,
+                    f"{axis}, share left",
+                    whole,
+                    points,
+                    lambda p, axis=axis: getattr(p, axis),
+                )
+        if Part.weights in parts:
+            kept = Kept(out / f"channels_{name}_weights.json", setting)
+            points = beside(given, strength or SPARSITIES, epochs, kept)
+            show(accuracies(points, whole), "")
+            draw(
+                out / f"channels_{name}_weights.png",
+                given.title,
+                "share removed",
+                whole,
+                points,
+                lambda p: p.strength,
+            )
+        if Part.latency in parts:
+            raced = [(way, each) for way in ways() if way.name == "l2" for each in strength or (0.3, 0.5)]
+            raced += [(Way("l2, by 8", lambda amount: hc.PruneChannels(amount, round_to=8)), 0.5)]
+            results = latencies(given, raced, out / "papers", threads, runs)
+            show(speeds(results), "")
+            Kept(out / f"channels_{name}_latency.json", setting).write([asdict(each) for each in results])
+
+
+class Kept:
+    """Results in a file, written one by one: what was measured in the same setting is not measured again."""
+
+    def __init__(self, path: Path, setting: dict[str, float]) -> None:
+        self.path, self.setting = path, setting
+        before = json.loads(path.read_text()) if path.exists() else {}
+        self.results = before["results"] if before.get("setting") == setting else []
+
+    def point(self, way: str, strength: float, measure: Callable[[], Point]) -> Point:
+        for each in self.results:
+            if (each["way"], each["strength"]) == (way, strength):
+                return Point(**each)
+        found = measure()
+        self.write([*self.results, asdict(found)])
+        return found
+
+    def write(self, results: list[dict[str, object]]) -> None:
+        self.results = results
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(json.dumps({"setting": self.setting, "results": results}, indent=1))
+
+
+def run(given: Subject, todo: Sequence[tuple[Way, float]], epochs: float, kept: Kept) -> list[Point]:
+    with progress(given.name, len(todo)) as bar:
+        found = []
+        for way, each in todo:
+            found.append(kept.point(way.name, each, partial(point, given, way, each, epochs)))
+            bar.advance()
+    return found
+
+
+def beside(given: Subject, shares: Sequence[float], epochs: float, kept: Kept) -> list[Point]:
+    """Weights and units at the same shares of each layer."""
+    units = Way("units", lambda share: hc.PruneChannels(share))
+    with progress(f"{given.name}, weights beside units", 2 * len(shares)) as bar:
+        found = []
+        for share in shares:
+            found.append(kept.point("weights", share, partial(weights_cut, given, share, epochs)))
+            bar.advance()
+            found.append(kept.point(units.name, share, partial(point, given, units, share, epochs)))
+            bar.advance()
+    return found
+
+
+def accuracies(points: Sequence[Point], whole: float) -> object:
+    rows = [
+        (
+            each.way,
+            f"{each.strength:g}",
+            f"{each.macs:.1%}",
+            f"{each.parameters:.1%}",
+            f"{each.before:.2f}",
+            f"{each.before - whole:+.2f}",
+            "" if each.after is None else f"{each.after:.2f}",
+            "" if each.after is None else f"{each.after - whole:+.2f}",
+        )
+        for each in points
+    ]
+    header = (
+        "way",
+        ">strength",
+        ">MACs left",
+        ">parameters left",
+        ">top-1",
+        ">points",
+        ">fine-tuned",
+        ">points",
+    )
+    return table(header, rows)
+
+
+def speeds(results: Sequence[Latency]) -> object:
+    rows = [
+        (
+            each.way,
+            f"{each.strength:g}",
+            str(each.batch),
+            f"{each.whole_ms:.3f} ms",
+            f"{each.ms:.3f} ms",
+            f"{each.macs:.1%}",
+            f"{each.time:.1%}",
+            each.verdict,
+        )
+        for each in results
+    ]
+    header = ("way", ">strength", ">batch", ">whole", ">reduced", ">MACs left", ">time left", "")
+    return table(header, rows)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,45 @@
+"""What is compared: every method and importance, each at several strengths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import hashcompile as hc
+from hashcompile.passes.prune.importance import IMPORTANCES
+
+AMOUNTS = (0.1, 0.2, 0.3, 0.4, 0.5)
+TOLERANCES = (0.1, 0.15, 0.2, 0.3, 0.4)
+
+
+@dataclass(frozen=True)
+class Way:
+    name: str
+    config: Callable[[float], Any]
+    strengths: tuple[float, ...] = AMOUNTS
+
+
+def ways() -> Iterator[Way]:
+    for importance in IMPORTANCES:
+        yield Way(importance, lambda amount, by=importance: hc.PruneChannels(amount, by))
+    yield Way("l2, global", lambda amount: hc.PruneChannels(amount, scope="global"))
+    for how in ("fold", "refit"):
+        yield Way(f"l2 + {how}", lambda amount, how=how: hc.PruneChannels(amount, correction=how))
+        yield Way(
+            f"interpolative + {how}",
+            lambda tolerance, how=how: hc.Interpolative(tolerance, correction=how),
+            TOLERANCES,
+        )
+    for by in ("weights", "activations"):
+        yield Way(f"merge by {by}", lambda amount, by=by: hc.MergeChannels(amount, by=by))
+        yield Way(
+            f"merge by {by} + refit",
+            lambda amount, by=by: hc.MergeChannels(amount, by=by, correction="refit"),
+        )
+    yield Way(
+        "merge, learnt planes",
+        lambda amount: hc.MergeChannels(amount, by="activations", learnt=True, correction="refit"),
+    )
+    for rule in ("pq_index", "column_norm"):
+        yield Way(f"auto, {rule}", lambda _, rule=rule: hc.PruneChannels("auto", rule=rule), (0.0,))
