@@ -94,6 +94,8 @@ def written_out(node: fx.Node) -> Found | None:
         if isinstance(left, fx.Node) and isinstance(right, fx.Node):
             first = product_of(left) is not None
             scores, mask = through(left if first else right), right if first else left
+            if dtype_of(mask) is torch.bool:  # here it is a number: ones and zeros are added
+                return None
     if scores is None or not lone(scores):
         return None
     if (scaled := product_of(scores)) is None:

@@ -113,7 +113,7 @@ def fits(found: Found) -> bool:
     shape = shape_of(found.x)
     affine = [value for value in (found.weight, found.bias) if value is not None]
     rows = bool(shape) and shape[-1].isdigit() and all(shape_of(value) == shape[-1:] for value in affine)
-    return rows and all(dtype_of(value) is torch.float32 for value in (found.x, *affine))
+    return rows and all(dtype_of(value) is torch.float32 for value in (found.root, found.x, *affine))
 
 
 def replace(graph: fx.GraphModule, found: Found, taken: Container[fx.Node]) -> OnnxOp:

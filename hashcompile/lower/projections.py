@@ -97,7 +97,8 @@ def joint_name(graph: fx.GraphModule, parameters: Sequence[str]) -> str:
     while len({".".join(layer[: shared + 1]) for layer in layers}) == 1:
         shared += 1
     name = ".".join([*layers[0][:shared], "_".join("_".join(layer[shared:]) for layer in layers)])
-    taken = {path for path, _ in graph.named_modules()}
+    held = (graph.named_modules, graph.named_parameters, graph.named_buffers)
+    taken = {path for named in held for path, _ in named(remove_duplicate=False)}
     while name in taken:
         name += "_"
     return name

@@ -1,4 +1,4 @@
-/* The C ABI of the hashcompile runtime: linear, conv2d and embedding on codebook weights.
+/* The C ABI of the hashcompile runtime: linear, conv2d and embedding on codebook weights; attention and norms.
  *
  * A weight W (N, K) is stored as packed indices, a table of centroids and one scale per row:
  *     W[n, k] = codebook[n / group_rows][index[n, k]] * scale[n]          (group_rows 0: one table)

@@ -45,8 +45,8 @@ class Worker {
         float row_scale[kPair], inverse[kPair];
         kernels_.i8.quantize_rows(of_.q.at(b, head, first), of_.q.pitch(), rows, of_.key_size, queries_.data(),
                                   query_pitch_, row_scale);
-        bool finite = keys_finite_;
-        for (size_t m = 0; m < rows; ++m) finite = finite && isfinite(row_scale[m]);
+        bool finite = true;
+        for (size_t m = 0; m < rows; ++m) finite = finite && isfinite(key_scales_ * row_scale[m]);
         ScoresI8 scores{};
         read_mask(b, head, first, rows, scores);
         const size_t seen = of_.desc.causal ? smaller(first + rows, of_.keys) : of_.keys;
@@ -76,8 +76,8 @@ class Worker {
                               keys_.data(), key_scale_.data(), key_offset_.data());
         kernels_.i8.pack_values(of_.v.at(b, kv_head, 0), of_.v.pitch(), of_.keys, of_.value_size, values_.data(),
                                 value_scale_.data());
-        keys_finite_ = true;
-        for (size_t j = 0; j < of_.keys; ++j) keys_finite_ = keys_finite_ && isfinite(key_scale_[j]);
+        key_scales_ = 0;
+        for (size_t j = 0; j < of_.keys; ++j) key_scales_ += fabsf(key_scale_[j]);
         packed_ = b * of_.kv_heads + kv_head;
     }
 
@@ -134,7 +134,7 @@ class Worker {
     const AttentionProblem& of_;
     const AttentionKernels& kernels_;
     size_t packed_ = SIZE_MAX; // batch and head of the keys
-    bool keys_finite_ = true;
+    float key_scales_ = 0; // sum of their sizes: where it is finite, so is each
     size_t key_pairs_, value_pairs_, key_bytes_, value_bytes_; // pairs, and the bytes of one
     Scratch<int8_t> keys_;
     Scratch<float> key_scale_;

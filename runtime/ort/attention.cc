@@ -12,8 +12,15 @@ struct Layout {
     int64_t steps[3];            // from batch to batch, head to head, token to token
 };
 
+int64_t heads_of(const Node& node, const char* name) {
+    const int64_t heads = node.attribute(name);
+    if (heads < 1 || heads > INT32_MAX)
+        fail(HC_INVALID_ARGUMENT, "%s is %lld; wanted 1 to %d", name, static_cast<long long>(heads), INT32_MAX);
+    return heads;
+}
+
 int64_t divided(int64_t features, int64_t heads, const char* name, const Tensor& x) {
-    if (heads < 1 || features % heads)
+    if (features % heads)
         fail(HC_INVALID_ARGUMENT, "%s has shape %s; wanted features for %lld heads", name, text_of(x.dims).c_str(),
              static_cast<long long>(heads));
     return features / heads;
@@ -55,8 +62,8 @@ void set_mask(const Tensor& mask, hc_attention_desc& desc) {
 AttentionKernel::AttentionKernel(const Node& node) : packed_(!node.has_input(1)), masked_(node.has_input(3)) {
     if (packed_ == node.has_input(2)) fail(HC_INVALID_ARGUMENT, "keys and values come together, or not at all");
     desc_.size = sizeof desc_;
-    desc_.heads = node.attribute("num_heads");
-    desc_.kv_heads = node.attribute("kv_heads");
+    desc_.heads = heads_of(node, "num_heads");
+    desc_.kv_heads = heads_of(node, "kv_heads");
     desc_.causal = node.attribute("is_causal") != 0;
     desc_.hidden_is_zero = node.attribute("hidden_is_zero") != 0;
     const int64_t compute = node.attribute_or("compute", int64_t{HC_FLOAT});

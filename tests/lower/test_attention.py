@@ -183,6 +183,23 @@ class Columns(Block):
         return (q @ k.transpose(2, 3)).softmax(2) @ v
 
 
+def test_a_bool_that_is_added_stays(tmp_path: Path) -> None:
+    compiled, path = exported(Block(mask="keys", form="written out"), tmp_path)
+    assert "Attention" not in operators(path)
+    for B, S in SHAPES:
+        agree(compiled, path, example(B, S))
+
+
+@pytest.mark.parametrize(("name", "value"), [("num_heads", 0), ("num_heads", -HEADS), ("kv_heads", 2**62)])
+def test_heads_that_are_none_are_refused(name: str, value: int, tmp_path: Path) -> None:
+    _, path = exported(Block(), tmp_path)
+    model = onnx.load(str(path))
+    (node,) = (node for node in model.graph.node if node.op_type == "Attention")
+    next(attribute for attribute in node.attribute if attribute.name == name).i = value
+    with pytest.raises(hcrt.ModelError, match=f"{name} is {value}; wanted 1 to"):
+        hcrt.session(model.SerializeToString())
+
+
 def test_softmax_along_another_dim_stays(tmp_path: Path) -> None:
     compiled, path = exported(Columns(), tmp_path)
     assert overloads(path) == []

@@ -131,6 +131,22 @@ def test_what_is_no_norm_stays(form, tmp_path):
     agree(compiled, path, torch.randn(3, 5, SIZE))
 
 
+class Double(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.weight = nn.Linear(SIZE, SIZE), nn.Parameter(torch.rand(SIZE))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layer(x)
+        return y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True, dtype=torch.float64) + 1e-6) * self.weight
+
+
+def test_a_norm_in_double_precision_stays(tmp_path):
+    compiled, path = exported(Double(), tmp_path)
+    assert norms(path) == []
+    agree(compiled, path, torch.randn(3, 5, SIZE))
+
+
 class OverTwo(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -15,6 +15,7 @@ import hashcompile as hc
 import hashcompile_runtime as hcrt
 from hashcompile.core.rows import RowView
 from hashcompile.lower import fuse
+from hashcompile.lower.projections import joint_name
 from hashcompile.passes.codebook import CodebookWeight
 from tests.lower.test_attention import SHAPES, agree, batch, example, overloads, tokens
 
@@ -128,6 +129,19 @@ def test_parts_of_one_tensor(form: str, overload: str, tmp_path: Path) -> None:
     assert overloads(path) == [overload]
     for B, S in SHAPES:
         agree(compiled, path, example(B, S))
+
+
+@pytest.mark.parametrize("held", [nn.Parameter(torch.ones(1)), nn.Identity(), torch.ones(1)])
+def test_the_name_of_the_joint_layer_is_free(held: Any) -> None:
+    graph = torch.fx.GraphModule(nn.Module(), torch.fx.Graph())
+    graph.add_module("a", nn.Module())
+    parameters = ["a.q.weight", "a.k.weight", "a.v.weight"]
+    assert joint_name(graph, parameters) == "a.q_k_v"
+    if isinstance(held, nn.Module | nn.Parameter):
+        graph.a.q_k_v = held
+    else:
+        graph.a.register_buffer("q_k_v", held)
+    assert joint_name(graph, parameters) == "a.q_k_v_"
 
 
 def code(rows: int, bits: int = 4, group_rows: int = 0, seed: int = 0, columns: int = 512) -> CodebookWeight:

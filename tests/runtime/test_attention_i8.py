@@ -186,6 +186,19 @@ def test_large_scores_and_zeros(isa):
     np.testing.assert_array_equal(attention(q, k, 0 * v, scale=1, compute=INT8, isa=isa), 0)
 
 
+@pytest.mark.parametrize("isa", ISAS)
+def test_scales_that_overflow_together_leave_no_number(isa):
+    q, k, v = tensors(1, 1, 1, 9, 40, 8, 8)
+    q[..., 0] = 0
+    q[0, 0, 3] = 1e25 * np.eye(8)[1]
+    clean = attention(q, k, v, scale=1, compute=INT8, isa=isa)
+    assert np.isfinite(clean).all()
+    k[0, 0, 17] = 1e25 * np.eye(8)[0]  # the sums are 0, times infinity
+    y = attention(q, k, v, scale=1, compute=INT8, isa=isa)
+    np.testing.assert_array_equal(np.isnan(y[0]).all(-1), np.arange(9) == 3)
+    assert np.isfinite(np.delete(y, 3, 1)).all()
+
+
 def test_an_unknown_arithmetic_is_refused():
     q, k, v = tensors(1, 1, 1, 9, 9, 8, 8)
     with pytest.raises(NativeError, match="compute is 2; wanted 0"):

@@ -15,13 +15,13 @@ struct ScoresI8 {
     const int32_t* sum;     // (pairs, rows, 32): sum_k (q + 128) * k
     const int32_t* offset;  // (keys): 128 * sum_k k
     const float* key_scale; // (keys)
-    const float* row_scale; // (rows); finite
+    const float* row_scale; // (rows)
     const float* mask;      // added; mask[row * mask_step + key]; null for none. Readable to whole pairs, as the two above
     size_t mask_step;
     size_t rows, keys;
     size_t first;    // causal: row m sees the keys up to first + m
     bool causal;
-    bool may_be_nan; // some key scale or mask is
+    bool may_be_nan; // some score is: of a mask, or of scales whose product is not finite
     float* score;    // room for the scores of a row, (keys) to whole pairs
     uint8_t* weight; // row m at weight + m * pitch, zeros behind the last key to whole pairs
     size_t pitch;
