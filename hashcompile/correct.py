@@ -7,7 +7,6 @@ that lost inputs, then whatever comes behind them, each on the inputs that the l
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -22,7 +21,7 @@ from hashcompile.core.layers import Kind, Layer, arguments, attribute, layers
 from hashcompile.core.reshaping import Corrected
 from hashcompile.core.signature import Batch
 from hashcompile.core.sweep import walk
-from hashcompile.reconstruct import WIDEST, Correction, Narrowed, reconstruct
+from hashcompile.reconstruct import Correction, Narrowed, reconstruct
 
 
 def correct(
@@ -74,6 +73,7 @@ def narrowed_by(
     kept: Kept,
     weights: Mapping[str, Tensor] = MappingProxyType({}),
     merged: Mapping[str, Stands] = MappingProxyType({}),
+    blocks: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Narrowed]:
     """What became of the layers of `original`, now those of `graph`, by parameter. Embeddings read no channels.
 
@@ -81,6 +81,7 @@ def narrowed_by(
         kept: what is left of their parameters.
         weights: full weights where outputs are not to be those of the original.
         merged: what stands for each original input, where that is not itself or nothing.
+        blocks: how many consecutive inputs belong to one unit, where more than one do: a flattened image of a channel.
     """
     before = {layer.parameter: layer for layer in layers(original)}
     found = {}
@@ -94,12 +95,18 @@ def narrowed_by(
             kept.get(layer.parameter, {}),
             (groups_of(original, old), groups_of(graph, layer)),
             merged.get(layer.parameter),
+            blocks.get(layer.parameter, 1),
         )
     return found
 
 
 def narrowed(
-    layer: Layer, weight: Tensor, kept: Mapping[int, Tensor], groups: tuple[int, int], stands: Stands | None
+    layer: Layer,
+    weight: Tensor,
+    kept: Mapping[int, Tensor],
+    groups: tuple[int, int],
+    stands: Stands | None,
+    block: int,
 ) -> Narrowed:
     """One layer with `weight`, in the first of two `groups`, cut to `kept`, now in the second of them."""
     out, into = (1, 0) if layer.kind is Kind.CONV_TRANSPOSE else (0, 1)
@@ -114,7 +121,6 @@ def narrowed(
         return Narrowed(target, alone.expand(groups[1], -1, -1), channels.flatten())
     width = weight.shape[into] // (groups[0] if layer.kind is Kind.CONV_TRANSPOSE else 1)
     stands = stands or Stands.of(inputs, width)
-    block = stands.block() if width > WIDEST else 1
     return Narrowed(target, stands.matrix(block).expand(groups[1], -1, -1), None, block)
 
 
@@ -139,14 +145,6 @@ class Stands:
         there = torch.nonzero(place >= 0).flatten()
         told[there, place[there] // block] = factor[there]
         return told
-
-    def block(self) -> int:
-        """The largest number of consecutive inputs that go the same way together: a flattened image of a channel."""
-        place, factor = self.place, self.factor
-        apart = (place[1:] != place[:-1] + 1) & ((place[1:] >= 0) | (place[:-1] >= 0)) | (
-            factor[1:] != factor[:-1]
-        )
-        return math.gcd(len(place), *(torch.nonzero(apart).flatten() + 1).tolist())
 
 
 def groups_of(module: fx.GraphModule, layer: Layer) -> int:

@@ -33,7 +33,7 @@ def refit_norms(graph: fx.GraphModule, original: Sequence[Any], batches: Sequenc
         if node in norms:
             mean, variance = channel_moments(inputs)
             for name, value in zip(statistics_of(node), (mean, variance), strict=True):
-                replace_tensor(graph, name, value)
+                replace_tensor(graph, name, value.to(before[name].dtype))
     if lost(sweep(graph, batches), original) < kept:
         return True
     for name, value in before.items():
@@ -56,13 +56,13 @@ def statistics_of(node: fx.Node) -> tuple[str, str]:
 
 
 def channel_moments(inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean and unbiased variance of (B, C, ...) over everything but C, as float32."""
+    """Mean and unbiased variance of (B, C, ...) over everything but C."""
     count = sum(x.numel() // x.shape[1] for x in inputs)
     dims = [0, *range(2, inputs[0].ndim)]
     mean = torch.stack([x.double().sum(dims) for x in inputs]).sum(0) / max(1, count)
     shape = [1, -1, *[1] * (inputs[0].ndim - 2)]
     spread = torch.stack([(x.double() - mean.view(shape)).square().sum(dims) for x in inputs])
-    return mean.float(), (spread.sum(0) / max(1, count - 1)).float()
+    return mean, spread.sum(0) / max(1, count - 1)
 
 
 def lost(outputs: Sequence[Any], original: Sequence[Any]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -48,7 +49,8 @@ def carry_out(
     graph, original = scope.graph, flat_copy(scope.graph)
     kept = remove(channels, keeper.removed)
     stands = stands_of(channels, merges.groups, kept) if merges else {}
-    was = narrowed_by(graph, original, kept, merges.tensors if merges else {}, stands)
+    blocks = blocks_of(channels)
+    was = narrowed_by(graph, original, kept, merges.tensors if merges else {}, stands, blocks)
     if merges:
         put(graph, merges.tensors, kept, was)
     return kept, correct(graph, original, was, scope.batches, how) if how and scope.batches else []
@@ -57,6 +59,17 @@ def carry_out(
 def fixed_in(scope: Scope) -> set[str]:
     """The layers that are to stay as they are, and so are groups to which one of them belongs."""
     return {layer.name for layer in layers(scope.graph)} - scope.layers
+
+
+def blocks_of(channels: ChannelGroups) -> dict[str, int]:
+    """For every weight that reads units, how many consecutive inputs of it always belong to the same one."""
+    found: dict[str, int] = {}
+    for group in channels.groups:
+        for axis in group.of_role(Role.CONSUMER):
+            edges = torch.nonzero(axis.unit[1:] != axis.unit[:-1]).flatten() + 1
+            before = found.get(axis.parameter, len(axis.unit))
+            found[axis.parameter] = math.gcd(before, *edges.tolist())
+    return found
 
 
 def stands_of(channels: ChannelGroups, groups: Mapping[int, Merged], kept: Kept) -> dict[str, Stands]:

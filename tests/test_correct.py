@@ -1,0 +1,126 @@
+"""Correction: what can be told from the channels that stay is told, whatever the layer that reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import hashcompile as hc
+from hashcompile.correct import Stands
+
+WIDTH, RANK = 12, 2
+
+
+class Last(nn.Module):
+    """A linear layer over channels that lie last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(WIDTH, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.movedim(1, -1))
+
+
+READERS: dict[str, Callable[[], nn.Module]] = {
+    "conv": lambda: nn.Conv2d(WIDTH, 5, 3, stride=2, padding=1, bias=False),
+    "grouped": lambda: nn.Conv2d(WIDTH, 6, 3, groups=3),
+    "depthwise": lambda: nn.Sequential(
+        nn.Conv2d(WIDTH, WIDTH, 3, groups=WIDTH, bias=False), nn.Conv2d(WIDTH, 5, 1)
+    ),
+    "transposed": lambda: nn.ConvTranspose2d(WIDTH, 5, 3, bias=False),
+    "norm": lambda: nn.Sequential(nn.Conv2d(WIDTH, 5, 3, bias=False), nn.BatchNorm2d(5)),
+    "flattened": lambda: nn.Sequential(nn.Flatten(), nn.Linear(WIDTH * 25, 5)),
+    "last": Last,
+    "two": lambda: nn.Sequential(nn.Conv2d(WIDTH, 8, 1), nn.Conv2d(8, 4, 3)),
+}
+CONSTANTS = (
+    "grouped",
+    "norm",
+    "last",
+    "two",
+)  # readers that have a place for a constant, and no border to spoil it
+
+
+def network(reader: str) -> nn.Module:
+    """Twelve channels that are combinations of two, plus a constant each where the reader can tell it."""
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Conv2d(3, WIDTH, 1, bias=reader in CONSTANTS), READERS[reader]()).double()
+    with torch.no_grad():
+        first = model[0].weight
+        first.copy_(torch.tensordot(torch.randn(WIDTH, RANK).double(), first[:RANK], 1))  # type: ignore[arg-type, index, operator]
+        if reader == "depthwise":  # the same taps for all, or they would be no combinations any more
+            model[1][0].weight.copy_(model[1][0].weight[:1].clone())  # type: ignore[index, operator, union-attr]
+    return model.eval()
+
+
+def pruned(reader: str, model: nn.Module, x: Tensor, correction: Any) -> hc.CompiledModel:
+    method = {"*": None, "0": hc.PruneChannels(amount=0.5, correction=correction)}
+    if reader == "depthwise":
+        method["1.0"] = method["0"]  # it goes with the layer before it
+    return hc.compile(model, (x[:2],), method=method, calibration=list(zip(x.split(20), strict=True)))
+
+
+@pytest.mark.parametrize("correction", ["fold", "refit"])
+@pytest.mark.parametrize("reader", READERS)
+def test_combinations_are_told(reader: str, correction: Any) -> None:
+    model = network(reader)
+    x, fresh = torch.randn(200, 3, 5, 5).double(), torch.randn(50, 3, 5, 5).double()
+    wanted = model(fresh).detach()
+    lost = []
+    for how in (False, correction):
+        compiled = pruned(reader, model, x, how)
+        assert compiled.graph_module.state_dict()["0.weight"].shape[0] == WIDTH // 2
+        lost.append(float((compiled(fresh) - wanted).detach().norm() / wanted.norm()))
+    assert lost[0] > 0.1 and lost[1] < 0.03 * lost[0]
+    assert compiled.plan.reshaping is not None
+    for each in compiled.plan.reshaping.corrected:
+        assert each.after <= each.before
+
+
+def test_what_is_behind_is_corrected_and_what_is_beside_is_not() -> None:
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(6, 20), nn.Linear(20, 8), nn.Linear(8, 3)
+            self.other = nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.c(self.b(self.a(x).relu()).relu()) + self.other(x)
+
+    torch.manual_seed(0)
+    model, x = Branches().eval(), torch.randn(300, 6)
+    method = {"*": None, "a": hc.PruneChannels(amount=0.5, correction="refit")}
+    compiled = hc.compile(model, (x[:2],), method=method, calibration=[(x,)])
+    assert compiled.plan.reshaping is not None
+    assert [each.layer for each in compiled.plan.reshaping.corrected] == ["b", "c"]
+    state = compiled.graph_module.state_dict()
+    assert torch.equal(state["other.weight"], model.other.weight)
+    assert torch.equal(state["a.weight"], model.a.weight[compiled.plan.kept["a.weight"][0]])
+    assert not torch.equal(state["c.weight"], model.c.weight)
+
+
+def test_few_samples_do_no_harm() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(40, 64), nn.ReLU(), nn.Linear(64, 5)).eval()
+    x, fresh = torch.randn(3, 40), torch.randn(500, 40)
+    wanted = model(fresh)
+    lost = []
+    for how in (False, "fold", "refit"):
+        method = hc.PruneChannels(amount=0.3, correction=how)  # type: ignore[arg-type]
+        compiled = hc.compile(model, (x[:2],), method=method, calibration=[(x,)])
+        lost.append(float((compiled(fresh) - wanted).detach().norm()))
+    assert max(lost[1:]) < 1.1 * lost[0]
+
+
+def test_stands_as_a_matrix() -> None:
+    stands = Stands.of(torch.tensor([2, 3, 6, 7]), 10)
+    assert torch.equal(stands.matrix(1).nonzero(), torch.tensor([[2, 0], [3, 1], [6, 2], [7, 3]]))
+    assert torch.equal(stands.matrix(2).nonzero(), torch.tensor([[1, 0], [3, 1]]))
+    factor = torch.tensor([1.0, 1, 5, 5, 1, 1], dtype=torch.float64)
+    merged = Stands(torch.tensor([0, 1, 0, 1, 2, 3]), factor)
+    assert merged.matrix(2).tolist() == [[1, 0], [5, 0], [0, 1]]
