@@ -48,6 +48,8 @@ def carry_out(
     """What is left of every tensor, and what the correction did to each layer; without calibration data nothing."""
     graph, original = scope.graph, flat_copy(scope.graph)
     kept = remove(channels, keeper.removed)
+    if merges is None and not (how and scope.batches):
+        return kept, []
     stands = stands_of(channels, merges.groups, kept) if merges else {}
     blocks = blocks_of(channels)
     was = narrowed_by(graph, original, kept, merges.tensors if merges else {}, stands, blocks)

@@ -60,3 +60,20 @@ def test_blocks_are_what_always_goes_together() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(36, 6), nn.ReLU(), nn.Linear(6, 2))
     captured = capture(model, (torch.randn(2, 3, 5, 5),))
     assert blocks_of(find_groups(captured.graph, captured.example)) == {"2.weight": 9, "4.weight": 1}
+
+
+def test_in_a_grouped_convolution_every_group_is_a_sample() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 12, 1), nn.Conv2d(12, 6, 3, groups=3)).eval()
+    x = torch.randn(4, 3, 5, 5)
+    captured = capture(model, (x[:2],))
+    groups = find_groups(captured.graph, captured.example).groups
+    position = next(i for i, group in enumerate(groups) if group.count == 4)
+    (found,) = readings(captured.graph, groups, [(x,)])[position]
+    with torch.no_grad():
+        channels = model[0](x).double().movedim(1, 0).reshape(3, 4, -1)
+    units = channels.movedim(1, 0).reshape(4, -1)
+    order = torch.tensor(
+        [int((groups[position].of_role(Role.CONSUMER)[0].unit == u).nonzero()) for u in range(4)]
+    )
+    torch.testing.assert_close(found.gram, (units @ units.T)[order][:, order], rtol=1e-5, atol=1e-3)
