@@ -22,7 +22,8 @@ class Facts(fx.Interpreter):
         self.shapes: dict[fx.Node, Any] = {}
         self.values: dict[fx.Node, Any] = {}
         with torch.no_grad():
-            self.run(*(value.clone() if isinstance(value, Tensor) else value for value in example))
+            given = (value.clone() if isinstance(value, Tensor) else value for value in example)
+            self.run(*given, enable_io_processing=False)
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)

@@ -82,5 +82,5 @@ def refresh(graph: CompressedGraph) -> None:
     """The metadata of every node, as a new capture would have it: symbolic sizes stay symbolic."""
     inputs = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
     mode = next(value.fake_mode for value in inputs if hasattr(value, "fake_mode"))
-    with torch.no_grad():
-        FakeTensorProp(graph, mode).propagate_dont_convert_inputs(*inputs)
+    with torch.no_grad(), mode:
+        FakeTensorProp(graph, mode).run(*inputs, enable_io_processing=False)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import hashcompile as hc
 from hashcompile.core.kept import Kept
+from hashcompile.passes.channels import find_groups
 from tests import models
 from tests.channels.exact import sliced
 from tests.channels.transformers import NETWORKS
@@ -222,3 +223,62 @@ def test_widths_of_heads_keep_their_number() -> None:
     assert len(rows) == 24  # three times four heads of two entries
     assert [row % 4 for row in rows] == [row % 4 for row in rows[:2]] * 12
     assert len(kept["stage1.0.attn.table"][1]) == 4
+
+
+def test_inputs_by_name_and_nested() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left, self.right, self.out = nn.Linear(5, 12), nn.Linear(4, 12), nn.Linear(12, 3)
+
+        def forward(self, pair: dict[str, Tensor], *, scale: Tensor) -> dict[str, Tensor]:
+            return {"sum": self.out((self.left(pair["a"]) + self.right(pair["b"])).relu() * scale)}
+
+    model = Named().eval()
+    inputs = {"pair": {"a": torch.randn(2, 5), "b": torch.randn(2, 4)}, "scale": torch.randn(2, 1)}
+    compiled = hc.compile(model, inputs, method=hc.PruneChannels(amount=0.5))
+    assert len(compiled.plan.kept["left.weight"][0]) == 6
+    assert compiled(**inputs)["sum"].shape == (2, 3)
+    follows(model, compiled)
+
+
+def test_sizes_that_are_fixed_and_sizes_that_are_not() -> None:
+    model, inputs = models.build("attention")
+    method = hc.PruneChannels(amount=0.5)
+    fixed = hc.compile(model, inputs(1), method=method, dynamic_batch=False)
+    assert fixed(*inputs(1)).shape == inputs(1)[0].shape
+    length = torch.export.Dim("length", min=2, max=64)
+    free = hc.compile(
+        model, inputs(2), method=method, dynamic_shapes=({0: torch.export.Dim("batch"), 2: length},)
+    )
+    x = torch.randn(3, 2, 9, 32)
+    assert free(x).shape == x.shape
+    follows(model, free)
+
+
+def test_what_is_encoded_already_stays() -> None:
+    model, inputs = models.build("cnn")
+    compiled = hc.compile(
+        model, inputs(2), method=[{"conv": hc.Codebook(bits=4)}, hc.PruneChannels(amount=0.5)]
+    )
+    kept = compiled.plan.kept
+    assert compiled.plan["conv"].layer.view.shape == (32, 32, 3, 3)
+    assert len(kept["stem.weight"][0]) == 32
+    assert compiled.plan.reshaping is not None
+    reasons = {refusal.layer: refusal.reason for refusal in compiled.plan.reshaping.refused}
+    assert reasons["stem"] == "the weight of conv2d_1 is computed, or encoded already"
+
+
+def test_a_wider_batch_than_is_needed_costs_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graph is run for its shapes: on two samples, however many were given."""
+    model, inputs = models.build("cnn")
+    seen = []
+    real = find_groups
+
+    def looked_at(graph: Any, example: Any, inside_heads: bool = False) -> Any:
+        seen.append(example[0].shape[0])
+        return real(graph, example, inside_heads)
+
+    monkeypatch.setattr("hashcompile.passes.prune.apply.find_groups", looked_at)
+    hc.compile(model, inputs(64), method=hc.PruneChannels(amount=0.5))
+    assert seen == [2]
