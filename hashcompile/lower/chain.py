@@ -268,8 +268,10 @@ def pool_window(node: fx.Node) -> Window | None:
         return None
     reach = (dilation * (k - 1) + 1 for dilation, k in zip(window.dilation, kernel, strict=True))
     ends = ((out - 1) * step + span for out, step, span in zip(wanted, stride, reach, strict=True))
-    after = (max(end - pad - size, pad) for end, pad, size in zip(ends, before, sizes, strict=True))
-    return replace(window, after=tuple(after))
+    after = tuple(max(end - pad - size, pad) for end, pad, size in zip(ends, before, sizes, strict=True))
+    if any(pad >= k for pad, k in zip(after, kernel, strict=True)):  # ONNX Runtime pads less than a kernel
+        return None
+    return replace(window, after=after)
 
 
 def is_float(node: fx.Node) -> bool:

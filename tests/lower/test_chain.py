@@ -218,7 +218,7 @@ def test_what_is_no_step_ends_a_chain() -> None:
 
 class Single(nn.Module):
     """Near misses: one convolution alone, two side by side; between two a batch norm, or a pool that counts its
-    padding, but not what `ceil_mode` adds.
+    padding, but not what `ceil_mode` adds, or one that reaches a whole kernel beyond the image.
     """
 
     def __init__(self, how: str) -> None:
@@ -237,9 +237,11 @@ class Single(nn.Module):
                 return self.two(self.norm(self.one(x).relu()))
             case "counted":
                 return self.two(nn.functional.avg_pool2d(self.one(x), 3, 2, padding=1, ceil_mode=True))
+            case "beyond":
+                return self.two(nn.functional.max_pool2d(self.one(x), 2, 3, dilation=3, ceil_mode=True))
 
 
-@pytest.mark.parametrize("how", ["alone", "beside", "norm", "counted"])
+@pytest.mark.parametrize("how", ["alone", "beside", "norm", "counted", "beyond"])
 def test_no_chain(how: str) -> None:
     model = hc.compile(Single(how), (torch.randn(2, 8, 10, 10),), verify=False)
     assert not selection(model).chains
