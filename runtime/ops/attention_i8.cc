@@ -29,7 +29,7 @@ class Worker {
           query_pitch_(round_up(of.key_size, 4)),
           queries_(product(query_pitch_, kPair)),
           score_(product(key_pairs_, kPair)),
-          sums_(product(key_pairs_ > value_pairs_ ? key_pairs_ : value_pairs_, kPair, kPair)),
+          sums_(product(key_pairs_, kPair, kPair)),
           weight_pitch_(product(key_pairs_, kPair)),
           weights_(product(weight_pitch_, kPair)),
           mask_(of.desc.mask == HC_MASK_NONE ? 0 : product(weight_pitch_, kPair)) {

@@ -365,7 +365,7 @@ def test_attention(changes):
     some = rows * features * max(desc.keys, 1) <= LARGEST  # otherwise it gets no memory, and must see that
     q, k, v, y = (np.ones(size if some else 0, np.float32) for size in (*[features] * 3, rows * features))
     pointers = [abi.pointer(array if some else None) for array in (q, k, v, y)]
-    mask = abi.pointer(np.ones(1, np.float32))
+    mask = abi.pointer(np.full(4, 1, np.uint8).view(np.float32))  # true, or next to nothing
     code = abi.attempt("hc_attention", byref(desc), *pointers[:3], mask, pointers[3], None)
     if code == 0 and some and abs(desc.scale) < 1e9:  # scores that are finite
         wanted = 1 if desc.keys else 0
