@@ -95,14 +95,14 @@ def measure(graph: CompressedGraph, compute: Compute, batches: Sequence[Batch]) 
     merged = [merge(parts) for parts in zip(*sweep(flat, batches), strict=True)]
     found = {node.name: best_range(*counts) for node, counts in zip(tensors, merged, strict=True)}
     for chain in selection.chains:
-        share_with_pools(chain, found)
+        share_levels(chain, found)
     return Ranges(found, digest(graph))
 
 
-def share_with_pools(chain: Chain, ranges: dict[str, Range]) -> None:
-    """A maximum is one of the levels that it was taken of: in their range it is exact."""
+def share_levels(chain: Chain, ranges: dict[str, Range]) -> None:
+    """A maximum is one of the levels that it was taken of, as a sample and zero are: in their range it is exact."""
     for step in chain.steps:
-        if step.kind is Kind.MAX_POOL and step.output.name in ranges:
+        if (step.kind is Kind.MAX_POOL or step.keeps_levels) and step.output.name in ranges:
             ranges[step.output.name] = ranges[step.source.name]
 
 

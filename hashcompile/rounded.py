@@ -64,8 +64,9 @@ def round_chains(selection: Selection, ranges: Mapping[str, Range]) -> None:
     """Insert the roundings of every chain: an input is rounded for the chain alone, its own tensors for all readers."""
     for chain in selection.chains:
         within = {node for step in chain.steps for node in step.nodes}
+        sampled = {step.output for step in chain.steps if step.keeps_levels}
         for tensor in chain.tensors:
-            if tensor not in chain.read:
+            if tensor not in chain.read or tensor in sampled:
                 continue
             scale, zero = ranges.get(tensor.name, MEASURED)
             with selection.graph.graph.inserting_after(tensor):

@@ -20,6 +20,7 @@ from torch import fx
 
 from hashcompile.core.layers import Window, arguments
 from hashcompile.core.onnx_op import OnnxOp
+from hashcompile.lower.subsample import Subsample, subsample_of
 
 aten = torch.ops.aten
 UNBOUNDED = torch.finfo(torch.float32).max
@@ -31,6 +32,7 @@ class Kind(IntEnum):
     AVERAGE_POOL = 2
     GLOBAL_AVERAGE = 3
     ADD = 4
+    SUBSAMPLE = 5
 
 
 class Activation(IntEnum):
@@ -52,7 +54,8 @@ class Step:
     nodes: tuple[fx.Node, ...]
     other: fx.Node | None = None
     op: OnnxOp | None = None  # of a convolution
-    window: Window | None = None  # of a convolution or a pool
+    window: Window | None = None  # of a convolution, a pool or a subsampling
+    subsample: Subsample | None = None
     includes_padding: bool = False  # an average counts the zeros around the image
     activation: Activation = Activation.NONE
     low: float = 0.0  # bounds of CLIP
@@ -61,6 +64,11 @@ class Step:
     @property
     def output(self) -> fx.Node:
         return self.nodes[-1]
+
+    @property
+    def keeps_levels(self) -> bool:
+        """Is every value of the output one of the source's, or zero, in the same range: rounded already?"""
+        return self.kind is Kind.SUBSAMPLE and self.activation is Activation.NONE
 
     @property
     def bias(self) -> Any:
@@ -146,9 +154,14 @@ def find_steps(nodes: Iterable[fx.Node], ops: Mapping[fx.Node, OnnxOp]) -> dict[
                 steps[node] = replace(step, nodes=(*step.nodes, node), other=other)
             else:
                 steps[node] = Step(Kind.ADD, addends[0], (node,), other=addends[1])
+        elif (step := subsampling(node, steps)) is not None:
+            if len(step.nodes) > 1:
+                del steps[step.nodes[-2]]
+            steps[node] = step
         elif (step := match_window(node, ops)) is not None:
             steps[node] = step
-    return steps
+    # a copy is worth no rounding
+    return {output: step for output, step in steps.items() if not (step.subsample and step.subsample.is_copy)}
 
 
 def only_reader(node: fx.Node, of: fx.Node) -> bool:
@@ -157,6 +170,20 @@ def only_reader(node: fx.Node, of: fx.Node) -> bool:
 
 def takes_residual(step: Step) -> bool:
     return step.kind is Kind.CONV and step.other is None and step.activation is Activation.NONE
+
+
+def subsampling(node: fx.Node, steps: Mapping[fx.Node, Step]) -> Step | None:
+    """The step of a slice or a pad, joined with the one it reads where nobody else does."""
+    found = subsample_of(node) if is_image(node) else None
+    if found is None:
+        return None
+    source = arguments(node)["self"]
+    earlier = steps.get(source)
+    if earlier is None or not earlier.keeps_levels or not only_reader(node, source):
+        return Step(Kind.SUBSAMPLE, source, (node,), window=found.window, subsample=found)
+    assert earlier.subsample is not None
+    both = earlier.subsample.then(found)
+    return replace(earlier, nodes=(*earlier.nodes, node), window=both.window, subsample=both)
 
 
 def match_activation(node: fx.Node) -> tuple[Activation, float, float] | None:
@@ -326,5 +353,5 @@ def shape_of(step: Step, source: tuple[Any, ...]) -> tuple[Any, ...]:
             return (*source[:2], *(1 for _ in source[2:]))
     assert step.window is not None
     sizes = (step.window.out_size(size, dim) for dim, size in enumerate(source[2:]))
-    channels = math.prod(step.nodes[0].meta["val"].shape[1:2])
+    channels = math.prod(step.output.meta["val"].shape[1:2])
     return (source[0], channels, *sizes)

@@ -23,6 +23,7 @@ from hashcompile.core.layers import Window
 from hashcompile.core.onnx_op import DOMAIN, VERSION, Attribute, OnnxOp
 from hashcompile.core.rounding import MEASURED, Range
 from hashcompile.lower.chain import Activation, Chain, Kind, Step, shape_of
+from hashcompile.lower.subsample import END, Subsample
 
 OPERATOR = "Chain"
 GEOMETRY = (
@@ -33,6 +34,7 @@ FIELDS = (
     *("kind", "input", "other", "output", "weight"),
     *GEOMETRY,
     *("groups", "activation", "flag", "bits", "group_rows", "in_features"),
+    *("channels_before", "channels_after"),
 )
 NONE = -1  # of `other` and `weight`
 
@@ -93,6 +95,8 @@ def records(chain: Chain, number: Mapping[fx.Node, int]) -> Iterator[list[int]]:
             "flag": step.includes_padding,
             **window_fields(step.window),
         }
+        if step.subsample is not None:
+            known |= {"channels_before": step.subsample.before, "channels_after": step.subsample.after}
         if step.op is not None:
             known |= {name: step.op.attributes[name] for name in ("bits", "group_rows", "in_features")}
             known["weight"] = weights
@@ -146,7 +150,10 @@ def statements(step: Step, number: Mapping[fx.Node, int], weight: str) -> Iterat
     added = step.other is not None and step.kind is Kind.CONV
     active = step.activation is not Activation.NONE
     first = f"{out}_of" if added or active else out
-    yield f"{first} = {product(step, source, number, weight)}"
+    if step.subsample is not None:
+        yield from subsampled(step.subsample, source, first)
+    else:
+        yield f"{first} = {product(step, source, number, weight)}"
     if added:
         assert step.other is not None
         second = f"{out}_sum" if active else out
@@ -154,6 +161,21 @@ def statements(step: Step, number: Mapping[fx.Node, int], weight: str) -> Iterat
         first = second
     if active:
         yield from activated(step, first, out)
+
+
+def subsampled(of: Subsample, x: str, out: str) -> Iterator[str]:
+    none = (0,) * len(of.stride)
+    constants = {
+        "starts": none,
+        "ends": (END,) * len(of.stride),
+        "axes": tuple(range(2, 2 + len(of.stride))),
+        "steps": of.stride,
+        "pads": (0, of.before, *none, 0, of.after, *none),
+    }
+    for name, values in constants.items():
+        yield f"{out}_{name} = Constant<{listed({'value_ints': values})}>()"
+    yield f"{out}_every = Slice({x}, {out}_starts, {out}_ends, {out}_axes, {out}_steps)"
+    yield f"{out} = Pad({out}_every, {out}_pads)"
 
 
 def product(step: Step, source: str, number: Mapping[fx.Node, int], weight: str) -> str:

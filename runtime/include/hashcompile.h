@@ -139,6 +139,7 @@ typedef struct hc_conv_desc {
  *     real = scale * (q - zero),   q = clamp(round_half_even(real * (1 / scale)) + zero, 0, 255)
  * A scale of 0 is found in each run, for each image, from its values and 0:
  *     scale = (high - low) / 255,  zero = round_half_even(-low * (1 / scale))
+ * but for a subsampling without activation, whose output then has the scale and zero of its input.
  * Where the scale is given and the activation is none or a clip, the sums of a convolution become q with all scales, and
  * 1 / scale, in one factor.
  * A tensor that no step reads is not rounded. The outputs of an image whose input is not finite are NaN. */
@@ -154,7 +155,8 @@ enum {
     HC_STEP_AVERAGE_POOL = 2,   /* flag 1: the padding counts */
     HC_STEP_GLOBAL_AVERAGE = 3, /* over (H, W), which become (1, 1) */
     HC_STEP_ADD = 4,            /* input + other */
-    HC_STEP_END = 5
+    HC_STEP_SUBSAMPLE = 5,      /* every stride-th row and column, between channels of zeros */
+    HC_STEP_END = 6
 };
 
 typedef struct hc_step {
@@ -165,7 +167,8 @@ typedef struct hc_step {
     hc_activation activation;
     float low, high;
     const hc_weight* weight; /* of a convolution; HC_INT8 */
-    hc_window window;
+    hc_window window;                        /* of a subsampling: its strides alone */
+    int64_t channels_before, channels_after; /* of zeros, by a subsampling */
 } hc_step;
 
 typedef struct hc_chain hc_chain;

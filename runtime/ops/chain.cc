@@ -19,6 +19,13 @@ size_t tensor_number(const char* what, int32_t number, size_t below, size_t step
     return static_cast<size_t>(number);
 }
 
+size_t channels_of_zeros(int64_t count, size_t step) {
+    if (count < 0 || count > INT32_MAX)
+        fail(HC_INVALID_ARGUMENT, "step %zu: %lld channels of zeros; wanted 0 or more", step,
+             static_cast<long long>(count));
+    return static_cast<size_t>(count);
+}
+
 Step checked(const hc_step& step, size_t index, size_t inputs) {
     if (step.size != sizeof(hc_step)) fail(HC_INVALID_ARGUMENT, "step %zu is of another version", index);
     if (step.kind < 0 || step.kind >= HC_STEP_END)
@@ -38,7 +45,8 @@ Step checked(const hc_step& step, size_t index, size_t inputs) {
     result.weight = step.kind == HC_STEP_CONV ? step.weight : nullptr;
     if (step.kind == HC_STEP_CONV && (!step.weight || !step.weight->int8))
         fail(HC_INVALID_ARGUMENT, "step %zu: a convolution of a chain has a weight for HC_INT8", index);
-    if (step.kind == HC_STEP_CONV || step.kind == HC_STEP_MAX_POOL || step.kind == HC_STEP_AVERAGE_POOL)
+    if (step.kind == HC_STEP_CONV || step.kind == HC_STEP_MAX_POOL || step.kind == HC_STEP_AVERAGE_POOL ||
+        step.kind == HC_STEP_SUBSAMPLE)
         result.window = Window(step.window);
     const Window& w = result.window;
     const bool pools = step.kind == HC_STEP_MAX_POOL || step.kind == HC_STEP_AVERAGE_POOL;
@@ -47,6 +55,12 @@ Step checked(const hc_step& step, size_t index, size_t inputs) {
     if (step.kind == HC_STEP_AVERAGE_POOL && w.taps() > kMostSummed)
         fail(HC_INVALID_ARGUMENT, "step %zu: a mean of %zu values; at most %zu can be summed", index, w.taps(),
              kMostSummed);
+    if (step.kind == HC_STEP_SUBSAMPLE) {
+        if (w.taps() != 1 || w.top || w.left || w.bottom || w.right)
+            fail(HC_INVALID_ARGUMENT, "step %zu: a subsampling has no window but its strides", index);
+        result.channels_before = channels_of_zeros(step.channels_before, index);
+        result.channels_after = channels_of_zeros(step.channels_after, index);
+    }
     return result;
 }
 
@@ -72,7 +86,7 @@ hc_chain::hc_chain(const hc_chain_desc& desc) : inputs(desc.input_count) {
         fail(HC_INVALID_ARGUMENT, "tensors, steps or outputs are missing");
     for (size_t i = 0; i < desc.tensor_count; ++i) {
         check_quant(desc.tensors[i], i);
-        tensors.push_back({desc.tensors[i], false, false, {}, 0});
+        tensors.push_back({desc.tensors[i], false, false, false, {}, 0});
     }
     for (size_t i = 0; i < count; ++i) {
         const Step step = checked(desc.steps[i], i, inputs);
@@ -81,6 +95,8 @@ hc_chain::hc_chain(const hc_chain_desc& desc) : inputs(desc.input_count) {
             tensors[from].read = true;
             tensors[from].last = i;
         }
+        tensors[step.output].inherits = step.kind == HC_STEP_SUBSAMPLE && step.activation.kind == HC_NONE &&
+                                        tensors[step.output].quant.scale == 0;
         if (step.weight) tensors[step.input].margin.widen(Margin::of(step.window));
         steps.push_back(step);
     }
@@ -114,6 +130,8 @@ std::vector<Shape> hc_chain::shapes(const hc_shape* given) const {
                 fail(HC_INVALID_ARGUMENT, "step %zu: a window of the pooling lies in the padding alone",
                      step.output - inputs);
         }
+        if (step.kind == HC_STEP_SUBSAMPLE)
+            y = step.window.output(x, step.channels_before + x.channels + step.channels_after);
         if (step.kind == HC_STEP_GLOBAL_AVERAGE) {
             y = Shape(x.batch, x.channels, 1, 1);
             if (x.plane() > kMostSummed)

@@ -19,12 +19,14 @@ struct Step {
     Activation activation;
     const hc_weight* weight;
     Window window;
+    size_t channels_before, channels_after;
 };
 
 struct Tensor {
     hc_quant quant;
     bool read;      // by a step: held in 8 bits
     bool leaves;    // is an output
+    bool inherits;  // has the scale and zero of the input of its step
     Margin margin;  // for the widest window that reads it
     size_t last;    // step that reads it; the number of steps where it leaves the chain in 8 bits
 };

@@ -1,5 +1,8 @@
 // One run of a chain: tensors in places of one block of memory, one step after another.
 #include <math.h>
+#include <string.h>
+
+#include <algorithm>
 
 #include "ops/chain.h"
 #include "ops/parallel.h"
@@ -67,6 +70,8 @@ class Run {
         const Step& step = chain_.steps[index];
         const size_t output = step.output;
         const bool dynamic = is_dynamic(output);
+        if (chain_.tensors[output].inherits)
+            std::copy_n(images_[step.input].quant, shapes_[output].batch, images_[output].quant);
         Sink sink{chain_.tensors[output].read ? &images_[output] : nullptr, nullptr, false};
         if (dynamic) {
             sink = {nullptr, reinterpret_cast<float*>(arena_->memory.data() + floats_at_[index]), true};
@@ -108,7 +113,8 @@ class Run {
    private:
     size_t birth(size_t tensor) const { return tensor < chain_.inputs ? 0 : tensor - chain_.inputs; }
     bool is_dynamic(size_t tensor) const {
-        return chain_.tensors[tensor].read && chain_.tensors[tensor].quant.scale == 0;
+        const Tensor& t = chain_.tensors[tensor];
+        return t.read && t.quant.scale == 0 && !t.inherits;
     }
 
     template <class Body>
@@ -143,6 +149,7 @@ class Run {
             case HC_STEP_MAX_POOL: return max_pool(step, sink);
             case HC_STEP_AVERAGE_POOL: return average_pool(step, sink);
             case HC_STEP_GLOBAL_AVERAGE: return global_average(step, sink);
+            case HC_STEP_SUBSAMPLE: return subsample(step, sink);
             default: return sum(step, sink);
         }
     }
@@ -182,6 +189,35 @@ class Run {
         });
     }
 
+    // Are the bytes of the input, in the order of the output, those of the output?
+    bool keeps_levels(const Step& step, const Sink& sink, size_t image) const {
+        const Quant& quant = images_[step.input].quant[image];
+        return sink.images && step.activation.kind == HC_NONE && sink.images->quant[image].scale == quant.scale &&
+               sink.images->quant[image].zero == quant.zero;
+    }
+
+    void subsample(const Step& step, const Sink& sink) {
+        const Shape& s = shapes_[step.output];
+        const ByteImages& x = images_[step.input];
+        each_row(s, [&](size_t image, size_t row) {
+            const Quant& quant = x.quant[image];
+            const bool as_it_is = keeps_levels(step, sink, image);
+            const size_t n = s.width * s.channels;
+            Scratch<uint8_t> line(as_it_is ? 0 : n);
+            uint8_t* into = as_it_is ? sink.images->pixel(image, static_cast<ptrdiff_t>(row), 0) : line.data();
+            memset(into, quant.zero, n);
+            for (size_t column = 0; column < s.width; ++column)
+                memcpy(into + column * s.channels + step.channels_before,
+                       x.pixel(image, static_cast<ptrdiff_t>(row * step.window.stride_y),
+                               static_cast<ptrdiff_t>(column * step.window.stride_x)),
+                       x.shape.channels);
+            if (as_it_is) return;
+            Scratch<float> v(product(s.width, s.channels));
+            chain_.rowwise.dequantize(into, n, quant, v.data());
+            store(step, sink, image, row, 0, s.width, v.data());
+        });
+    }
+
     void max_pool(const Step& step, const Sink& sink) {
         const Shape& s = shapes_[step.output];
         const ByteImages& x = images_[step.input];
@@ -190,9 +226,7 @@ class Run {
             const size_t channels = s.channels;
             const Quant& quant = x.quant[image];
             const ptrdiff_t at = static_cast<ptrdiff_t>(row);
-            const bool as_it_is = sink.images && step.activation.kind == HC_NONE &&
-                                  sink.images->quant[image].scale == quant.scale &&
-                                  sink.images->quant[image].zero == quant.zero;
+            const bool as_it_is = keeps_levels(step, sink, image);
             // First over the rows of the window, for all columns at once; then over its columns.
             Scratch<uint8_t> line(product(x.shape.width, channels)), most(product(s.width, channels));
             std::vector<const uint8_t*> taps;

@@ -9,7 +9,7 @@ namespace {
 struct Fields {
     int64_t kind, input, other, output, weight;
     int64_t kernel[2], strides[2], dilations[2], pads[4];
-    int64_t groups, activation, flag, bits, group_rows, in_features;
+    int64_t groups, activation, flag, bits, group_rows, in_features, channels_before, channels_after;
 };
 constexpr size_t kChainFields = sizeof(Fields) / sizeof(int64_t);
 
@@ -36,6 +36,8 @@ hc_step step_of(const Fields& f, float low, float high) {
         step.window.dilations[i] = f.dilations[i];
     }
     for (size_t i = 0; i < 4; ++i) step.window.pads[i] = f.pads[i];
+    step.channels_before = f.channels_before;
+    step.channels_after = f.channels_after;
     return step;
 }
 

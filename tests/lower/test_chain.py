@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from hashcompile.core.sweep import sweep
 from hashcompile.inspector import inspect
 from hashcompile.lower.chain import Activation, Kind
 from hashcompile.lower.select import Selection, select
+from hashcompile.lower.subsample import Subsample
 from hashcompile.rounded import rounded
 from tests.models import normal
 from tests.oracle import DOMAIN, relative, rounding
@@ -140,6 +142,32 @@ class Ceiling(nn.Module):
         return self.four(x)
 
 
+class Shortcut(nn.Module):
+    """Option A of He et al.: every second pixel, zeros for the new channels; more before than after."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 24, 3, padding=1)
+        self.one, self.two = nn.Conv2d(24, 40, 3, (2, 3), 1), nn.Conv2d(40, 40, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        y = self.two(self.one(x).relu())
+        return (y + nn.functional.pad(x[:, :, ::2, ::3], (0, 0, 0, 0, 11, 5))).relu().mean((2, 3))
+
+
+class Every(nn.Module):
+    """Slices and pads of a signal, joined, activated, and read by a convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv1d(8, 32, 1), nn.Conv1d(35, 16, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.pad(self.one(x)[..., ::2], (0, 0, 3, 0))[:, :, ::3]
+        return self.two(nn.functional.hardtanh(x, -0.3, 0.4))
+
+
 MODELS: dict[str, tuple[type[nn.Module], tuple[int, ...]]] = {
     "resnet": (ResNet, (3, 21, 19)),
     "mobile": (Mobile, (8, 9, 12)),
@@ -148,6 +176,8 @@ MODELS: dict[str, tuple[type[nn.Module], tuple[int, ...]]] = {
     "concat": (Concat, (8, 7, 6)),
     "late": (Late, (8, 6, 5)),
     "ceiling": (Ceiling, (8, 22, 18)),
+    "shortcut": (Shortcut, (3, 11, 13)),
+    "every": (Every, (8, 37)),
 }
 
 
@@ -210,6 +240,23 @@ def test_pools_that_round_up_stay_in_the_chain() -> None:
     assert not any(step.includes_padding for step in chain.steps)
 
 
+def test_a_shortcut_without_weights_stays_in_the_chain() -> None:
+    model = compiled("shortcut")
+    (chain,) = selection(model).chains
+    stem, _, shortcut, _, _ = chain.steps
+    assert [step.kind for step in chain.steps] == [CONV, CONV, Kind.SUBSAMPLE, CONV, AVERAGE]
+    assert shortcut.source is stem.output and chain.steps[3].other is shortcut.output
+    assert shortcut.subsample == Subsample((2, 3), 11, 5)
+    assert model.ranges.of[shortcut.output.name] == model.ranges.of[stem.output.name], "its levels are kept"
+
+
+def test_slices_and_pads_that_follow_each_other_are_one_step() -> None:
+    (chain,) = selection(compiled("every")).chains
+    assert [step.kind for step in chain.steps] == [CONV, Kind.SUBSAMPLE, CONV]
+    assert chain.steps[1].subsample == Subsample((6,), 3, 0)
+    assert chain.steps[1].activation is Activation.CLIP
+
+
 def test_what_is_no_step_ends_a_chain() -> None:
     first, second = described(selection(compiled("concat", calibrated=False, verify=False)))
     assert first == [(CONV, 0, None, Activation.RELU), (CONV, 1, None, Activation.NONE)]
@@ -218,7 +265,8 @@ def test_what_is_no_step_ends_a_chain() -> None:
 
 class Single(nn.Module):
     """Near misses: one convolution alone, two side by side; between two a batch norm, or a pool that counts its
-    padding, but not what `ceil_mode` adds, or one that reaches a whole kernel beyond the image.
+    padding, but not what `ceil_mode` adds, or one that reaches a whole kernel beyond the image; or a slice or a pad
+    that is more than a subsampling, or nothing.
     """
 
     def __init__(self, how: str) -> None:
@@ -239,9 +287,24 @@ class Single(nn.Module):
                 return self.two(nn.functional.avg_pool2d(self.one(x), 3, 2, padding=1, ceil_mode=True))
             case "beyond":
                 return self.two(nn.functional.max_pool2d(self.one(x), 2, 3, dilation=3, ceil_mode=True))
+        return self.two(BETWEEN[self.how](self.one(x)))
 
 
-@pytest.mark.parametrize("how", ["alone", "beside", "norm", "counted", "beyond"])
+pad = nn.functional.pad
+BETWEEN: dict[str, Callable[[Tensor], Tensor]] = {
+    "pad of pixels": lambda x: pad(x, (1, 1, 0, 0)),
+    "pad of both": lambda x: pad(x[:, 4:], (0, 0, 1, 0, 2, 2)),
+    "fewer channels": lambda x: pad(pad(x, (0, 0, 0, 0, 2, 0)), (0, 0, 0, 0, 0, -2)),
+    "ones": lambda x: pad(x[:, 4:], (0, 0, 0, 0, 2, 2), value=1.0),
+    "mirrored": lambda x: pad(x, (0, 0, 0, 0), mode="reflect")[:, :, 1:],
+    "from the second": lambda x: x[:, :, 1::2],
+    "up to the last": lambda x: x[:, :, :-1:2],
+    "every second channel": lambda x: torch.cat([x[:, ::2], x[:, ::2]], 1),
+    "all": lambda x: x[:, :, :, :],
+}
+
+
+@pytest.mark.parametrize("how", ["alone", "beside", "norm", "counted", "beyond", *BETWEEN])
 def test_no_chain(how: str) -> None:
     model = hc.compile(Single(how), (torch.randn(2, 8, 10, 10),), verify=False)
     assert not selection(model).chains
@@ -307,7 +370,7 @@ def run(session: ort.InferenceSession, x: Tensor) -> list[Any]:
     return list(session.run(None, {session.get_inputs()[0].name: x.numpy()}))
 
 
-@pytest.mark.parametrize("name", ["mobile", "wave", "two"])
+@pytest.mark.parametrize("name", ["mobile", "wave", "two", "shortcut", "every"])
 def test_the_attributes_tell_an_executor_everything(name: str, tmp_path: Path) -> None:
     """Against the steps in numpy, from the file alone."""
     model = compiled(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from ctypes import POINTER, Structure, byref, c_float, c_int32, c_size_t, c_uint32, c_void_p
+from ctypes import POINTER, Structure, byref, c_float, c_int32, c_int64, c_size_t, c_uint32, c_void_p
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,8 @@ class Step(Structure):
         ("high", c_float),
         ("weight", c_void_p),
         ("window", Window),
+        ("channels_before", c_int64),
+        ("channels_after", c_int64),
     ]
 
 

@@ -40,6 +40,8 @@ FIELDS = (
     "bits",
     "group_rows",
     "in_features",
+    "channels_before",
+    "channels_after",
 )
 
 
@@ -49,6 +51,7 @@ class Kind(IntEnum):
     AVERAGE_POOL = 2
     GLOBAL_AVERAGE = 3
     ADD = 4
+    SUBSAMPLE = 5
 
 
 class Activation(IntEnum):
@@ -112,6 +115,15 @@ def run(attributes: Mapping[str, Any], inputs: Sequence[npt.NDArray[Any]]) -> li
                 y = average(x, x.centred.sum((2, 3), keepdims=True), np.float32(x.q.shape[2] * x.q.shape[3]))
             case Kind.ADD:
                 y = x.real + added.real
+            case Kind.SUBSAMPLE:
+                taken = x.q[:, :, :: step["stride_h"], :: step["stride_w"]] - x.zero
+                around = ((0, 0), (step["channels_before"], step["channels_after"]), (0, 0), (0, 0))
+                same = x._replace(q=np.pad(taken, around) + x.zero)
+                number = step["output"]
+                if number in read and not ranges[number, 0] and step["activation"] == Activation.NONE:
+                    held[number] = same
+                    continue
+                y = same.real
         keep(step["output"], activate(y, step["activation"], low, high))
     outputs = [held[number] for number in attributes["outputs"]]
     reals = [y.real if isinstance(y, Quantized) else y for y in outputs]

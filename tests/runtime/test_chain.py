@@ -147,6 +147,22 @@ def test_poolings(dynamic):
     check(chain, activations(2, 5, 9, 8))
 
 
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_subsamplings(dynamic):
+    """As bytes and with other levels, activated, of an input, as residual, read by a window, leaving as floats."""
+    chain = Chain(dynamic=dynamic)
+    x = chain.conv(0, 5, 20, (3, 3), pad=1, quant=(0.05, 90))
+    some = {"stride_h": 2, "stride_w": 3, "channels_before": 3, "channels_after": 9}
+    a = chain.add(Kind.SUBSAMPLE, x, quant=(0.05, 90), **some)
+    b = chain.add(Kind.SUBSAMPLE, x, quant=(0.04, 80), activation=RELU, **some)
+    c = chain.conv(x, 20, 32, stride_h=2, stride_w=3, other=a, quant=(0.06, 100))
+    d = chain.conv(b, 32, 7, (3, 3), pad=1)
+    e = chain.add(Kind.SUBSAMPLE, 0, stride_h=40, channels_after=1)
+    chain.outputs = [c, d, a, e, chain.add(Kind.SUBSAMPLE, c, stride_w=2, channels_before=1)]
+    shapes = [y.shape for y in check(chain, activations(2, 5, 9, 8))]
+    assert shapes == [(2, 32, 5, 3), (2, 7, 5, 3), (2, 32, 5, 3), (2, 6, 1, 8), (2, 33, 5, 2)]
+
+
 def test_several_inputs_and_outputs():
     chain = Chain(inputs=2)
     a = chain.conv(0, 6, 12, (3, 3), activation=RELU, quant=(0.05, 0))

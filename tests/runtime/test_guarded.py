@@ -165,7 +165,7 @@ def test_attention(isa, place, compute, queries, keys, size, value_size, kind, c
     ("C", "N", "size"), [(1, 1, (1, 1)), (3, 33, (7, 5)), (17, 129, (4, 9)), (257, 15, (2, 3))]
 )
 def test_chain(isa, place, dynamic, C, N, size):
-    """A convolution, a grouped one with a residual, a depthwise one, both poolings, a sum and a global average."""
+    """Convolutions (dense, grouped with a residual, depthwise), poolings, a sum, a global average, subsamplings."""
     deep, mixed = layer(4, N, 9 * N, seed=1), layer(3, N, 1, seed=2)
     first, second, third = (
         weight(layer(5, N, C), place, INT8, isa),
@@ -181,9 +181,11 @@ def test_chain(isa, place, dynamic, C, N, size):
         abi.step(2, 4, 5, flag=1, window=abi.window(**three)),
         abi.step(4, 5, 6, other=3),
         abi.step(3, 6, 7),
+        abi.step(5, 1, 8, window=abi.window(strides=(2, 3)), channels_before=1),
+        abi.step(5, 8, 9, channels_after=33),
     ]
     quant = (0.0, 0) if dynamic else (0.05, 100)
-    chain = abi.Chain(1, steps, [quant] * 8, [6, 7, 2])
+    chain = abi.Chain(1, steps, [quant] * 10, [6, 7, 2, 9])
     x = guarded(activations(2, C, *size), place)
     y = [output(shape, place) for shape in chain.shapes(x.shape)]
     chain.run([x], y)

@@ -166,7 +166,7 @@ def test_every_field_of_a_convolution(compute, groups):
                 convolve(weight, abi.conv_desc((2, 6, 5, 7), *(window | {name: changed}).values()))
 
 
-CONV, MAX_POOL, AVERAGE_POOL, GLOBAL_AVERAGE, ADD = range(5)
+CONV, MAX_POOL, AVERAGE_POOL, GLOBAL_AVERAGE, ADD, SUBSAMPLE = range(6)
 
 
 class Parts:
@@ -181,9 +181,10 @@ class Parts:
             abi.step(AVERAGE_POOL, 1, 3, window=three),
             abi.step(ADD, 2, 4, other=3),
             abi.step(GLOBAL_AVERAGE, 4, 5),
+            abi.step(SUBSAMPLE, 4, 6, window=abi.window(strides=(2, 3)), channels_before=1, channels_after=2),
         ]
-        self.tensors = [(0.05, 100)] * 6
-        self.outputs = [5, 4]
+        self.tensors = [(0.05, 100)] * 7
+        self.outputs = [5, 4, 6]
 
     def open(self, inputs=1):
         return abi.Chain(inputs, self.steps, self.tensors, self.outputs)
@@ -200,13 +201,12 @@ class Parts:
 def test_the_good_chain_runs():
     parts = Parts()
     chain = parts.open()
-    assert chain.shapes((2, 3, 6, 5)) == [(2, 8, 1, 1), (2, 8, 6, 5)]
-    chain.run(
-        [activations(2, 3, 6, 5)], [np.zeros((2, 8, 1, 1), np.float32), np.zeros((2, 8, 6, 5), np.float32)]
-    )
+    shapes = chain.shapes((2, 3, 6, 5))
+    assert shapes == [(2, 8, 1, 1), (2, 8, 6, 5), (2, 11, 3, 2)]
+    chain.run([activations(2, 3, 6, 5)], [np.zeros(shape, np.float32) for shape in shapes])
 
 
-@pytest.mark.parametrize("which", range(5))
+@pytest.mark.parametrize("which", range(6))
 @pytest.mark.parametrize("field", [*scalars(abi.Step), "weight"])
 def test_every_field_of_a_step(which, field):
     for value in scalars(abi.Step).get(field, [None]):
@@ -215,7 +215,7 @@ def test_every_field_of_a_step(which, field):
         parts.run()
 
 
-@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize("which", [0, 1, 2, 5])
 def test_every_field_of_a_window_of_a_step(which):
     for value in INTEGERS:
         for name, length in {"kernel": 2, "strides": 2, "dilations": 2, "pads": 4}.items():
@@ -226,7 +226,7 @@ def test_every_field_of_a_window_of_a_step(which):
 
 
 @many
-@given(st.lists(st.tuples(st.integers(0, 4), anything(abi.Step)), max_size=3))
+@given(st.lists(st.tuples(st.integers(0, 5), anything(abi.Step)), max_size=3))
 def test_several_fields_of_steps(changes):
     parts = Parts()
     for which, fields in changes:
@@ -236,7 +236,7 @@ def test_several_fields_of_steps(changes):
 
 @many
 @given(
-    st.sampled_from((CONV, MAX_POOL, AVERAGE_POOL)),
+    st.sampled_from((CONV, MAX_POOL, AVERAGE_POOL, SUBSAMPLE)),
     *(st.tuples(*[st.integers(low, 6)] * count) for low, count in ((1, 2), (1, 2), (0, 4), (1, 2))),
     st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 9), st.integers(0, 9)),
 )
@@ -252,7 +252,7 @@ def test_windows_and_shapes(kind, kernel, strides, pads, dilations, shape):
 
 @pytest.mark.parametrize(("scale", "zero"), [(f, z) for f in FLOATS for z in (-1, 0, 255, 256, 2**31 - 1)])
 def test_every_scale_and_zero(scale, zero):
-    for which in range(6):
+    for which in range(7):
         parts = Parts()
         parts.tensors[which] = (scale, zero)
         parts.run()
@@ -261,15 +261,15 @@ def test_every_scale_and_zero(scale, zero):
 @pytest.mark.parametrize("field", [name for name, _ in abi.ChainDesc._fields_])
 def test_every_field_of_a_chain(field):
     parts = Parts()
-    tensors, steps = (abi.Quant * 6)(*parts.tensors), (abi.Step * 5)(*parts.steps)
-    outputs = (ctypes.c_int32 * 2)(5, 4)
-    lengths = {"tensor_count": 6, "step_count": 5, "output_count": 2}
+    tensors, steps = (abi.Quant * 7)(*parts.tensors), (abi.Step * 6)(*parts.steps)
+    outputs = (ctypes.c_int32 * 3)(*parts.outputs)
+    lengths = {"tensor_count": 7, "step_count": 6, "output_count": 3}
     too_long = [value for value in INTEGERS if value % 2**64 > lengths.get(field, 0)]
     values = scalars(abi.ChainDesc).get(field, [None])
     for value in values:
         if field == "output_count" and value in too_long:
             continue  # no library can know
-        desc = abi.ChainDesc(ctypes.sizeof(abi.ChainDesc), 1, tensors, 6, steps, 5, outputs, 2)
+        desc = abi.ChainDesc(ctypes.sizeof(abi.ChainDesc), 1, tensors, 7, steps, 6, outputs, 3)
         handle = c_void_p()
         code = abi.attempt("hc_chain_open", byref(put(desc, {field: value})), byref(handle))
         assert bool(handle) == (code == 0)
@@ -289,6 +289,27 @@ def test_every_shape_of_an_input(axis):
     ("change", "shape", "message"),
     [
         ({"outputs": [5, 4, 5]}, None, "output 2 is tensor 5, as one before it"),
+        *(
+            (
+                {"steps": [abi.step(SUBSAMPLE, 0, 1, window=window)]},
+                None,
+                "step 0: a subsampling has no window",
+            )
+            for window in (
+                abi.window((1, 2)),
+                abi.window((2, 1)),
+                *(abi.window(pads=row) for row in np.eye(4, dtype=int)),
+            )
+        ),
+        *(
+            (
+                {"steps": [abi.step(SUBSAMPLE, 0, 1, **{name: value})]},
+                None,
+                f"step 0: {value} channels of zeros",
+            )
+            for name in ("channels_before", "channels_after")
+            for value in (-1, 2**31)
+        ),
         (
             {"steps": [abi.step(MAX_POOL, 0, 1, window=abi.window((2, 2), pads=(1, 1, 1, 1)))]},
             (2, 3, 0, 5),
@@ -321,8 +342,9 @@ def test_a_chain_without_memory():
     chain = Parts().open()
     shape = (abi.Shape * 1)(abi.Shape(2, 3, 6, 5))
     x, y = activations(2, 3, 6, 5), np.zeros((2, 8, 6, 5), np.float32)
-    at = [x.ctypes.data], [y.ctypes.data, y.ctypes.data]
-    for inputs, outputs in ([None], at[1]), (at[0], [None, at[1][0]]), (at[0], [at[1][0], None]):
+    at = [x.ctypes.data], [y.ctypes.data] * 3
+    without = [[None if i == missing else at[1][i] for i in range(3)] for missing in range(3)]
+    for inputs, outputs in ([None], at[1]), *((at[0], these) for these in without):
         pointers = [(c_void_p * len(some))(*some) for some in (inputs, outputs)]
         assert abi.attempt("hc_chain_run", chain.handle, shape, *pointers, None) == 1
 
