@@ -384,7 +384,8 @@ def test_attention(changes):
     desc.q_steps[:] = desc.k_steps[:] = desc.v_steps[:] = [0, 0, 0]
     rows = max(desc.batch, 0) * max(desc.queries, 0) * max(desc.heads, 0)
     features = max(desc.key_size, 0) + max(desc.value_size, 0)
-    some = rows * features * max(desc.keys, 1) <= LARGEST  # otherwise it gets no memory, and must see that
+    most = max(rows, 1) * max(features, 1) * max(desc.keys, 1)
+    some = most <= LARGEST  # otherwise it gets no memory, and must see that
     q, k, v, y = (np.ones(size if some else 0, np.float32) for size in (*[features] * 3, rows * features))
     pointers = [abi.pointer(array if some else None) for array in (q, k, v, y)]
     mask = abi.pointer(np.full(4, 1, np.uint8).view(np.float32))  # true, or next to nothing
