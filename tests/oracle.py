@@ -19,6 +19,31 @@ from hashcompile.core.encoded import encoded_weights
 
 EPS = float(np.finfo(np.float32).eps)
 DOMAIN = "com.hashcompile"
+FIELDS = (  # of a step of a chain
+    "kind",
+    "input",
+    "other",
+    "output",
+    "weight",
+    "kernel_h",
+    "kernel_w",
+    "stride_h",
+    "stride_w",
+    "dilation_h",
+    "dilation_w",
+    "top",
+    "left",
+    "bottom",
+    "right",
+    "groups",
+    "activation",
+    "flag",
+    "bits",
+    "group_rows",
+    "in_features",
+    "channels_before",
+    "channels_after",
+)
 
 
 def planes(bits: int) -> list[tuple[int, int]]:
@@ -162,14 +187,15 @@ def our_nodes(path: Any) -> list[Node]:
             continue
         given = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
         if node.op_type == "Chain":
-            for step in np.reshape(given["steps"], (-1, 21)).tolist():
-                weight, (bits, per, columns) = step[4], step[-3:]
-                if weight >= 0:
+            for values in np.reshape(given["steps"], (-1, len(FIELDS))).tolist():
+                step = dict(zip(FIELDS, values, strict=True))
+                if (weight := step["weight"]) >= 0:
                     names = node.input[given["activations"] + 4 * weight :][:3]
                     parts = dict(
                         zip(("codes", "codebook", "scale"), (held[name] for name in names), strict=True)
                     )
-                    attributes = {"bits": bits, "in_features": columns, "group_rows": per, "compute": 1}
+                    attributes = {"in_features": step["in_features"], "compute": 1}
+                    attributes |= {name: step[name] for name in ("bits", "group_rows")}
                     found.append(Node("CodebookConv", attributes, parts))
             continue
         parts = {

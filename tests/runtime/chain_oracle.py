@@ -15,34 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tests.oracle import unpacked
+from tests.oracle import FIELDS, unpacked
 
 Float32 = npt.NDArray[np.float32]
-FIELDS = (
-    "kind",
-    "input",
-    "other",
-    "output",
-    "weight",
-    "kernel_h",
-    "kernel_w",
-    "stride_h",
-    "stride_w",
-    "dilation_h",
-    "dilation_w",
-    "top",
-    "left",
-    "bottom",
-    "right",
-    "groups",
-    "activation",
-    "flag",
-    "bits",
-    "group_rows",
-    "in_features",
-    "channels_before",
-    "channels_after",
-)
 
 
 class Kind(IntEnum):

@@ -8,8 +8,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from hashcompile_runtime import ModelError, session
+from tests.oracle import FIELDS
 from tests.runtime import chain_oracle
-from tests.runtime.chain_oracle import FIELDS, Activation, Kind
+from tests.runtime.chain_oracle import Activation, Kind
 from tests.runtime.oracle import activations, layer
 
 RELU, CLIP = Activation.RELU, Activation.CLIP
