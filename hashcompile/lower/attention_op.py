@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hashcompile.core.method import Compute
+from hashcompile.core.method import CODES, Compute
 from hashcompile.core.onnx_op import OnnxOp
 
 
@@ -44,7 +44,7 @@ class Attention:
                 "scale": self.scale,
                 "is_causal": int(self.causal),
                 "hidden_is_zero": int(self.hidden_is_zero),
-                "compute": int(self.compute == "int8"),
+                "compute": CODES["int8" if self.compute == "int8" else "float"],
             },
             self.body(),
             self.out_shape,

@@ -126,8 +126,8 @@ typedef struct hc_shape {
 } hc_shape;
 
 typedef struct hc_conv_desc {
-    uint32_t size; /* sizeof(hc_conv_desc) */
-    uint32_t reserved;
+    uint32_t size;     /* sizeof(hc_conv_desc) */
+    uint32_t reserved; /* 0 */
     hc_shape x;
     hc_window window;
 } hc_conv_desc;

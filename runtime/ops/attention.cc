@@ -37,6 +37,7 @@ AttentionProblem::AttentionProblem(const hc_attention_desc& desc)
         fail(HC_INVALID_ARGUMENT, "mask is %d; wanted 0 (none), 1 (float) or 2 (bool)", desc.mask);
     if (desc.compute > HC_INT8)
         fail(HC_INVALID_ARGUMENT, "compute is %u; wanted 0 (float) or 1 (int8)", desc.compute);
+    if (desc.reserved) fail(HC_INVALID_ARGUMENT, "reserved is %u; wanted 0", desc.reserved);
     product(batch, keys, kv_heads, key_size, sizeof(float));
     product(batch, keys, kv_heads, value_size, sizeof(float));
     product(batch, heads, queries, keys, sizeof(float));

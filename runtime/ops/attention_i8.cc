@@ -1,6 +1,7 @@
 // Attention in 8 bits: a unit of work is a tile of queries of one head; units of the same keys follow one another, and
 // those of a task share what is made of them.
 #include <math.h>
+#include <string.h>
 
 #include "ops/attention.h"
 #include "ops/parallel.h"
@@ -112,6 +113,8 @@ class Worker {
             call.weights = weights;
             call.tiles = columns - n > kTile ? 2 : 1;
             call.sum = sums_.data() + n * rows;
+            if (call.tiles == 1) // the kernel leaves the other half alone, and the softmax reads what it then hides
+                for (size_t m = 0; m < rows; ++m) memset(call.sum + m * kPair + kTile, 0, kTile * sizeof *call.sum);
             kernels_.int8(call);
         }
     }

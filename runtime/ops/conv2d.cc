@@ -34,6 +34,7 @@ void conv_i8(const hc_weight& weight, const Window& window, const Shape& shape, 
 
 Shape shape_of(const hc_conv_desc* desc) {
     if (!desc || desc->size != sizeof(hc_conv_desc)) fail(HC_INVALID_ARGUMENT, "desc is null or of another version");
+    if (desc->reserved) fail(HC_INVALID_ARGUMENT, "reserved is %u; wanted 0", desc->reserved);
     return Shape(desc->x);
 }
 

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 import hashcompile as hc
 import hashcompile_runtime as hcrt
+from hashcompile.core.method import CODES, COMPUTES
 from hashcompile.core.rounding import round_attention
+from hashcompile.lower.attention_op import Attention
 from hashcompile.rounded import rounded
 
 HEADS = 3
@@ -220,7 +222,7 @@ def test_int8(form: str, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     checks = compiled.export_onnx(path)
     (node,) = [node for node in onnx.load(str(path)).graph.node if node.op_type == "Attention"]
-    assert {a.name: a.i for a in node.attribute}["compute"] == 1
+    assert {a.name: a.i for a in node.attribute}["compute"] == CODES["int8"]
     ours = next(check for check in checks if check.runtime == "hashcompile")
     assert 0 < ours.error <= ours.tolerance
 
@@ -229,3 +231,9 @@ def test_int8(form: str, tmp_path: Path) -> None:
 
     assert round_attention in targets(rounded(compiled.graph_module, "int8", {}))
     assert round_attention not in targets(rounded(compiled.graph_module, "float", {}))
+
+
+@pytest.mark.parametrize("compute", COMPUTES)
+def test_products_are_rounded_in_int8_alone(compute):
+    op = Attention(HEADS, HEADS, 5, 5, (3, 3, 3), 1.0, False, True, None, compute).op()
+    assert op.attributes["compute"] == CODES["int8" if compute == "int8" else "float"]

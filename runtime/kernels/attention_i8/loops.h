@@ -11,12 +11,15 @@ namespace {
 constexpr float kInfinity = __builtin_inff();
 constexpr int32_t kMiddleCode = 128;
 
-// A head's rows lie a whole token apart, which no hardware prefetcher follows: ask for them early.
-HC_INLINE void prefetch_row(const float* row, size_t size) {
+constexpr size_t kRowsAhead = 16;
+
+// A head's rows lie a whole token apart, which no hardware prefetcher follows: ask for one early, where `left` rows,
+// this one among them, reach as far.
+HC_INLINE void prefetch_row(const float* row, size_t pitch, size_t left, size_t size) {
+    if (left <= kRowsAhead) return;
+    row += kRowsAhead * pitch;
     for (size_t k = 0; k < size; k += kLine / sizeof(float)) __builtin_prefetch(row + k);
 }
-
-constexpr size_t kRowsAhead = 16;
 
 HC_INLINE uint32_t largest_of(const float* x, size_t n) {
     uint32_t most = 0;
@@ -32,7 +35,7 @@ HC_INLINE int32_t code_of(float x, float inverse) { return rounded(bounded(x * i
 void quantize_rows(const float* __restrict x, size_t pitch, size_t rows, size_t size, uint8_t* __restrict q,
                    size_t q_pitch, float* __restrict scale) {
     for (size_t m = 0; m < rows; ++m, x += pitch, q += q_pitch) {
-        prefetch_row(x + kRowsAhead * pitch, size);
+        prefetch_row(x, pitch, rows - m, size);
         const Quant quant = symmetric(largest_of(x, size), kMiddleCode);
         for (size_t k = 0; k < size; ++k) q[k] = static_cast<uint8_t>(code_of(x[k], quant.inverse) + kMiddleCode);
         for (size_t k = size; k < q_pitch; ++k) q[k] = 0;
@@ -68,7 +71,7 @@ void pack_keys(const float* __restrict k, size_t pitch, size_t keys, size_t size
     for (; keys; keys -= smaller(keys, kPair), weights += pair_bytes, scale += kPair, offset += kPair)
         for (size_t n = 0; n < kPair; ++n) {
             if (n < keys) {
-                prefetch_row(k + kRowsAhead * pitch, size);
+                prefetch_row(k, pitch, keys - n, size);
                 const Quant quant = Codes::quant(k, size);
                 offset[n] = kMiddleCode * Codes::scatter(k, size, quant.inverse, weights + 4 * n);
                 scale[n] = quant.scale * factor;
@@ -87,7 +90,7 @@ void pack_values(const float* __restrict v, size_t pitch, size_t keys, size_t si
         const size_t count = smaller(size - first, kPair);
         uint32_t largest[kPair] = {};
         for (size_t j = 0; j < keys; ++j) {
-            prefetch_row(v + (j + kRowsAhead) * pitch + first, count);
+            prefetch_row(v + j * pitch + first, pitch, keys - j, count);
             for (size_t n = 0; n < count; ++n) {
                 const uint32_t bits = bits_of(v[j * pitch + first + n]) & 0x7FFFFFFFu;
                 largest[n] = largest[n] > bits ? largest[n] : bits;

@@ -93,7 +93,7 @@ void quantize_rows_in_registers(const float* x, size_t pitch, size_t rows, size_
                                 float* scale) {
     const __m512i zero = _mm512_set1_epi32(kMiddleCode);
     for (size_t m = 0; m < rows; ++m, x += pitch, q += q_pitch) {
-        prefetch_row(x + kRowsAhead * pitch, size);
+        prefetch_row(x, pitch, rows - m, size);
         const Quant quant = symmetric_row(x, size, kMiddleCode);
         const __m512 inverse = _mm512_set1_ps(quant.inverse);
         for (size_t k = 0; k < size; k += 16) {
