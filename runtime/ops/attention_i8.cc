@@ -44,8 +44,8 @@ class Worker {
         if (packed_ != b * of_.kv_heads + of_.kv_head(head)) pack(b, of_.kv_head(head));
         const size_t rows = of_.tile_queries(first);
         float row_scale[kPair], inverse[kPair];
-        kernels_.i8.quantize_rows(of_.q.at(b, head, first), of_.q.pitch(), rows, of_.key_size, queries_.data(),
-                                  query_pitch_, row_scale);
+        kernels_.i8.quantize_rows(of_.q.at(b, head, first), of_.q.pitch(), rows, of_.queries - first, of_.key_size,
+                                  queries_.data(), query_pitch_, row_scale);
         bool finite = true;
         for (size_t m = 0; m < rows; ++m) finite = finite && isfinite(key_scales_ * row_scale[m]);
         ScoresI8 scores{};
@@ -88,8 +88,14 @@ class Worker {
         if (!mask.data) return;
         scores.mask = mask_.data();
         scores.mask_step = mask.query_step ? weight_pitch_ : 0;
-        bool nan = false;
-        for (size_t m = 0; m < (mask.query_step ? rows : 1); ++m)
+        if (mask.query_step || mask.data != mask_read_) fill_mask(mask, mask.query_step ? rows : 1);
+        scores.may_be_nan = mask_is_nan_;
+    }
+
+    void fill_mask(const HeadMask& mask, size_t rows) {
+        mask_read_ = mask.data;
+        mask_is_nan_ = false;
+        for (size_t m = 0; m < rows; ++m)
             for (size_t j = 0; j < weight_pitch_; ++j) {
                 const int64_t at = static_cast<int64_t>(m) * mask.query_step + static_cast<int64_t>(j) * mask.key_step;
                 float value = 0; // of padding
@@ -98,9 +104,8 @@ class Worker {
                             : static_cast<const uint8_t*>(mask.data)[at] ? 0.0f
                                                                           : -INFINITY;
                 mask_[m * weight_pitch_ + j] = value;
-                nan |= value != value;
+                mask_is_nan_ |= value != value;
             }
-        scores.may_be_nan = nan;
     }
 
     // sums (pairs, rows, 32) of rows times the first `columns` columns of `weights`.
@@ -151,6 +156,8 @@ class Worker {
     size_t weight_pitch_; // keys in whole pairs
     Scratch<uint8_t> weights_;
     Scratch<float> mask_;
+    const void* mask_read_ = nullptr; // where what `mask_` holds came from
+    bool mask_is_nan_ = false;
     const uint8_t* query_row_[kPair];
     const uint8_t* weight_row_[kPair];
 };

@@ -26,6 +26,12 @@ void each_index(const hc_weight& weight, size_t n, T* out, const Entry& entry) {
     }
 }
 
+// A row lies scattered, some bytes in every line of its tile.
+void ask_for_row(const hc_weight& weight, size_t n) {
+    const uint8_t* line = weight.pair_codes(n / kPair) + n % kPair / kTile * kLine;
+    for (size_t at = 0; at < weight.pair_bytes(); at += kPairLine) __builtin_prefetch(line + at);
+}
+
 template <int Bits>
 void decode(const hc_weight& weight, size_t n, float* values) {
     const float* centroids = &weight.f32_tables[weight.table_of(n) * weight.f32_stride];
@@ -46,9 +52,12 @@ void embedding(const hc_weight& weight, const int64_t* ids, size_t count, float*
             fail(HC_OUT_OF_RANGE, "id %lld at position %zu; the table has %lld rows: ids are in [-%lld, %lld)",
                  static_cast<long long>(ids[i]), i, static_cast<long long>(rows), static_cast<long long>(rows),
                  static_cast<long long>(rows));
+    const auto row = [&](size_t i) { return static_cast<size_t>(ids[i] < 0 ? ids[i] + rows : ids[i]); };
     parallel(exec, count, static_cast<double>(weight.columns) * kDecodeNs, [&](size_t begin, size_t end) {
-        for (size_t i = begin; i < end; ++i)
-            decode_row(weight, static_cast<size_t>(ids[i] < 0 ? ids[i] + rows : ids[i]), y + i * weight.columns);
+        for (size_t i = begin; i < end; ++i) {
+            if (i + 1 < end) ask_for_row(weight, row(i + 1));
+            decode_row(weight, row(i), y + i * weight.columns);
+        }
     });
 }
 

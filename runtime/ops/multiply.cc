@@ -58,6 +58,20 @@ void multiply_panels(const hc_weight& weight, CodebookI8Call codes, const ByteRo
         }
 }
 
+// What rows of `to` will be stored over, and added: it comes while the product is computed.
+void ask_for(const hc_weight& weight, size_t pair, size_t first, size_t m, const FloatTarget& to) {
+    if (to.transposed) return;
+    const size_t columns = static_cast<size_t>(weight.columns_of(pair));
+    for (size_t row = first; row < first + m; ++row)
+        for (size_t n = 0; n < columns; n += kLine / sizeof(float)) {
+            const size_t at = row * to.pitch + pair * kPair + n;
+            __builtin_prefetch(to.y + at, 1);
+            if (to.residual) __builtin_prefetch(to.residual + at);
+        }
+}
+
+void ask_for(const hc_weight&, size_t, size_t, size_t, const ByteTarget&) {} // pixels lie side by side
+
 } // namespace
 
 void multiply_f32(const hc_weight& weight, size_t pair, const FloatRows& x, size_t m, float* sum) {
@@ -132,6 +146,7 @@ void multiply_wide(const hc_weight& weight, size_t pair, const ByteRows& x, size
 template <class Target>
 void multiply_and_finish(const hc_weight& weight, size_t pair, const ByteRows& x, size_t m, const RowQuant& quant,
                          size_t first, const Activation& activation, const Target& to) {
+    ask_for(weight, pair, first, m, to);
     if (weight.columns <= kSumColumns) {
         alignas(64) int32_t sum[kRowsAtOnce * kPair];
         multiply_i8(weight, pair, x, m, sum);

@@ -178,6 +178,18 @@ def test_what_is_not_finite_stays_where_it_is_read(isa, poison):
 
 
 @pytest.mark.parametrize("isa", ISAS)
+def test_one_row_of_a_mask_serves_all_queries_and_heads_of_its_batch(isa):
+    q, k, v = tensors(3, 2, 2, 70, 35, 8, 8)
+    mask = np.zeros((3, 1, 1, 35), np.float32)
+    mask[1, ..., 20:], mask[2, ..., 7] = -np.inf, np.nan
+    y = attention(q, k, v, mask, scale=0.3, compute=INT8, isa=isa)
+    full = np.broadcast_to(mask, (3, 2, 70, 35)).copy()
+    np.testing.assert_array_equal(y, attention(q, k, v, full, scale=0.3, compute=INT8, isa=isa))
+    np.testing.assert_array_equal(np.isnan(y).all((1, 2)), [False, False, True])
+    assert np.isfinite(y[:2]).all()
+
+
+@pytest.mark.parametrize("isa", ISAS)
 def test_large_scores_and_zeros(isa):
     q, k, v = tensors(1, 1, 1, 9, 40, 8, 8)
     y = attention(100 * q, 100 * k, v, scale=1, compute=INT8, isa=isa)  # the largest score alone counts

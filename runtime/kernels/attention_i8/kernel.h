@@ -29,9 +29,9 @@ struct ScoresI8 {
 };
 
 struct AttentionI8 {
-    // Rows to q + 128, one symmetric scale each, NaN where the row is not finite.
-    void (*quantize_rows)(const float* x, size_t pitch, size_t rows, size_t size, uint8_t* q, size_t q_pitch,
-                          float* scale);
+    // Rows to q + 128, one symmetric scale each, NaN where the row is not finite. `left` rows, as many or more, lie at x.
+    void (*quantize_rows)(const float* x, size_t pitch, size_t rows, size_t left, size_t size, uint8_t* q,
+                          size_t q_pitch, float* scale);
 
     // Keys, rounded alike, to weights (pairs of keys, ceil(size / 4), 32, 4) with their scales times `factor`, and
     // offsets. Padding is 0 throughout.

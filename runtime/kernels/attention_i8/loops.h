@@ -32,10 +32,10 @@ HC_INLINE uint32_t largest_of(const float* x, size_t n) {
 
 HC_INLINE int32_t code_of(float x, float inverse) { return rounded(bounded(x * inverse, -127.0f, 127.0f)); }
 
-void quantize_rows(const float* __restrict x, size_t pitch, size_t rows, size_t size, uint8_t* __restrict q,
-                   size_t q_pitch, float* __restrict scale) {
+void quantize_rows(const float* __restrict x, size_t pitch, size_t rows, size_t left, size_t size,
+                   uint8_t* __restrict q, size_t q_pitch, float* __restrict scale) {
     for (size_t m = 0; m < rows; ++m, x += pitch, q += q_pitch) {
-        prefetch_row(x, pitch, rows - m, size);
+        prefetch_row(x, pitch, left - m, size);
         const Quant quant = symmetric(largest_of(x, size), kMiddleCode);
         for (size_t k = 0; k < size; ++k) q[k] = static_cast<uint8_t>(code_of(x[k], quant.inverse) + kMiddleCode);
         for (size_t k = size; k < q_pitch; ++k) q[k] = 0;

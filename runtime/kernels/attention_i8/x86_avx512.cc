@@ -89,11 +89,11 @@ HC_INLINE __m512i codes_of(__mmask16 kept, const float* x, __m512 inverse) {
     return _mm512_maskz_cvtps_epi32(kept, bounded);
 }
 
-void quantize_rows_in_registers(const float* x, size_t pitch, size_t rows, size_t size, uint8_t* q, size_t q_pitch,
-                                float* scale) {
+void quantize_rows_in_registers(const float* x, size_t pitch, size_t rows, size_t left, size_t size, uint8_t* q,
+                                size_t q_pitch, float* scale) {
     const __m512i zero = _mm512_set1_epi32(kMiddleCode);
     for (size_t m = 0; m < rows; ++m, x += pitch, q += q_pitch) {
-        prefetch_row(x, pitch, rows - m, size);
+        prefetch_row(x, pitch, left - m, size);
         const Quant quant = symmetric_row(x, size, kMiddleCode);
         const __m512 inverse = _mm512_set1_ps(quant.inverse);
         for (size_t k = 0; k < size; k += 16) {

@@ -119,35 +119,54 @@ void scale(const Sum* __restrict sum, size_t rows, const Scaling& scaling, int c
         }
 }
 
-// One tile of one row, whole.
+// Whole rows of a pair. The columns' constants are held where no store to y can change them.
 template <bool Residual, class Sum, class F>
-HC_INLINE void finish_tile(const Sum* __restrict sum, float both, const Scaling& scaling, int first,
-                           const float* __restrict r, F&& f, float* __restrict y) {
+HC_INLINE void finish_pair(const Sum* sum, size_t rows, const Scaling& scaling, const float* r, F&& f, float* y,
+                           size_t pitch) {
+    float table_scale[kPair], column_scale[kPair], bias[kPair];
+    int32_t offset[kPair];
+    for (int n = 0; n < kPair; ++n) table_scale[n] = scaling.table_scale[n / kTile];
+    memcpy(column_scale, scaling.scale, sizeof column_scale);
+    memcpy(bias, scaling.bias, sizeof bias);
+    memcpy(offset, scaling.offset, sizeof offset);
+    for (size_t m = 0; m < rows; ++m, sum += kPair, y += pitch) {
+        const float own = row_scale(scaling, m);
+        float* __restrict to = y;
+        for (int n = 0; n < kPair; ++n) {
+            float v = without_offset(sum[n], offset[n]) * (own * table_scale[n]) * column_scale[n] + bias[n];
+            if constexpr (Residual) v += r[n];
+            to[n] = f(v);
+        }
+        if constexpr (Residual) r += pitch;
+    }
+}
+
+// Some columns of a tile in one row.
+template <bool Residual, class Sum, class F>
+HC_INLINE void finish_tile(const Sum* sum, float both, const Scaling& scaling, int first, int count, const float* r,
+                           F&& f, float* y) {
+    const size_t bytes = static_cast<size_t>(count) * sizeof(float);
+    float v[kTile], other[kTile] = {};
+    if constexpr (Residual) memcpy(other, r + first, bytes);
     for (int n = 0; n < kTile; ++n) {
         const int column = first + n;
-        float v = without_offset(sum[column], scaling.offset[column]) * both * scaling.scale[column] +
-                  scaling.bias[column];
-        if constexpr (Residual) v += r[n];
-        y[n] = f(v);
+        const float plain = without_offset(sum[column], scaling.offset[column]) * both * scaling.scale[column] +
+                            scaling.bias[column];
+        v[n] = f(Residual ? plain + other[n] : plain);
     }
+    memcpy(y + first, v, bytes);
 }
 
 template <bool Residual, class Sum, class F>
 HC_INLINE void finish_rows(const Sum* sum, size_t rows, int columns, const Scaling& scaling, const float* r, F&& f,
                            float* y, size_t pitch) {
+    if (columns == kPair) return finish_pair<Residual>(sum, rows, scaling, r, f, y, pitch);
     for (size_t m = 0; m < rows; ++m, sum += kPair, y += pitch) {
-        unroll<kPair / kTile>([&](auto tile) HC_LAMBDA {
-            constexpr int first = tile.value * kTile;
-            const float both = row_scale(scaling, m) * scaling.table_scale[tile.value];
-            if (columns >= first + kTile)
-                return finish_tile<Residual>(sum, both, scaling, first, r + first, f, y + first);
-            if (columns <= first) return;
-            const size_t bytes = static_cast<size_t>(columns - first) * sizeof(float);
-            float v[kTile], other[kTile] = {};
-            if constexpr (Residual) memcpy(other, r + first, bytes);
-            finish_tile<Residual>(sum, both, scaling, first, other, f, v);
-            memcpy(y + first, v, bytes);
-        });
+        for (int first = 0; first < columns; first += kTile) {
+            const float both = row_scale(scaling, m) * scaling.table_scale[first / kTile];
+            const int count = columns - first < kTile ? columns - first : kTile;
+            finish_tile<Residual>(sum, both, scaling, first, count, r, f, y);
+        }
         if constexpr (Residual) r += pitch;
     }
 }
