@@ -71,10 +71,17 @@ def round_attention(
 ) -> Tensor:
     """softmax(scale * q k' + mask) v, with both products in 8 bits.
 
-    q: (B, H, Sq, D); k: (B, Hkv, Sk, D); v: (B, Hkv, Sk, Dv), H a multiple of Hkv -> (B, H, Sq, Dv).
+    q: (B, H, Sq, D); k: (B, Hkv, Sk, D); v: (B, Hkv, Sk, Dv), H a multiple of Hkv -> (B, H, Sq, Dv); or one head, and
+    none of them has that dim.
     Queries and keys have a scale for each token and head, values one for each feature and head.
     safe: a query that sees no key gives zeros, not NaN. token_major: y lies in memory as (B, Sq, H, Dv).
     """
+    if q.ndim == 3:
+        mask = mask.unsqueeze(1) if mask is not None and mask.ndim == 3 else mask
+        y = round_attention(
+            q[:, None], k[:, None], v[:, None], mask, scale=scale, causal=causal, safe=safe, token_major=False
+        )
+        return y[:, 0]
     in_int8 = q.shape[2] >= FEWEST_QUERIES
     if in_int8:
         q, k, v = round_rows(q), round_rows(k), symmetric(v, (2,))

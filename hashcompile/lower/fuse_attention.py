@@ -51,7 +51,7 @@ def replace(graph: fx.GraphModule, found: Found, compute: Compute) -> OnnxOp:
         compute,
     ).op()
     if mask is not None:
-        inputs += [None] * (3 - len(inputs)) + [mask]
+        inputs += [None] * (3 - len(inputs)) + [with_heads(graph, found, mask)]
     put(graph, found.root, op, inputs)
     return op
 
@@ -71,12 +71,27 @@ def packed(found: Found, inputs: Sequence[fx.Node | None]) -> fx.Node | None:
     return whole if parts == [(whole, *each) for each in wanted] else None
 
 
+def with_heads(graph: fx.GraphModule, found: Found, mask: fx.Node) -> fx.Node:
+    """A mask (B, Sq, Sk) of an attention without heads as (B, 1, Sq, Sk)."""
+    if len(shape_of(found.root)) == 4 or len(shape_of(mask)) < 3:
+        return mask
+    with graph.graph.inserting_before(found.root):
+        node = graph.graph.call_function(aten.unsqueeze.default, (mask, 1))
+    node.meta = {"val": mask.meta["val"].unsqueeze(1)}
+    return node
+
+
 def put(graph: fx.GraphModule, root: fx.Node, op: OnnxOp, inputs: Sequence[fx.Node | None]) -> None:
-    """The operator, whose value is (B, S, H * D), in the place of `root` (B, H, S, D) and the way back from it."""
+    """The operator, whose value is (B, S, H * D), in the place of `root` (B, H, S, D) and the way back from it, or of
+    `root` (B, S, D) itself."""
     name = f"{root.name}_op"
     graph.add_submodule(name, SymbolicOp(op, torch.float32))
     with graph.graph.inserting_before(root):
         call = graph.graph.call_module(name, tuple(inputs))
+    if len(shape_of(root)) == 3:
+        call.meta = dict(root.meta)
+        root.replace_all_uses_with(call)
+        return
     back = only_user(root)
     joined = only_user(back) if back is not None and swaps(back, 1, 2) else None
     batch, heads, queries, size = shape_of(root)

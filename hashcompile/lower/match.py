@@ -31,16 +31,17 @@ def dtype_of(node: Any) -> torch.dtype | None:
 
 
 def is_identity(node: fx.Node) -> bool:
-    """Copies, dropout outside training, views to the same shape."""
+    """Copies, dropout outside training, views to the same shape, slices of everything."""
     if node.target in COPIES:
         return True
     if node.target in CASTS:
         return dtype_of(node) is dtype_of(node.args[0])
     if node.target in (aten.dropout.default, aten.dropout_.default):
         return node.args[2] is False
-    return (node.target in VIEWS or node.target is aten.expand.default) and shape_of(node) == shape_of(
-        node.args[0]
-    )
+    if node.target is aten.slice.Tensor and arguments(node)["step"] != 1:
+        return False
+    same_order = (*VIEWS, aten.expand.default, aten.slice.Tensor)
+    return node.target in same_order and shape_of(node) == shape_of(node.args[0])
 
 
 def source(node: Any) -> Any:
@@ -74,6 +75,8 @@ def swaps(node: Any, first: int, second: int) -> bool:
     if not isinstance(node, fx.Node):
         return False
     rank = len(shape_of(node))
+    if node.target is aten.mT.default:
+        return {first % rank, second % rank} == {rank - 2, rank - 1}
     if node.target is aten.transpose.int:
         return {int(dim) % rank for dim in node.args[1:3]} == {first % rank, second % rank}  # type: ignore[arg-type]
     if node.target is aten.permute.default:

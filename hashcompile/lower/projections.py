@@ -49,9 +49,8 @@ def projections(selection: Selection, found: Found) -> tuple[fx.Node, ...]:
     if len({*layers}) < 3 or any(op is None or op.operator != "CodebookLinear" for op in ops):
         return ()
     same_input = len({activation(layer) for layer in layers}) == 1
-    biased = {len(layer.args) > 2 and layer.args[2] is not None for layer in layers}
     alone = all(len(selection.readers[parameter_of(layer)]) == 1 for layer in layers)
-    return tuple(layers) if same_input and len(biased) == 1 and alone else ()
+    return tuple(layers) if same_input and alone else ()
 
 
 def parameter_of(layer: fx.Node) -> str:
@@ -66,12 +65,12 @@ def join(selection: Selection, layers: Sequence[fx.Node]) -> OnnxOp | None:
     codes = [selection.codes[parameter_of(layer)] for layer in layers]
     if (code := codes[0].joined(codes[1:])) is None:
         return None
-    op = method_of_code(code).onnx_fused(code, first, Kind.LINEAR, selection.compute)
+    biased = [layer for layer in layers if has_bias(layer)]
+    op = method_of_code(code).onnx_fused(code, (biased or layers)[0], Kind.LINEAR, selection.compute)
     assert op is not None
     constants = dict(op.constants())
-    if len(first.args) > 2 and first.args[2] is not None:
-        biases = [attribute(graph, str(layer.args[2].target)).detach() for layer in layers]  # type: ignore[union-attr]
-        constants["bias"] = torch.cat(biases)
+    if biased:
+        constants["bias"] = torch.cat([bias_of(graph, layer) for layer in layers])
     parameter = f"{joint_name(graph, [parameter_of(layer) for layer in layers])}.weight"
     graph.add_submodule(parameter, nn.Module())
     graph.add_submodule(f"{first.name}_joint_op", SymbolicOp(op, torch.float32))
@@ -88,6 +87,18 @@ def join(selection: Selection, layers: Sequence[fx.Node]) -> OnnxOp | None:
             layer.replace_all_uses_with(piece)
             start = end
     return op
+
+
+def has_bias(layer: fx.Node) -> bool:
+    return len(layer.args) > 2 and layer.args[2] is not None
+
+
+def bias_of(graph: fx.GraphModule, layer: fx.Node) -> torch.Tensor:
+    """(N,); zeros for a layer without one, whose neighbours may have one."""
+    if not has_bias(layer):
+        return torch.zeros(int(layer.meta["val"].shape[-1]))
+    value: torch.Tensor = attribute(graph, str(layer.args[2].target)).detach()  # type: ignore[union-attr]
+    return value
 
 
 def joint_name(graph: fx.GraphModule, parameters: Sequence[str]) -> str:

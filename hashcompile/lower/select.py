@@ -15,9 +15,11 @@ from hashcompile.core.onnx_op import OnnxOp
 from hashcompile.lower.chain import Chain, find_chains
 from hashcompile.passes import method_of_code
 from hashcompile.passes.cleanup.activations import name_activations
+from hashcompile.passes.cleanup.contractions import name_contractions
 from hashcompile.passes.cleanup.fold_batch_norm import fold_batch_norm
 from hashcompile.passes.cleanup.functional import functional
 from hashcompile.passes.cleanup.inactive import drop_inactive
+from hashcompile.passes.cleanup.masked_scores import add_masks
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ def select(graph: CompressedGraph, compute: Compute) -> Selection:
     drop_inactive(flat)
     functional(flat)
     name_activations(flat)
+    name_contractions(flat)
+    add_masks(flat)
     codes = encoded_weights(flat)
     readers: dict[str, tuple[fx.Node, ...]] = dict.fromkeys(codes, ())
     ops: dict[fx.Node, OnnxOp] = {}

@@ -67,12 +67,12 @@ class Block(nn.Module):
         return nn.functional.dropout((scores if mask is None else scores + mask).softmax(-1), 0.1, False) @ v
 
 
-def example(B: int, S: int) -> tuple[Tensor, Tensor]:
+def example(B: int, S: int, width: int = 32) -> tuple[Tensor, Tensor]:
     g = torch.Generator().manual_seed(100 * B + S)
     keep = torch.rand(B, S, generator=g) > 0.3
     if S:
         keep[:, 0] = True
-    return torch.randn(B, S, 32, generator=g), keep
+    return torch.randn(B, S, width, generator=g), keep
 
 
 def exported(model: nn.Module, folder: Path) -> tuple[hc.CompiledModel, Path]:
