@@ -10,7 +10,7 @@ import hashcompile as hc
 from hashcompile.passes.prune.importance import IMPORTANCES
 
 AMOUNTS = (0.1, 0.2, 0.3, 0.4, 0.5)
-TOLERANCES = (0.1, 0.15, 0.2, 0.3, 0.4)
+TOLERANCES = (0.1, 0.2, 0.3, 0.4, 0.55)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, fx
@@ -20,7 +20,8 @@ from hashcompile.passes.channels.slices import places, rows_at
 class Reading:
     """The U units of a group at the input of one layer; where a unit has several entries there, each is a sample."""
 
-    parameter: str  # the layer's weight
+    node: str  # the layer, and its weight
+    parameter: str
     count: int  # samples
     gram: Tensor  # (U, U) float64, sum of products
     mean: Tensor  # (U,) float64
@@ -58,13 +59,24 @@ def readings(
 
 def reading(node: fx.Node, layer: Layer, axis: Axis, count: int, inputs: Sequence[Tensor]) -> Reading:
     where = places(axis, count)
-    groups = int(arguments(node).get("groups", 1)) if layer.kind is not Kind.CONV_TRANSPOSE else 1
 
     def units(x: Tensor, _: int) -> Tensor:
-        channels = x.movedim(channel_dim(x, layer), 0).flatten(1)
-        channels = channels.reshape(groups, len(channels) // groups, -1).movedim(1, 0)
-        return rows_at(channels, where).reshape(1, count, -1)
+        return rows_at(lanes(x, node, layer), where).reshape(1, count, -1)
 
     known = moments(inputs, inputs, units)
     assert known.gram is not None and known.mean is not None
-    return Reading(layer.parameter, known.count, known.gram[0], known.mean[0], where[:, 0] >= 0)
+    return Reading(node.name, layer.parameter, known.count, known.gram[0], known.mean[0], where[:, 0] >= 0)
+
+
+def lanes(x: Tensor, node: fx.Node, layer: Layer) -> Tensor:
+    """The inputs of a layer as (C / groups, groups, samples): what each index along its weight's input dim meets."""
+    channels = x.movedim(channel_dim(x, layer), 0).flatten(1)
+    groups = int(arguments(node)["groups"]) if layer.kind is Kind.CONV else 1
+    return channels.reshape(groups, len(channels) // groups, -1).movedim(1, 0)
+
+
+def retold(x: Tensor, node: fx.Node, layer: Layer, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """`x` with its lanes changed."""
+    channels = x.movedim(channel_dim(x, layer), 0)
+    changed = change(lanes(x, node, layer)).movedim(0, 1).reshape(channels.shape)
+    return changed.movedim(0, channel_dim(x, layer))

@@ -1,4 +1,4 @@
-"""Pivot, remove, fold.
+"""Pivot, try, remove, fold.
 
 Given:  %y = conv2d(%x, %w1: (64, 32, 3, 3)); %z = relu(%y); conv2d(%z, %w2: (16, 64, 3, 3))
 Result: %y = conv2d(%x, %w1: (45, 32, 3, 3)); %z = relu(%y); conv2d(%z, %w2': (16, 45, 3, 3))
@@ -10,17 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from hashcompile.core.errors import ConfigError
 from hashcompile.core.kept import Refusal
+from hashcompile.core.layers import attribute
 from hashcompile.core.method import Outcome, Scope
-from hashcompile.passes.channels import find_groups
+from hashcompile.passes.channels import Group, Role, find_groups
 from hashcompile.passes.channels.carry_out import carry_out, fixed_in
+from hashcompile.passes.channels.costs import unit_costs
 from hashcompile.passes.channels.readings import Reading, readings
+from hashcompile.passes.channels.slices import slices
+from hashcompile.passes.channels.widths import round_widths
 from hashcompile.passes.interpolate.config import Interpolative
-from hashcompile.passes.interpolate.pivoted import pivoted
+from hashcompile.passes.interpolate.pivoted import Pivots, View, pivoted
+from hashcompile.passes.interpolate.trial import Trial
+from hashcompile.passes.interpolate.widths import Curve, widths
+
+TRIED = (
+    0.3  # relative error of what reads a group, at the width that is tried: well above noise, far from ruin
+)
+TRIAL_BATCHES = 2  # of the calibration data
 
 
 def interpolate(config: Interpolative, scope: Scope) -> Outcome:
@@ -28,32 +38,44 @@ def interpolate(config: Interpolative, scope: Scope) -> Outcome:
     if not scope.batches:
         raise ConfigError("Interpolative needs calibration data: give compile(..., calibration=...)")
     channels = find_groups(scope.graph, scope.example)
-    keeper = channels.keeper()
     fixed = fixed_in(scope)
     refused = [each for each in channels.refused if each.layer in scope.layers]
-    for position, (group, seen) in enumerate(
-        zip(channels.groups, readings(scope.graph, channels.groups, scope.batches), strict=True)
-    ):
+    costs = unit_costs(scope.graph, channels.groups, scope.example)
+    trial = Trial(scope.graph, scope.batches[:TRIAL_BATCHES])
+    found: dict[int, tuple[Pivots, Curve]] = {}
+    read = readings(scope.graph, channels.groups, scope.batches)
+    for position, (group, seen) in enumerate(zip(channels.groups, read, strict=True)):
         if not fixed.isdisjoint(group.layers):
             continue
         if not seen:
             why = "no linear layer or convolution reads them, so that nothing could tell them from others"
             refused += [Refusal(layer, group.count, group.count, why) for layer in group.layers]
             continue
-        pivots = pivoted(together(seen))
-        for unit in reversed(pivots.order[pivots.width(config.tolerance) :].tolist()):
+        pivots = pivoted([view(scope.graph, group, each) for each in seen], group.count)
+        lost = pivots.residual * severity(trial, group, seen, pivots)
+        found[position] = pivots, Curve(lost, costs[position][pivots.order])
+    keeper = channels.keeper()
+    scores: list[Tensor | None] = [None] * len(channels.groups)
+    kept_units = widths([curve for _, curve in found.values()], config.tolerance)
+    for (position, (pivots, _)), width in zip(found.items(), kept_units, strict=True):
+        for unit in reversed(pivots.order[width:].tolist()):
             keeper.take(position, unit)
+        scores[position] = -pivots.order.argsort().double()
+    round_widths(channels, keeper, scores, config.round_to)
     how = "fold" if config.correction is True else config.correction or None
     kept, corrected = carry_out(scope, channels, keeper, how)
     return Outcome(kept, tuple(refused), corrected=tuple(corrected))
 
 
-def together(read: Sequence[Reading]) -> Tensor:
-    """(U, U): the gram of a group over all layers that read it, each counting alike; of activations less their means,
-    for what is constant the next layer need not be told."""
-    total = torch.zeros_like(read[0].gram)
-    for each in read:
-        energy = each.gram.diagonal().sum()
-        if energy > 0:
-            total += each.centred / energy
-    return total
+def view(graph: fx.GraphModule, group: Group, seen: Reading) -> View:
+    """Activations less their means, for what is constant the next layer need not be told; and the layer's weights."""
+    axis = next(axis for axis in group.of_role(Role.CONSUMER) if axis.parameter == seen.parameter)
+    rows = slices(attribute(graph, seen.parameter), axis, group.count).double()
+    return View(seen.centred, rows @ rows.T)
+
+
+def severity(trial: Trial, group: Group, seen: Sequence[Reading], pivots: Pivots) -> float:
+    """What the outputs lose for what the residual says, at one width."""
+    width = max(1, pivots.width(TRIED) - 1)
+    predicted = float(pivots.residual[width])
+    return trial.error(group, seen, pivots.order[:width]) / predicted if predicted > 0 else 1.0

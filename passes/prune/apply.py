@@ -13,9 +13,10 @@ from hashcompile.core.method import Outcome, Scope
 from hashcompile.core.reshaping import Finding
 from hashcompile.passes.channels import Role, find_groups
 from hashcompile.passes.channels.carry_out import carry_out, fixed_in
+from hashcompile.passes.channels.widths import round_widths
 from hashcompile.passes.prune.auto import decide
 from hashcompile.passes.prune.config import PruneChannels
-from hashcompile.passes.prune.select import overall, per_group, round_widths
+from hashcompile.passes.prune.select import overall, per_group
 from hashcompile.passes.prune.units import scores_of
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hashcompile.core.errors import ConfigError
+from hashcompile.passes.channels.widths import check_multiple
 from hashcompile.passes.prune.importance import IMPORTANCES
 from hashcompile.passes.prune.slopes import Loss
 
@@ -55,8 +56,7 @@ class PruneChannels:
             raise self.error("scope", '"layer" or "global"')
         if self.amount == "auto" and self.scope == "global":
             raise self.error("scope", '"layer" where amount="auto": the rule looks at every group by itself')
-        if isinstance(self.round_to, bool) or not isinstance(self.round_to, int) or self.round_to < 1:
-            raise self.error("round_to", "a whole number from 1 on, such as 8")
+        check_multiple(self, self.round_to)
         if self.rule not in ("pq_index", "column_norm"):
             raise self.error("rule", '"pq_index" or "column_norm"')
         if self.correction not in (True, False, "fold", "refit"):

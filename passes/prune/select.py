@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from hashcompile.passes.channels import ChannelGroups, Keeper, Role
+from hashcompile.passes.channels import ChannelGroups, Keeper
 
 
 def per_group(channels: ChannelGroups, scores: Sequence[Tensor | None], counts: Sequence[int]) -> Keeper:
@@ -38,30 +37,3 @@ def take(keeper: Keeper, ranked: Sequence[tuple[int, int]], wanted: int) -> None
         if wanted <= 0:
             break
         wanted -= keeper.take(position, unit)
-
-
-def round_widths(
-    channels: ChannelGroups, keeper: Keeper, scores: Sequence[Tensor | None], multiple: int
-) -> None:
-    """Keep the most important of what would go, until every layer that is cut has a multiple of outputs.
-
-    What is kept for one layer may take another one off its multiple; since units only come back, this ends.
-    """
-    changed = multiple > 1
-    while changed:
-        changed = False
-        for position, (group, score) in enumerate(zip(channels.groups, scores, strict=True)):
-            for axis in group.of_role(Role.PRODUCER):
-                while (units := going(axis.unit, keeper.removed[position])).numel():
-                    width = len(axis.unit) - len(units)
-                    if width % multiple == 0:
-                        break
-                    assert score is not None
-                    best = int(units[score[units].argmax()])
-                    keeper.give_back(position, best)
-                    changed = True
-
-
-def going(unit: Tensor, removed: Tensor) -> Tensor:
-    """The units of the indices of an axis that go."""
-    return unit[(unit >= 0) & removed[unit.clamp_min(0)]] if len(removed) else torch.empty(0)
