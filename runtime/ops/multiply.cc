@@ -72,6 +72,19 @@ void ask_for(const hc_weight& weight, size_t pair, size_t first, size_t m, const
 
 void ask_for(const hc_weight&, size_t, size_t, size_t, const ByteTarget&) {} // pixels lie side by side
 
+// All but the rows.
+CodebookI8Call codes_call(const hc_weight& weight, size_t pair, const ByteRows& x) {
+    CodebookI8Call call = weight.i8_call(pair);
+    call.segment = x.segment;
+    call.segments = x.segments;
+    call.blocks = x.length / weight.period;
+    return call;
+}
+
+bool decodes_once(const hc_weight& weight, const ByteRows& x, size_t m) {
+    return x.length && m > static_cast<size_t>(weight.kernels.codebook_i8.most_rows);
+}
+
 } // namespace
 
 void multiply_f32(const hc_weight& weight, size_t pair, const FloatRows& x, size_t m, float* sum) {
@@ -103,13 +116,9 @@ void multiply_f32(const hc_weight& weight, size_t pair, const FloatRows& x, size
 }
 
 void multiply_i8(const hc_weight& weight, size_t pair, const ByteRows& x, size_t m, int32_t* sum) {
-    CodebookI8Call call = weight.i8_call(pair);
+    CodebookI8Call call = codes_call(weight, pair, x);
     if (weight.direct) return multiply_direct(weight, call, x, m, sum);
-    if (x.length && m > static_cast<size_t>(weight.kernels.codebook_i8.most_rows))
-        return multiply_panels(weight, call, x, m, sum);
-    call.segment = x.segment;
-    call.segments = x.segments;
-    call.blocks = x.length / weight.period;
+    if (decodes_once(weight, x, m)) return multiply_panels(weight, call, x, m, sum);
     row_blocks(m, [&](size_t row, int rows) {
         call.q = x.row + row;
         call.rows = rows;
@@ -143,11 +152,36 @@ void multiply_wide(const hc_weight& weight, size_t pair, const ByteRows& x, size
     });
 }
 
+namespace {
+
+// Where the kernel makes bytes of its sums itself.
+bool multiply_to_levels(const hc_weight&, size_t, const ByteRows&, size_t, size_t, const FloatTarget&) { return false; }
+
+bool multiply_to_levels(const hc_weight& weight, size_t pair, const ByteRows& x, size_t m, size_t first,
+                        const ByteTarget& to) {
+    const auto multiply = weight.kernels.codebook_i8.multiply_to_levels;
+    if (!multiply || weight.direct || decodes_once(weight, x, m)) return false;
+    if (!to.levels || !to.levels[pair].fits || weight.columns_of(pair) < kPair || m < kLeastRowsToLevels) return false;
+    CodebookI8Call call = codes_call(weight, pair, x);
+    LevelsCall out{&to.levels[pair], nullptr, nullptr, pair * kPair};
+    row_blocks(m, [&](size_t row, int rows) {
+        call.q = x.row + row;
+        call.rows = rows;
+        out.r = to.residual.row ? to.residual.row + first + row : nullptr;
+        out.y = to.y + first + row;
+        multiply(call, out);
+    });
+    return true;
+}
+
+} // namespace
+
 template <class Target>
 void multiply_and_finish(const hc_weight& weight, size_t pair, const ByteRows& x, size_t m, const RowQuant& quant,
                          size_t first, const Activation& activation, const Target& to) {
     ask_for(weight, pair, first, m, to);
     if (weight.columns <= kSumColumns) {
+        if (multiply_to_levels(weight, pair, x, m, first, to)) return;
         alignas(64) int32_t sum[kRowsAtOnce * kPair];
         multiply_i8(weight, pair, x, m, sum);
         finish(weight, pair, sum, first, m, quant, activation, to);

@@ -132,6 +132,31 @@ def test_an_inverted_residual(bits, dynamic):
     check(chain, activations(3, 8, 9, 10))
 
 
+@pytest.mark.parametrize("pixels", [1, 3, 4, 5, 14, 23, 72])
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_whole_tile_pairs(bits, pixels):
+    """Sums that become bytes where they are made, for every number of rows; 40 channels end in half a pair."""
+    chain = Chain()
+    short = chain.conv(0, 8, 64, bits=bits, quant=(0.04, 120))
+    window = {"left": 1, "right": 1}
+    x = chain.conv(
+        0, 8, 64, (1, 3), bits=bits, activation=CLIP, low=-0.4, high=1.3, quant=(0.01, 60), **window
+    )
+    x = chain.conv(x, 64, 64, (1, 3), bits=bits, activation=RELU, other=short, quant=(0.05, 0), **window)
+    chain.outputs = [x, chain.conv(x, 64, 40, bits=bits)]
+    check(chain, activations(2, 8, 1, pixels))
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e-11])
+def test_levels_beyond_int32(scale):
+    """A level so small that sums, in levels, do not fit an integer: they are clipped all the same."""
+    chain = Chain()
+    x = chain.conv(0, 8, 64, quant=(scale, 30))
+    chain.outputs = [x, chain.conv(x, 64, 8)]
+    wanted, _ = check(chain, activations(2, 8, 3, 5))
+    assert set(np.unique(wanted / np.float32(scale)).round()) == {-30, 225}
+
+
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_poolings(dynamic):
     chain = Chain(dynamic=dynamic)

@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "rowwise/kernel.h"
+
 namespace hc {
 
 // One tile pair times `rows` rows of activations:
@@ -26,6 +28,17 @@ struct CodebookI8Call {
     int tiles;    // 2, or 1 where the second tile is padding (its sums are then left alone)
 };
 
+// Where the sums of a whole pair go as bytes, with the arguments of Rowwise::levels_i32. What is rounded is less than
+// 2^31 (Levels::fits).
+struct LevelsCall {
+    const Levels* levels;
+    const uint8_t* const* r; // (rows); null for no residual
+    uint8_t* const* y;       // (rows)
+    size_t at;
+};
+
+constexpr int kLeastRowsToLevels = 4;
+
 constexpr size_t kTableI8 = 64; // entries of a table, or 2^bits if that is more
 
 struct CodebookI8 {
@@ -36,6 +49,11 @@ struct CodebookI8 {
     void (*decode)(const uint8_t* codes, size_t blocks, const int8_t* const table[2], int8_t* weights);
 
     int most_rows; // with more, decoding once for all is faster than `multiply` for each kRowBlock
+
+    // `multiply` and Rowwise::levels_i32 in one, for two tiles and kLeastRowsToLevels rows or more; call.sum is unused.
+    // The sums never leave their registers, and those of the next rows begin while they become bytes. Null where that
+    // is not faster.
+    void (*multiply_to_levels)(const CodebookI8Call& call, const LevelsCall& to) = nullptr;
 };
 
 } // namespace hc

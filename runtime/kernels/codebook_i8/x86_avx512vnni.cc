@@ -2,6 +2,7 @@
 // and, for each row of activations, two multiplications.
 #include "codebook_i8/kernel.h"
 #include "x86_avx512.h"
+#include "x86_levels.h"
 
 namespace hc {
 namespace {
@@ -32,22 +33,26 @@ constexpr int chains = Rows* Tiles <= 4 && Layout<Bits>::groups > 1 ? 2 : 1;
 // One or two rows of activations wait for the codes: ask for them early. 4 KiB ahead was best on a Zen 5.
 constexpr int kPrefetch = 4096;
 
-template <int Bits, int Rows, int Tiles>
-void multiply_block(const CodebookI8Call& call) {
+// The sums of `Rows` rows, from the values of `start` on, to out(sums).
+template <int Bits, int Rows, int Tiles, class Start, class Out>
+HC_INLINE void multiply_rows(const CodebookI8Call& call, const Start& start, const Out& out) {
     using L = Layout<Bits>;
     constexpr int Chains = chains<Bits, Rows, Tiles>;
     const Table<Bits> table[2] = {Table<Bits>(call.table[0]), Table<Bits>(call.table[1])};
     __m512i sum[Chains][Rows][Tiles];
     unroll<Rows * Tiles>([&](auto i) HC_LAMBDA {
         constexpr int m = i.value / Tiles, t = i.value % Tiles;
-        for (int chain = 0; chain < Chains; ++chain) sum[chain][m][t] = _mm512_setzero_si512();
+        sum[0][m][t] = start(t);
+        if constexpr (Chains == 2) sum[1][m][t] = _mm512_setzero_si512();
     });
     const uint8_t* codes = call.codes;
     const uint8_t* row[Rows];
     unroll<Rows>([&](auto m) HC_LAMBDA { row[m.value] = call.q[m.value]; });
     for (size_t s = 0; s < call.segments; ++s) {
+        __asm__ volatile("" ::: "memory"); // `call` is read anew: registers are for the pointers to the rows
         size_t k = call.segment[s];
-        for (size_t b = call.blocks; b; --b, codes += L::block_bytes, k += L::period) {
+        for (const uint8_t* const end = codes + call.blocks * L::block_bytes; codes != end;
+             codes += L::block_bytes, k += L::period) {
             if constexpr (Rows <= 2)
                 for (int line = 0; line < 2 * L::lines; ++line)
                     _mm_prefetch(codes + kPrefetch + line * kLine, _MM_HINT_T0);
@@ -67,11 +72,23 @@ void multiply_block(const CodebookI8Call& call) {
         }
     }
     unroll<Rows * Tiles>([&](auto i) HC_LAMBDA {
-        constexpr int m = i.value / Tiles, t = i.value % Tiles;
-        __m512i total = sum[0][m][t];
-        if constexpr (Chains == 2) total = _mm512_add_epi32(total, sum[1][m][t]);
-        _mm512_storeu_si512(call.sum + m * kPair + t * kTile, total);
+        __m512i& total = sum[0][i.value / Tiles][i.value % Tiles];
+        if constexpr (Chains == 2) total = _mm512_add_epi32(total, sum[1][i.value / Tiles][i.value % Tiles]);
+        __asm__("" : "+v"(total)); // or GCC copies the sums in every step of the loop
     });
+    out(sum[0]);
+}
+
+template <int Bits, int Rows, int Tiles>
+void multiply_block(const CodebookI8Call& call) {
+    multiply_rows<Bits, Rows, Tiles>(
+        call, [](int) HC_LAMBDA { return _mm512_setzero_si512(); },
+        [&](const __m512i(&sum)[Rows][Tiles]) HC_LAMBDA {
+            unroll<Rows * Tiles>([&](auto i) HC_LAMBDA {
+                constexpr int m = i.value / Tiles, t = i.value % Tiles;
+                _mm512_storeu_si512(call.sum + m * kPair + t * kTile, sum[m][t]);
+            });
+        });
 }
 
 template <int Bits>
@@ -86,6 +103,38 @@ void multiply(const CodebookI8Call& call) {
     by_rows[call.tiles - 1][call.rows - 1](call);
 }
 
+// The sums begin without their offset.
+template <int Bits, int Rows>
+void level_block(const CodebookI8Call& call, const LevelsCall& to) {
+    const auto start = [&](int tile) HC_LAMBDA {
+        return _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_loadu_si512(to.levels->offset + kTile * tile));
+    };
+    multiply_rows<Bits, Rows, 2>(call, start, [&](const __m512i(&sum)[Rows][2]) HC_LAMBDA {
+        const LevelRows<false> level(*to.levels, kPair);
+        const auto store = [&](auto residual) HC_LAMBDA {
+            const auto words = [&](auto m) HC_LAMBDA {
+                const __m512 v[2] = {_mm512_cvtepi32_ps(sum[m.value][0]), _mm512_cvtepi32_ps(sum[m.value][1])};
+                return level.template words<residual.value>(v, residual.value ? to.r[m.value] + to.at : nullptr);
+            };
+            unroll<(Rows + 1) / 2>([&](auto i) HC_LAMBDA {
+                constexpr int m = 2 * i.value, next = m + 1 < Rows ? m + 1 : m;
+                level.store(words(Index<m>{}), words(Index<next>{}), to.y[m] + to.at, to.y[next] + to.at);
+            });
+        };
+        if (to.r)
+            store(Index<1>{});
+        else
+            store(Index<0>{});
+    });
+}
+
+template <int Bits>
+void multiply_to_levels(const CodebookI8Call& call, const LevelsCall& to) {
+    static constexpr void (*by_rows[])(const CodebookI8Call&, const LevelsCall&) = {
+        level_block<Bits, 4>, level_block<Bits, 5>, level_block<Bits, 6>, level_block<Bits, 7>, level_block<Bits, 8>};
+    by_rows[call.rows - kLeastRowsToLevels](call, to);
+}
+
 template <int Bits>
 void decode(const uint8_t* codes, size_t blocks, const int8_t* const tables[2], int8_t* weights) {
     using L = Layout<Bits>;
@@ -98,11 +147,15 @@ void decode(const uint8_t* codes, size_t blocks, const int8_t* const tables[2], 
         });
 }
 
+template <int Bits>
+constexpr CodebookI8 kernels(int most_rows) {
+    return {multiply<Bits>, decode<Bits>, most_rows, multiply_to_levels<Bits>};
+}
+
 } // namespace
 
 extern const CodebookI8 codebook_i8_avx512vnni[8] = {
-    {multiply<1>, decode<1>, INT32_MAX}, {multiply<2>, decode<2>, INT32_MAX}, {multiply<3>, decode<3>, INT32_MAX},
-    {multiply<4>, decode<4>, INT32_MAX}, {multiply<5>, decode<5>, INT32_MAX}, {multiply<6>, decode<6>, INT32_MAX},
-    {multiply<7>, decode<7>, 32},        {multiply<8>, decode<8>, 32}};
+    kernels<1>(INT32_MAX), kernels<2>(INT32_MAX), kernels<3>(INT32_MAX), kernels<4>(INT32_MAX),
+    kernels<5>(INT32_MAX), kernels<6>(INT32_MAX), kernels<7>(32),        kernels<8>(32)};
 
 } // namespace hc

@@ -38,6 +38,7 @@ struct Levels {
     float r_factor; // of a residual in 8 bits
     Limits limits;
     int32_t zero;
+    bool fits; // what is rounded is less than 2^31, whatever the sums
 };
 
 // An activation.
