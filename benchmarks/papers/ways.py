@@ -32,11 +32,11 @@ def ways() -> Iterator[Way]:
             TOLERANCES,
         )
     for by in ("weights", "activations"):
-        yield Way(f"merge by {by}", lambda amount, by=by: hc.MergeChannels(amount, by=by))
-        yield Way(
-            f"merge by {by} + refit",
-            lambda amount, by=by: hc.MergeChannels(amount, by=by, correction="refit"),
-        )
+        for how in ("sum", "fold", "refit"):
+            yield Way(
+                f"merge by {by} + {how}",
+                lambda amount, by=by, how=how: hc.MergeChannels(amount, by=by, correction=how),
+            )
     yield Way(
         "merge, learnt planes",
         lambda amount: hc.MergeChannels(amount, by="activations", learnt=True, correction="refit"),

@@ -9,24 +9,26 @@ where rows of w1' stand for one unit or more, and columns of w2' are sums over t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from hashcompile.core.errors import ConfigError
 from hashcompile.core.method import Outcome, Scope
 from hashcompile.passes.channels import Group, Keeper, find_groups
 from hashcompile.passes.channels.carry_out import Merged, Merges, carry_out, fixed_in, same_kind
 from hashcompile.passes.channels.readings import readings
+from hashcompile.passes.channels.widths import round_widths
 from hashcompile.passes.merge.average import averaged
-from hashcompile.passes.merge.buckets import buckets, cosines
+from hashcompile.passes.merge.buckets import buckets, cosines, losses
 from hashcompile.passes.merge.config import MergeChannels
 from hashcompile.passes.merge.fingerprint import HASHES, as_items, as_queries, collisions, random_planes
 from hashcompile.passes.merge.homogeneous import homogeneous
 from hashcompile.passes.merge.learnt import learnt_planes
-from hashcompile.passes.merge.made import made
+from hashcompile.passes.merge.made import Made, made
 from hashcompile.passes.merge.representative import averaging, factors
-from hashcompile.passes.merge.units import by_activations, by_weights, energies
+from hashcompile.passes.merge.units import by_activations, by_weights, worths
 
 
 def merge(config: MergeChannels, scope: Scope) -> Outcome:
@@ -36,31 +38,18 @@ def merge(config: MergeChannels, scope: Scope) -> Outcome:
             'MergeChannels(by="activations") needs calibration data: give compile(..., calibration=...)'
         )
     channels = find_groups(scope.graph, scope.example)
+    found = planned(config, scope, channels.groups)
     keeper = channels.keeper()
-    read = readings(scope.graph, channels.groups, scope.batches)
+    scores: list[Tensor | None] = [None] * len(channels.groups)
+    for position, plan in found.items():
+        scores[position] = plan.take(keeper, position)
+    round_widths(channels, keeper, scores, config.round_to)
     merged: dict[int, Merged] = {}
     tensors: dict[str, Tensor] = {}
-    fixed = fixed_in(scope)
-    for position, (group, seen) in enumerate(zip(channels.groups, read, strict=True)):
-        if not fixed.isdisjoint(group.layers) or (config.by == "activations" and not seen):
-            continue
-        ways = made(scope.graph, group)
-        if not ways:  # a computed weight
-            continue
-        weights = by_weights(scope.graph, ways, group.count)
-        units = by_activations(seen) if config.by == "activations" else weights
-        energy = energies(seen, group.count)
-        into = taken(keeper, position, energy, joined(config, units, group))
-        if bool((into == torch.arange(group.count)).all()):
-            continue
-        bucket = into.unique(return_inverse=True)[1]
-        average = averaging(bucket, energy)
-        exact = homogeneous(scope.graph, ways)
-        factor = factors(weights, average, bucket) if exact else torch.ones(group.count, dtype=torch.float64)
-        full = torch.zeros(group.count, group.count, dtype=torch.float64)
-        full[into.unique()] = average
-        tensors |= averaged(scope.graph, group, ways, into, full)
-        merged[position] = Merged(into, factor)
+    for position, plan in found.items():
+        if bool((removed := keeper.removed[position]).any()):
+            merged[position], new = plan.merged(scope.graph, channels.groups[position], removed)
+            tensors |= new
     how = "fold" if config.correction is True else config.correction or None
     kept, corrected = carry_out(scope, channels, keeper, how, Merges(merged, tensors))
     return Outcome(
@@ -70,11 +59,65 @@ def merge(config: MergeChannels, scope: Scope) -> Outcome:
     )
 
 
-def joined(config: MergeChannels, units: Tensor, group: Group) -> list[list[int]]:
-    """Buckets of `units: (U, K)` that the hashes propose and their likeness confirms."""
-    target = group.count - int(config.amount * group.count + 0.5)
-    met = proposals(config, units) & same_kind(group.axes, group.count)
-    return buckets(cosines(units), met, target, config.similarity)
+def planned(config: MergeChannels, scope: Scope, groups: Sequence[Group]) -> dict[int, Merging]:
+    """The buckets of every group that may be merged, by position."""
+    read = readings(scope.graph, groups, scope.batches)
+    fixed = fixed_in(scope)
+    found = {}
+    for position, (group, seen) in enumerate(zip(groups, read, strict=True)):
+        if not fixed.isdisjoint(group.layers) or (config.by == "activations" and not seen):
+            continue
+        if not (ways := made(scope.graph, group)):  # a computed weight
+            continue
+        weights = by_weights(scope.graph, ways, group.count)
+        worth = worths(scope.graph, group, seen, weights)
+        units = by_activations(seen) if config.by == "activations" else weights
+        similarity = cosines(units)
+        loss = losses(similarity, worth)
+        allowed = proposals(config, units) & same_kind(group.axes, group.count)
+        target = group.count - int(config.amount * group.count + 0.5)
+        joined = buckets(loss, allowed & (similarity >= config.similarity), target)
+        told = config.by == "activations" or homogeneous(scope.graph, ways)
+        found[position] = Merging(ways, units if told else None, worth, loss, joined)
+    return found
+
+
+@dataclass(frozen=True)
+class Merging:
+    """What is to become of one group."""
+
+    ways: Sequence[Made]
+    units: Tensor | None  # (U, K), where one that is a multiple of another is so behind the activation, too
+    worth: Tensor  # (U,)
+    loss: Tensor  # (U, U)
+    buckets: Sequence[Sequence[int]]
+
+    def heads(self) -> Tensor:
+        """(U,) the unit that stands for each one: that of the greatest worth in its bucket."""
+        into = torch.arange(len(self.worth))
+        for bucket in self.buckets:
+            into[list(bucket)] = max(bucket, key=lambda unit: float(self.worth[unit]))
+        return into
+
+    def take(self, keeper: Keeper, position: int) -> Tensor:
+        """Remove all but the heads; (U,), how much is lost with each unit."""
+        into = self.heads()
+        for unit in torch.nonzero(into != torch.arange(len(into))).flatten().tolist():
+            keeper.take(position, unit)
+        return self.loss[torch.arange(len(into)), into]
+
+    def merged(
+        self, graph: fx.GraphModule, group: Group, removed: Tensor
+    ) -> tuple[Merged, dict[str, Tensor]]:
+        """Representatives, of those that were really removed."""
+        into = torch.where(removed, self.heads(), torch.arange(group.count))
+        bucket = into.unique(return_inverse=True)[1]
+        average = averaging(bucket, self.worth)
+        ones = torch.ones(group.count, dtype=torch.float64)
+        factor = ones if self.units is None else factors(self.units, average, bucket)
+        full = torch.zeros(group.count, group.count, dtype=torch.float64)
+        full[into.unique()] = average
+        return Merged(into, factor), averaged(graph, group, self.ways, into, full)
 
 
 def proposals(config: MergeChannels, units: Tensor) -> Tensor:
@@ -86,14 +129,3 @@ def proposals(config: MergeChannels, units: Tensor) -> Tensor:
     hashed = HASHES["simhash" if lifted else config.hash]
     queries = hashed(as_queries(units), planes) if lifted else None
     return collisions(hashed(items, planes), queries) > 0
-
-
-def taken(keeper: Keeper, group: int, energy: Tensor, members: Sequence[Sequence[int]]) -> Tensor:
-    """(U,) the unit that stands for each one: the most active of its bucket, or itself where it cannot go."""
-    into = torch.arange(sum(map(len, members)))
-    for bucket in members:
-        head = max(bucket, key=lambda unit: float(energy[unit]))
-        for unit in bucket:
-            if unit != head and keeper.take(group, unit):
-                into[unit] = head
-    return into

@@ -1,8 +1,8 @@
 """Buckets of similar units, each to become one.
 
-A hash proposes, the similarity decides: only units that met in some table may share a bucket, and those most alike are
-joined first (agglomerative, complete linkage: a bucket is as good as its two most different members, so that no chain
-of small differences joins units that have nothing in common).
+A hash proposes, what would be lost decides: only units that met in some table may share a bucket, and those are joined
+first which the layers that read them miss least (agglomerative, complete linkage: a bucket is as good as its two worst
+members, so that no chain of small differences joins units that have nothing in common).
 """
 
 from __future__ import annotations
@@ -11,31 +11,39 @@ import torch
 from torch import Tensor
 
 
-def buckets(similarity: Tensor, met: Tensor, target: int, least: float) -> list[list[int]]:
+def buckets(loss: Tensor, allowed: Tensor, target: int) -> list[list[int]]:
     """Every unit in one bucket, buckets and members in rising order.
 
     Args:
-        similarity: (U, U), symmetric, -1 to 1.
-        met: (U, U) bool, which pairs a hash proposed.
+        loss: (U, U), symmetric, of joining two units.
+        allowed: (U, U) bool, which pairs may share a bucket; true either way is enough.
         target: stop when so few buckets are left.
-        least: members of a bucket are at least this similar.
     """
-    count = len(similarity)
-    allowed = (met | met.T) & (similarity >= least)
-    linkage = torch.where(allowed, similarity.double(), -torch.inf).fill_diagonal_(-torch.inf)
+    count = len(loss)
+    linkage = torch.where(allowed | allowed.T, loss.double(), torch.inf).fill_diagonal_(torch.inf)
     members = [[unit] for unit in range(count)]
     for _ in range(count - max(1, target)):
-        best = int(linkage.argmax())
-        if linkage.flatten()[best] == -torch.inf:
+        best = int(linkage.argmin())
+        if linkage.flatten()[best] == torch.inf:
             break
         into, other = sorted(divmod(best, count))
         members[into] += members[other]
         members[other] = []
-        joined = torch.minimum(linkage[into], linkage[other])
+        joined = torch.maximum(linkage[into], linkage[other])
         linkage[into, :], linkage[:, into] = joined, joined
-        linkage[other, :], linkage[:, other] = -torch.inf, -torch.inf
-        linkage[into, into] = -torch.inf
+        linkage[other, :], linkage[:, other] = torch.inf, torch.inf
+        linkage[into, into] = torch.inf
     return [sorted(bucket) for bucket in members if bucket]
+
+
+def losses(similarity: Tensor, worth: Tensor) -> Tensor:
+    """(U, U): what is lost of the lesser of two units if it is told from the other, worth * (1 - cosine^2).
+
+    Opposites tell nothing of each other: behind an activation they are two different things.
+
+    similarity: (U, U) cosines; worth: (U,), squared, of what the layers that read the units make of each.
+    """
+    return (1 - similarity.clamp_min(0).square()) * torch.minimum(worth[:, None], worth)
 
 
 def cosines(units: Tensor) -> Tensor:

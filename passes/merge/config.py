@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hashcompile.core.errors import ConfigError
+from hashcompile.passes.channels.widths import check_multiple
 
 MOST_BITS = 62  # of a bucket's number in an int64
 
@@ -14,7 +15,8 @@ MOST_BITS = 62  # of a bucket's number in an int64
 class MergeChannels:
     """Let one unit stand for several that are alike, and sum the columns with which the next layers read them.
 
-    amount: share of the units of every group that are to go at the most, 0 to below 1.
+    amount: share of the units of every group that are to go at the most, 0 to below 1. Those go which the layers that
+        read them miss least.
     similarity: the least likeness of units in one bucket, -1 to 1: the cosine of what they are told by.
     by: what units are told by: "weights", those that compute them, with biases and batch norms; or "activations", at
         the inputs of the layers that read them, which needs calibration data.
@@ -23,9 +25,10 @@ class MergeChannels:
     bits: hyperplanes (coordinates, for the cross-polytope) in a table; the more, the more alike are units that meet.
     tables: how many tables; units that meet in one of them may be merged.
     learnt: hyperplanes learnt from each layer's units, instead of random ones.
-    correction: "sum" fits on calibration data how often each merged column counts; True or "fold" lets all units that
-        stay tell those that went; "refit" solves for the next layers' weights anew; False takes the coefficients that
-        the weights say.
+    correction: with calibration data, True or "fold" lets all units that stay tell those that went; "sum" keeps to
+        what was merged, and fits how often each column counts; "refit" solves for the next layers' weights anew.
+        False, and without data, takes the coefficients that the weights say.
+    round_to: the number of outputs of every layer that is cut becomes a multiple of this: fewer units are merged.
     seed: of the hashes.
 
     Raises ConfigError.
@@ -38,7 +41,8 @@ class MergeChannels:
     bits: int = 6
     tables: int = 16
     learnt: bool = False
-    correction: bool | Literal["sum", "fold", "refit"] = "sum"
+    correction: bool | Literal["sum", "fold", "refit"] = True
+    round_to: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -58,6 +62,7 @@ class MergeChannels:
             raise self.error("learnt", "True or False")
         if self.correction not in (True, False, "sum", "fold", "refit"):
             raise self.error("correction", 'True, False, "sum", "fold" or "refit"')
+        check_multiple(self, self.round_to)
         if not whole(self.seed):
             raise self.error("seed", "a whole number")
 
@@ -66,7 +71,8 @@ class MergeChannels:
 
     def __str__(self) -> str:
         planes = "learnt " if self.learnt else ""
-        return f"merge {self.amount:.0%} by {self.by}, {planes}{self.hash}"
+        rounded = f", widths in multiples of {self.round_to}" if self.round_to > 1 else ""
+        return f"merge {self.amount:.0%} by {self.by}, {planes}{self.hash}{rounded}"
 
 
 def whole(value: object) -> bool:

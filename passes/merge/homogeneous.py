@@ -5,6 +5,8 @@ Then units that differ by a factor are one unit read with that factor, whatever 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import fx
 
@@ -51,7 +53,7 @@ KEEPS_FACTORS = {
 ADDS = {aten.add, aten.add_, aten.sub}  # of two activations; a constant beside one would not grow with it
 
 
-def homogeneous(graph: fx.GraphModule, ways: list[Made]) -> bool:
+def homogeneous(graph: fx.GraphModule, ways: Sequence[Made]) -> bool:
     """Does everything between the layers `ways` and the next ones keep positive factors?"""
     own = {name for way in ways for name in way.names()}
     starts = [node for node in graph.graph.nodes if any(reads(node, way.axis.parameter) for way in ways)]

@@ -9,6 +9,7 @@ from torch import Tensor, fx
 
 from hashcompile.core.errors import WeightError
 from hashcompile.core.layers import attribute
+from hashcompile.passes.channels import Group, Role
 from hashcompile.passes.channels.readings import Reading
 from hashcompile.passes.channels.slices import slices
 from hashcompile.passes.merge.made import Made
@@ -45,12 +46,17 @@ def by_activations(read: Sequence[Reading]) -> Tensor:
     return vectors * values.clamp_min(0).sqrt()
 
 
-def energies(read: Sequence[Reading], count: int) -> Tensor:
-    """(U,) float64: mean squares, relative to the group's in each layer that reads it; ones without data."""
-    if not read:
-        return torch.ones(count, dtype=torch.float64)
-    total = torch.zeros(count, dtype=torch.float64)
-    for each in read:
-        mean = each.energy.mean()
-        total += each.energy / mean if mean > 0 else each.energy
-    return total
+def worths(graph: fx.GraphModule, group: Group, read: Sequence[Reading], rows: Tensor) -> Tensor:
+    """(U,) float64: the squared size of what the layers that read a unit make of it, as a share of what they make of
+    all units; the mean over these layers.
+
+    Without data a unit is taken for as large as its weights, `rows: (U, K)`.
+    """
+    total = torch.zeros(group.count, dtype=torch.float64)
+    sizes = {each.parameter: each.energy for each in read}
+    for axis in group.of_role(Role.CONSUMER):
+        columns = slices(attribute(graph, axis.parameter), axis, group.count).double().square().sum(1)
+        mine = columns * sizes.get(axis.parameter, rows.square().sum(1))
+        whole = mine.sum()
+        total += mine / whole if whole > 0 else mine
+    return total / max(1, len(group.of_role(Role.CONSUMER)))

@@ -73,6 +73,16 @@ def test_a_smaller_tolerance_keeps_more() -> None:
     assert widths == sorted(widths) and widths[0] < widths[-1] == 32
 
 
+def test_widths_are_rounded_up() -> None:
+    model, inputs = models.build("cnn")
+    widths = []
+    for multiple in (1, 8):
+        config = hc.Interpolative(tolerance=0.3, round_to=multiple)
+        plan = hc.compile(model, inputs(2), method=config, calibration=[inputs(32)]).plan
+        widths.append(len(plan.kept["conv.weight"][0]))
+    assert widths[0] % 8 and widths[1] == -(-widths[0] // 8) * 8 < 32
+
+
 @pytest.mark.parametrize("name", ["cnn", "attention", "tied"])
 def test_narrowed_and_encoded_in_one_file(name: str, tmp_path: Path) -> None:
     model, inputs = models.build(name)
@@ -95,7 +105,14 @@ def test_needs_data() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"tolerance": 1}, {"tolerance": -0.1}, {"tolerance": True}, {"tolerance": "0.1"}, {"correction": "sum"}],
+    [
+        {"tolerance": 1},
+        {"tolerance": -0.1},
+        {"tolerance": True},
+        {"tolerance": "0.1"},
+        {"correction": "sum"},
+        {"round_to": 0},
+    ],
 )
 def test_what_cannot_mean_anything(arguments: dict[str, Any]) -> None:
     with pytest.raises(hc.ConfigError, match=rf"Interpolative\({next(iter(arguments))}="):

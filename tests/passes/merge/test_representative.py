@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import leaky_relu, relu
 
-from hashcompile.passes.merge.representative import assignment, averaging, factors
+from hashcompile.passes.merge.representative import averaging, factors
 
 MEMBERS = [[0, 3], [1], [2, 4, 5]]
 BUCKET = torch.tensor([0, 1, 2, 0, 2, 2])
@@ -14,10 +14,6 @@ BUCKET = torch.tensor([0, 1, 2, 0, 2, 2])
 
 def random(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
-
-
-def test_assignment() -> None:
-    assert torch.equal(assignment(MEMBERS, 6), BUCKET)
 
 
 def test_averages_are_weighted_by_energy() -> None:
