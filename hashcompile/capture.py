@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import itertools
 import math
 import sysconfig
@@ -21,7 +22,7 @@ from hashcompile.core.errors import CaptureError, ConfigError, WeightError
 from hashcompile.core.graph import CompressedGraph, as_compressed, check, impure, remove_dead, source_line
 from hashcompile.core.layers import arguments
 from hashcompile.core.reshaping import RESHAPING
-from hashcompile.core.shapes import batch_shapes, flat_shapes, one_larger, symbolic, widen
+from hashcompile.core.shapes import batch_shapes, flat_shapes, grouped, one_larger, symbolic, widen
 from hashcompile.core.signature import Inputs, Signature, Sizes, parameters_of
 
 
@@ -56,6 +57,11 @@ def capture(
             raise CaptureError(
                 f"input {name!r} is {value!r}: only tensors can be inputs; bind other arguments in a wrapper module"
             )
+    if keywords and (loose := unnamed(model, example)):
+        raise CaptureError(
+            f"input {loose!r} is one of forward's **kwargs, which torch.export does not take with dynamic sizes\n"
+            "  what to do: wrap the model in a module whose forward names its inputs"
+        )
     batched = dynamic_batch and dynamic_shapes is None
     shapes = batch_shapes(example) if batched else dynamic_shapes
     example = widen(pytree.tree_map(lambda leaf: leaf.detach().clone(), example), shapes)
@@ -65,7 +71,8 @@ def capture(
         model = copy.deepcopy(model).eval()
     try:
         with torch.no_grad(), quiet():
-            program = torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
+            given = grouped(shapes, model, example)
+            program = torch.export.export(model, args, kwargs, dynamic_shapes=given, strict=False)
     except Exception as error:
         line = user_line(error) or fixed_size(model, example, shapes)
         raise CaptureError(explain(error, line, batched)) from error
@@ -137,6 +144,13 @@ def named(example: Inputs, model: nn.Module) -> Iterable[tuple[str, Any]]:
         return example.items()
     names = parameters_of(model, len(example))
     return itertools.zip_longest(names[: len(example)], example, fillvalue="one too many")
+
+
+def unnamed(model: nn.Module, example: Inputs) -> str | None:
+    """The first input by name that only `**kwargs` of forward takes."""
+    forward = inspect.signature(model.forward).parameters
+    caught = any(parameter.kind is parameter.VAR_KEYWORD for parameter in forward.values())
+    return next((str(name) for name in example if caught and name not in forward), None)
 
 
 def signature(

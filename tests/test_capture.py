@@ -105,6 +105,36 @@ def test_inputs_by_name_in_any_order(keys: str) -> None:
     torch.testing.assert_close(captured.graph(y=values["y"], x=values["x"]), wanted, rtol=0, atol=0)
 
 
+class Loose(nn.Module):
+    """The sum of what a layer makes of its inputs, of which `forward` does not say how many there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, first: Tensor, *others: Tensor, **named: Tensor) -> Tensor:
+        return sum((self.layer(x) for x in (*others, *named.values())), self.layer(first))
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("own", [False, True])
+def test_inputs_that_forward_takes_as_args(count: int, own: bool) -> None:
+    model, inputs = Loose().eval(), tuple(torch.randn(5, 4) for _ in range(count))
+    shapes = tuple({0: torch.export.Dim("batch")} for _ in inputs) if own else None
+    captured = capture(model, inputs[:1] * count, dynamic_shapes=shapes)
+    assert captured.signature.arguments == ("first", "others_0", "others_1", "others_2")[:count]
+    assert captured.signature.shapes == (("batch", 4),) * count
+    torch.testing.assert_close(captured.graph(*(x[:3] for x in inputs)), model(*(x[:3] for x in inputs)))
+
+
+def test_inputs_that_forward_takes_as_kwargs() -> None:
+    x = torch.randn(2, 4)
+    with pytest.raises(
+        hc.CaptureError, match=r"input 'second' is one of forward's \*\*kwargs.*\n.*names its inputs"
+    ):
+        capture(Loose(), {"first": x, "second": x})
+
+
 def test_one_tensor_is_one_input() -> None:
     model = nn.Linear(8, 4)
     assert capture(model, rand(2, 8)).signature.shapes == (("batch", 8),)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from hashcompile.core.errors import ConfigError
@@ -28,6 +29,14 @@ def batch_shapes(example: Inputs) -> Any:
         return {0: dim} if isinstance(leaf, Tensor) and leaf.ndim and (shared or leaf.shape[0] != 1) else None
 
     return pytree.tree_map(dims, example)
+
+
+def grouped(shapes: Any, model: nn.Module, example: Inputs) -> Any:
+    """`shapes`, an entry for each input, as torch.export takes them: all that `*args` holds is one entry."""
+    forward = inspect.signature(model.forward).parameters.values()
+    count = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in forward)
+    loose = isinstance(shapes, (tuple, list)) and any(p.kind is p.VAR_POSITIONAL for p in forward)
+    return (*shapes[:count], tuple(shapes[count:])) if loose and len(example) > count else shapes
 
 
 def widen(example: Inputs, shapes: Any) -> Inputs:
