@@ -15,9 +15,10 @@ from hashcompile.core.errors import (
     WeightError,
 )
 from hashcompile.core.kept import Refusal
-from hashcompile.core.reshaping import Corrected, Finding, Reshaping, Size
+from hashcompile.core.reshaping import Corrected, Factored, Finding, Reshaping, Size
 from hashcompile.passes.codebook import Codebook, Int8
 from hashcompile.passes.interpolate import Interpolative
+from hashcompile.passes.lowrank import LowRank, Sampled
 from hashcompile.passes.merge import MergeChannels, RehashSchedule
 from hashcompile.passes.prune import PruneChannels
 from hashcompile.plan import Decision, Plan
@@ -37,6 +38,7 @@ __all__ = [
     "Corrected",
     "Decision",
     "ExportError",
+    "Factored",
     "Finding",
     "GraphError",
     "HashcompileError",
@@ -44,6 +46,7 @@ __all__ = [
     "Int8",
     "Interpolative",
     "LayerReport",
+    "LowRank",
     "MergeChannels",
     "Plan",
     "PruneChannels",
@@ -52,6 +55,7 @@ __all__ = [
     "RehashSchedule",
     "Report",
     "Reshaping",
+    "Sampled",
     "Size",
     "VerificationError",
     "WeightError",

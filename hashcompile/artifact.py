@@ -71,7 +71,7 @@ class CompiledModel:
         for decision in self.plan:
             layer, code = decision.layer, codes.get(decision.layer.parameter)
             shape = shapes.get(layer.parameter, layer.view.shape)
-            dense = 4 * math.prod(shape)
+            dense = reshaping.numel_before(layer.parameter) if reshaping else None
             lines.append(
                 LayerReport(
                     name=layer.name,
@@ -80,7 +80,7 @@ class CompiledModel:
                     method=str(decision.config) if code else None,
                     bits_per_weight=code.bits_per_weight if code else 32.0,
                     nbytes=code.nbytes if code else 4 * layer.view.numel,
-                    dense_nbytes=dense,
+                    dense_nbytes=4 * (math.prod(shape) if dense is None else dense),
                     error=self.errors.get(layer.parameter),
                     kernel=selection.kernel(layer.parameter) if code else None,
                     reason=decision.reason,
@@ -108,6 +108,7 @@ class CompiledModel:
             reshaping.refused,
             reshaping.findings,
             reshaping.corrected,
+            reshaping.factored,
         )
         return Report(tuple(lines), other, self.quality, self.compute, self.rounding_error, other + cut, done)
 

@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -16,6 +17,7 @@ from hashcompile.core.layers import CONSUMERS, Kind, Layer, Window, arguments
 from hashcompile.core.method import Statistics
 from hashcompile.core.parallel import deterministic_map
 from hashcompile.core.signature import Batch, Inputs, Signature
+from hashcompile.core.sweep import activation
 
 PARTS = 4  # partial sums of a gram: enough for any pool, few enough to hold (K, K) float64 each
 ENOUGH = 128  # output pixels for each weight of a row: neighbours say nearly the same, more only cost time
@@ -89,6 +91,13 @@ def statistics(node: fx.Node, layer: Layer, inputs: Sequence[Tensor], before: Se
         cross=spread(known.cross),
         gram_before=spread(known.gram_before),
     )
+
+
+def source_key(node: fx.Node, layer: Layer) -> Any:
+    """Layers with equal keys have equal statistics: queries, keys and values read one input."""
+    kind = CONSUMERS[node.target][0]
+    window = Window.of(node, layer.view.shape) if kind in (Kind.CONV, Kind.CONV_TRANSPOSE) else None
+    return activation(node), kind, window, layer.view.shape if kind is Kind.EMBEDDING else None
 
 
 def moments(

@@ -14,7 +14,7 @@ from hashcompile.core.encoded import encoded_weights
 from hashcompile.core.errors import ConfigError, WeightError
 from hashcompile.core.graph import CompressedGraph
 from hashcompile.core.kept import Kept
-from hashcompile.core.layers import Kind, Layer, layers
+from hashcompile.core.layers import Kind, Layer, layers, unfit
 from hashcompile.core.method import Method
 from hashcompile.core.reshaping import Reshaping
 from hashcompile.core.rows import RowView
@@ -170,7 +170,7 @@ def make_plan(graph: CompressedGraph, rules: Rules) -> Plan:
 def dense_plan(graph: CompressedGraph, reshaping: Reshaping | None) -> Plan:
     """The plan where no stage encodes anything."""
     whole = {
-        refusal.layer: f"no stage encodes it, and its channels stay: {refusal.reason}"
+        refusal.layer: f"no stage encodes it, and it stays whole: {refusal.reason}"
         for refusal in (reshaping.refused if reshaping else ())
         if refusal.channels == refusal.of
     }
@@ -207,27 +207,13 @@ def decide(layer: Layer, rules: Rules) -> Decision:
     config, glob = choose(layer, rules)
     if config is None:
         return Decision(layer, None, f"excluded by {glob!r}" if glob else "no glob matches it")
-    reason = refuse(layer)
+    reason = unfit(layer)
     if layer.consumers and layer.dtype != torch.float32:
         raise WeightError(
             f"layer {layer.name}: its weight is {layer.dtype}, wanted torch.float32: call model.float() first"
         )
     reason = reason or method_of(config).refuse(layer, config)
     return Decision(layer, None, reason) if reason else Decision(layer, config, None)
-
-
-def refuse(layer: Layer) -> str | None:
-    """What makes a layer unfit for any method."""
-    if not layer.consumers:
-        return f"it is read by {', '.join(layer.others)}, for which there is no compressed form"
-    if layer.others:
-        return f"its weight is also read by {', '.join(layer.others)}, which needs it dense"
-    kinds = set(layer.kinds)
-    if len(kinds) > 1 and not kinds <= {Kind.LINEAR, Kind.EMBEDDING}:
-        return f"its weight is shared by {' and '.join(sorted(kinds))}"
-    if layer.view.numel == 0:
-        return "its weight is empty"
-    return None
 
 
 def matches(glob: str, layer: Layer) -> bool:

@@ -9,7 +9,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderResult
 
 from hashcompile.core.console import format_bytes, format_count, render, table
 from hashcompile.core.kept import Refusal
-from hashcompile.core.reshaping import Corrected, Finding, Size
+from hashcompile.core.reshaping import Corrected, Factored, Finding, Size
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,13 @@ class ReshapingReport:
     refused: tuple[Refusal, ...]  # channels that could not be removed, and why
     findings: tuple[Finding, ...] = ()  # of automatic rules, step by step
     corrected: tuple[Corrected, ...] = ()  # layers that make up for removed channels
+    factored: tuple[Factored, ...] = ()  # layers of which one product became several
 
     def summary(self) -> Sequence[str]:
         """Lines of text: what was saved; then each reason, with the layers that it held back."""
         was, now = self.before, self.after
         lines = [
-            f"channels, {'; '.join(self.methods)}: {format_count(was.parameters)} -> {format_count(now.parameters)} "
+            f"{'; '.join(self.methods)}: {format_count(was.parameters)} -> {format_count(now.parameters)} "
             f"parameters, {format_count(was.macs)} -> {format_count(now.macs)} multiply-accumulates a sample"
         ]
         if self.corrected:
@@ -69,11 +70,24 @@ class ReshapingReport:
             f"{each.layer}: {each.verdict}, {each.rule} {each.measure:.3f}, removed {each.removed} of {each.units}"
             for each in self.findings
         ]
+        lines += map(factoring, self.factored)
         held: dict[str, list[str]] = {}
         for refusal in self.refused:
             part = "" if refusal.channels == refusal.of else f" ({refusal.channels} of {refusal.of})"
             held.setdefault(refusal.reason, []).append(refusal.layer + part)
         return lines + [f"kept whole, since {reason}: {', '.join(names)}" for reason, names in held.items()]
+
+
+def factoring(done: Factored) -> str:
+    """Both sides: what the layer cost, and what stands there now."""
+    was, now = done.before, done.after
+    beside = "" if done.svd_error is None else f"; truncated SVD at equal cost {done.svd_error:.2%}"
+    return (
+        f"{done.layer}: {done.form}, "
+        f"{format_count(was.parameters)} -> {format_count(now.parameters)} parameters, "
+        f"{format_count(was.macs)} -> {format_count(now.macs)} multiply-accumulates, "
+        f"error {done.error:.2%}{beside}"
+    )
 
 
 @dataclass(frozen=True)

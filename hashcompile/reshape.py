@@ -12,7 +12,7 @@ from hashcompile.core.kept import Kept, Refusal, compose
 from hashcompile.core.layers import layers
 from hashcompile.core.macs import macs
 from hashcompile.core.method import Scope
-from hashcompile.core.reshaping import Corrected, Finding, Reshaping, Size
+from hashcompile.core.reshaping import Corrected, Factored, Finding, Reshaping, Size
 from hashcompile.core.signature import Batch
 from hashcompile.passes import rewrite_of
 from hashcompile.plan import Rules, check_globs, choose
@@ -36,14 +36,16 @@ def reshape(
     refused: list[Refusal] = []
     findings: list[Finding] = []
     corrected: list[Corrected] = []
+    factored: list[Factored] = []
     for config, names in scopes.items():
         rewrite = rewrite_of(config)
         assert rewrite is not None
-        outcome = rewrite.apply(config, Scope(graph, frozenset(names), example, batches))
+        outcome = rewrite.apply(config, Scope(graph, frozenset(names), example, sample, batches))
         kept = compose(kept, outcome.kept)
         refused += outcome.refused
         findings += outcome.findings
         corrected += outcome.corrected
+        factored += outcome.factored
         check(graph)
     for name, others in graph.meta[
         "tied"
@@ -52,7 +54,17 @@ def reshape(
             kept[other], shapes[other] = kept[name], shapes[name]
     after = size_of(graph, sample)
     methods = tuple(map(str, scopes))
-    return Reshaping(kept, shapes, before, after, methods, tuple(refused), tuple(findings), tuple(corrected))
+    return Reshaping(
+        kept,
+        shapes,
+        before,
+        after,
+        methods,
+        tuple(refused),
+        tuple(findings),
+        tuple(corrected),
+        tuple(factored),
+    )
 
 
 def tensors(graph: CompressedGraph) -> list[tuple[str, Tensor]]:

@@ -5,10 +5,16 @@ from typing import Any
 from hashcompile.core.encoded import EncodedWeight
 from hashcompile.core.errors import ArtifactError, ConfigError
 from hashcompile.core.method import Method, Rewrite
-from hashcompile.passes import codebook, interpolate, merge, prune
+from hashcompile.passes import codebook, interpolate, lowrank, merge, prune
 
 METHODS: tuple[Method, ...] = (codebook.METHOD, codebook.INT8)
-REWRITES: tuple[Rewrite, ...] = (prune.REWRITE, merge.REWRITE, interpolate.REWRITE)
+REWRITES: tuple[Rewrite, ...] = (
+    prune.REWRITE,
+    merge.REWRITE,
+    interpolate.REWRITE,
+    lowrank.REWRITE,
+    lowrank.SAMPLED,
+)
 
 
 def known_config(config: Any) -> None:

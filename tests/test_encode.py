@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import hashcompile as hc
-from hashcompile import compiler, encode, pipeline
+from hashcompile import compiler, encode, layer_task, pipeline
 from tests.oracle import decoded, relative
 
 
@@ -224,8 +224,8 @@ def test_saved_bytes_do_not_depend_on_threads(
         (compiler, "quality_of"),
         (pipeline, "refit_norms"),
         (encode, "statistics"),
-        (encode, "row_sums"),
-        (encode, "output_error"),
+        (layer_task, "row_sums"),
+        (layer_task, "output_error"),
     )
     for module, name in steps:
         spy(module, name)

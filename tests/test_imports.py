@@ -21,6 +21,8 @@ FLOORS = (  # from the cellar up; a module may import its own floor and those be
         "hashcompile.correct",
         "hashcompile.reconstruct",
         "hashcompile.output_error",
+        "hashcompile.layer_task",
+        "hashcompile.several_uses",
         "hashcompile.shrinkage",
         "hashcompile.refit_norms",
         "hashcompile.verify",

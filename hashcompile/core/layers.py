@@ -137,6 +137,20 @@ def layers(module: fx.GraphModule) -> Iterator[Layer]:
     yield from (layer for _, layer in sorted(found, key=lambda entry: entry[0]))
 
 
+def unfit(layer: Layer) -> str | None:
+    """What makes a layer unfit for any method."""
+    if not layer.consumers:
+        return f"it is read by {', '.join(layer.others)}, for which there is no compressed form"
+    if layer.others:
+        return f"its weight is also read by {', '.join(layer.others)}, which needs it dense"
+    kinds = set(layer.kinds)
+    if len(kinds) > 1 and not kinds <= {Kind.LINEAR, Kind.EMBEDDING}:
+        return f"its weight is shared by {' and '.join(sorted(kinds))}"
+    if layer.view.numel == 0:
+        return "its weight is empty"
+    return None
+
+
 def consumes(node: fx.Node, weight: fx.Node) -> bool:
     """Does `node` use `weight` as its weight, and as nothing else?"""
     if node.op != "call_function" or node.target not in CONSUMERS:

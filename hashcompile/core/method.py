@@ -16,7 +16,7 @@ from hashcompile.core.graph import CompressedGraph
 from hashcompile.core.kept import Kept, Refusal
 from hashcompile.core.layers import Kind, Layer
 from hashcompile.core.onnx_op import OnnxOp
-from hashcompile.core.reshaping import Corrected, Finding
+from hashcompile.core.reshaping import Corrected, Factored, Finding
 from hashcompile.core.signature import Batch
 
 Compute = Literal["int8", "float", "bf16"]  # the arithmetic of our kernels
@@ -71,6 +71,7 @@ class Scope:
     graph: CompressedGraph  # rewritten in place
     layers: frozenset[str]  # names of the layers whose outputs may be cut or merged
     example: Batch  # flat inputs, every symbolic size at least 2
+    sample: Batch  # one sample of them: what costs are reported of
     batches: Sequence[Batch]  # calibration; empty without data
 
 
@@ -82,6 +83,7 @@ class Outcome:
     refused: tuple[Refusal, ...]
     findings: tuple[Finding, ...] = ()
     corrected: tuple[Corrected, ...] = ()
+    factored: tuple[Factored, ...] = ()
 
 
 @dataclass(frozen=True)

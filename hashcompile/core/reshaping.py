@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -43,6 +44,21 @@ class Corrected:
 
 
 @dataclass(frozen=True)
+class Factored:
+    """A layer whose product became cheaper ones."""
+
+    layer: str
+    parameter: str  # the weight that was there
+    factors: tuple[str, ...]  # the parameters in its place, in the order in which inputs meet them
+    form: str  # in words, with its ranks
+    ranks: tuple[int, ...]  # the sizes between the factors
+    before: Size  # of the layer's weight, a sample
+    after: Size
+    error: float  # relative, of its outputs on calibration data; of the weights without
+    svd_error: float | None = None  # that of a truncated SVD of equal cost, where this is none
+
+
+@dataclass(frozen=True)
 class Reshaping:
     """From the model that came first to the one that there is now."""
 
@@ -54,6 +70,19 @@ class Reshaping:
     refused: tuple[Refusal, ...]  # by the last of each
     findings: tuple[Finding, ...] = ()  # of all steps, in their order
     corrected: tuple[Corrected, ...] = ()  # by the last step
+    factored: tuple[Factored, ...] = ()  # by all steps
+
+    def numel_before(self, parameter: str) -> int | None:
+        """How many weights of the model that came first `parameter` stands for, each factor for an equal part of its
+        product; None for one that no step knows."""
+        if parameter in self.shapes:
+            return math.prod(self.shapes[parameter])
+        for each in self.factored:
+            if parameter in each.factors and each.parameter in self.shapes:
+                whole, parts = math.prod(self.shapes[each.parameter]), len(each.factors)
+                place = each.factors.index(parameter)
+                return whole * (place + 1) // parts - whole * place // parts
+        return None
 
     def then(self, later: Reshaping) -> Reshaping:
         """This step, followed by another one on its result."""
@@ -64,6 +93,7 @@ class Reshaping:
             before=self.before,
             methods=self.methods + later.methods,
             findings=self.findings + later.findings,
+            factored=self.factored + later.factored,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -77,6 +107,7 @@ class Reshaping:
             "refused": [asdict(refusal) for refusal in self.refused],
             "findings": [asdict(finding) for finding in self.findings],
             "corrected": [asdict(each) for each in self.corrected],
+            "factored": [asdict(each) for each in self.factored],
         }
 
     @classmethod
@@ -91,4 +122,17 @@ class Reshaping:
             tuple(Refusal(**refusal) for refusal in description["refused"]),
             tuple(Finding(**finding) for finding in description.get("findings", ())),
             tuple(Corrected(**each) for each in description.get("corrected", ())),
+            tuple(map(restore_factored, description.get("factored", ()))),
         )
+
+
+def restore_factored(entry: Mapping[str, Any]) -> Factored:
+    return Factored(
+        **{
+            **entry,
+            "factors": tuple(map(str, entry["factors"])),
+            "ranks": tuple(map(int, entry["ranks"])),
+            "before": Size(**entry["before"]),
+            "after": Size(**entry["after"]),
+        }
+    )

@@ -33,7 +33,9 @@ def test_removal_is_exact(name: str) -> None:
         pytest.skip(f"{name} needs 20 GB of memory")
     model, images = build(name)
     whole = captured(model, images)
-    scope = Scope(whole.graph, frozenset(layer.name for layer in layers(whole.graph)), whole.example, ())
+    scope = Scope(
+        whole.graph, frozenset(layer.name for layer in layers(whole.graph)), whole.example, whole.example, ()
+    )
 
     def least_important(channels: ChannelGroups) -> tuple:
         scores = scores_of(scope, channels.groups, [True] * len(channels.groups), "l2", None)
