@@ -202,8 +202,8 @@ class Tucker(Form):
         factors["core"] = core.reshape(*core.shape[:2], *kernel)
         if last < count:
             rows = factors["up"].reshape(count, -1) @ rows
-        ordered = {name: factors[name] for name in ("down", "core", "up") if name in factors}
-        return Split(ordered, rows)
+        order: tuple[str, ...] = ("down", "core", "up")
+        return Split({name: factors[name] for name in order if name in factors}, rows)
 
 
 def rounded(rank: int, to: int, most: int) -> int:

@@ -99,7 +99,7 @@ def convolve(
     kernels = {factor: shape[2:] for factor, shape in shapes.items()}
     spread = spatial_dims(kernels)
     dims = len(next(iter(kernels.values())))
-    last = next(reversed(held))
+    last = list(held)[-1]
     for factor, weight in held.items():
         whole = spread[factor]
         string = isinstance(given["padding"], str)

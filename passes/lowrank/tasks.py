@@ -58,9 +58,9 @@ def turns(scope: Scope, layers: Collection[Layer]) -> Iterator[Turn]:
     latest: dict[Any, Statistics] = {}
     pairs = zip(walk(graph, scope.batches), walk(original, scope.batches), strict=True)
     for (node, inputs), (_, before) in pairs:
-        layer = todo.get(node.name)
-        if layer is None:
+        if node.name not in todo:
             continue
+        layer = todo[node.name]
         if uses := tied.get(layer.parameter):
             weight = attribute(graph, layer.parameter).detach()
             known = joined(layer.view.rows(weight), uses)
