@@ -120,8 +120,9 @@ void gather(const T* const* first, size_t channel, const Runs& runs, size_t coun
             for (size_t m = 0; m < count; ++m) memcpy(at + m * pitch + i, first[m] + channel + offset + i, 16);
         at += runs.length;
     }
-    for (size_t m = 0, kept = static_cast<size_t>(at - to); m < count; ++m)
-        memset(to + m * pitch + kept, 0, (columns - kept) * sizeof(T));
+    const T zeros[step] = {};
+    for (T* end = to + columns; at < end; at += step)
+        for (size_t m = 0; m < count; ++m) memcpy(at + m * pitch, zeros, sizeof zeros);
 }
 
 // sum (m, 32) from the sums of each group of channels: multiply(group, sum).

@@ -98,8 +98,10 @@ Levels levels_of(const hc_weight& weight, size_t pair, const Quant& x, const Act
     const float most_sum = 2 * 255 * 127 * static_cast<float>(weight.columns); // the offset is as large as a sum
     const float most_residual = 255 * fabsf(levels.r_factor);
     float most = 0;
-    for (int n = 0; n < kPair; ++n)
-        most = fmaxf(most, most_sum * fabsf(levels.factor[n]) + fabsf(levels.shift[n]) + most_residual);
+    for (int n = 0; n < kPair; ++n) {
+        const float size = most_sum * fabsf(levels.factor[n]) + fabsf(levels.shift[n]) + most_residual;
+        most = size > most ? size : most;
+    }
     levels.fits = most < 0x1p30f;
     return levels;
 }

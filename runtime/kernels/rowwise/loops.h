@@ -59,6 +59,19 @@ void quantize(const float* __restrict x, size_t n, const Quant& quant, uint8_t* 
     for (size_t i = 0; i < n; ++i) q[i] = static_cast<uint8_t>(quantized(x[i], by, limits));
 }
 
+// A dword for each of `count` pixels: `Channels` planes of x, 3 or 4, in 8 bits.
+template <int Channels>
+HC_INLINE void quantize_pixels(const float* __restrict x, size_t plane, size_t count, const Quant& by,
+                               const Limits& limits, uint32_t* __restrict dword) {
+    for (size_t i = 0; i < count; ++i) {
+        uint32_t pixel = 0;
+        unroll<Channels>([&](auto c) HC_LAMBDA {
+            pixel |= static_cast<uint32_t>(quantized(x[c.value * plane + i], by, limits)) << 8 * c.value;
+        });
+        dword[i] = pixel;
+    }
+}
+
 void quantize_channels(const float* __restrict x, size_t plane, size_t channels, size_t n, const Quant& quant,
                        uint8_t* __restrict q, size_t pitch) {
     constexpr size_t chunk = 64;
@@ -68,17 +81,21 @@ void quantize_channels(const float* __restrict x, size_t plane, size_t channels,
     for (; c + 4 <= channels; c += 4) // four channels make a dword, stored at once
         for (size_t first = 0; first < n; first += chunk) {
             const size_t count = smaller(chunk, n - first);
-            const float* from = x + c * plane + first;
             uint32_t dword[chunk];
-            for (size_t i = 0; i < count; ++i) {
-                const uint32_t a = static_cast<uint32_t>(quantized(from[i], by, limits)),
-                               b = static_cast<uint32_t>(quantized(from[plane + i], by, limits)),
-                               d = static_cast<uint32_t>(quantized(from[2 * plane + i], by, limits)),
-                               e = static_cast<uint32_t>(quantized(from[3 * plane + i], by, limits));
-                dword[i] = a | b << 8 | d << 16 | e << 24;
-            }
+            quantize_pixels<4>(x + c * plane + first, plane, count, by, limits, dword);
             for (size_t i = 0; i < count; ++i) memcpy(q + (first + i) * pitch + c, dword + i, 4);
         }
+    if (channels == 3) { // and so do three, with a byte that the next pixel overwrites
+        for (size_t first = 0; first < n; first += chunk) {
+            const size_t count = smaller(chunk, n - first);
+            uint32_t dword[chunk];
+            quantize_pixels<3>(x + first, plane, count, by, limits, dword);
+            uint8_t* to = q + first * pitch;
+            for (size_t i = 0; i + 1 < count; ++i) memcpy(to + i * pitch, dword + i, 4);
+            memcpy(to + (count - 1) * pitch, dword + count - 1, 3);
+        }
+        return;
+    }
     for (; c < channels; ++c)
         for (size_t first = 0; first < n; first += chunk) {
             const size_t count = smaller(chunk, n - first);

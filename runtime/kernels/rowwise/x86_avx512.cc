@@ -28,10 +28,10 @@ HC_INLINE __m512 values(const int32_t* sum, __m512i offset) {
 
 HC_INLINE __m512 values(const float* sum, __m512i) { return _mm512_loadu_ps(sum); }
 
-template <bool Residual, class Sum>
+template <bool Residual, bool Clamped, class Sum>
 void level_rows_in_registers(const Sum* sum, size_t rows, int columns, const Levels& levels, const uint8_t* const* r,
                              uint8_t* const* y, size_t at) {
-    const LevelRows<true> level(levels, columns);
+    const LevelRows<Clamped> level(levels, columns);
     __m512i offset[2];
     unroll<2>([&](auto t) HC_LAMBDA { offset[t.value] = _mm512_loadu_si512(levels.offset + kTile * t.value); });
     const auto words = [&](size_t m) HC_LAMBDA {
@@ -48,7 +48,15 @@ void level_rows_in_registers(const Sum* sum, size_t rows, int columns, const Lev
 template <class Sum>
 void levels_in_registers(const Sum* sum, size_t rows, int columns, const Levels& by, const uint8_t* const* r,
                          uint8_t* const* y, size_t at) {
-    (r ? level_rows_in_registers<true, Sum> : level_rows_in_registers<false, Sum>)(sum, rows, columns, by, r, y, at);
+    const auto rows_of = [&](auto residual) HC_LAMBDA {
+        constexpr bool with = residual.value != 0;
+        (by.fits ? level_rows_in_registers<with, false, Sum> : level_rows_in_registers<with, true, Sum>)(
+            sum, rows, columns, by, r, y, at);
+    };
+    if (r)
+        rows_of(Index<1>{});
+    else
+        rows_of(Index<0>{});
 }
 
 constexpr Rowwise with_registers() {
