@@ -14,6 +14,9 @@ constexpr double kRowNs = 0.3;      // for one value of a pooling or a sum
 constexpr double kLargestNs = 0.05; // for one value of an input, in search of one that is not finite
 constexpr size_t kValuesAtOnce = 1024;
 
+// Measured on a Zen 4: what a byte of codes that is fetched again costs, and the start of a step on all threads.
+constexpr double kCodeCost = 4, kStartBytes = 64 << 10;
+
 // Values of one image of a tensor, on their way out of a step: in 8 bits, or floats in either order of channels.
 struct Sink {
     const ByteImages* images; // null for floats
@@ -24,42 +27,91 @@ struct Sink {
 class Run {
    public:
     Run(const hc_chain& chain, std::vector<Shape> shapes, const hc_exec* exec)
-        : chain_(chain), exec_(exec), shapes_(std::move(shapes)), images_(chain.tensors.size()) {
-        const size_t batch = shapes_[0].batch;
+        : chain_(chain),
+          exec_(exec),
+          batch_(shapes[0].batch),
+          shapes_(std::move(shapes)),
+          images_(chain.tensors.size()),
+          at_(images_.size()) {
+        by_image_ = batch_ > 1 ? steps_by_image() : 0;
         Placement placement;
-        std::vector<size_t> at(images_.size());
         for (size_t i = 0; i < images_.size(); ++i) {
             const Tensor& tensor = chain.tensors[i];
             if (!tensor.read) continue;
             images_[i].shape = shapes_[i];
+            images_[i].shape.batch = is_local(i) ? 1 : batch_;
             images_[i].margin = tensor.margin;
-            at[i] = placement.place(images_[i].size(), birth(i), tensor.last);
+            at_[i] = placement.place(images_[i].size(), birth(i), tensor.last);
         }
         for (const Step& step : chain.steps) // floats before their range is known
             if (is_dynamic(step.output)) {
-                const size_t bytes = product(shapes_[step.output].count(), sizeof(float));
-                floats_at_.push_back(placement.place(bytes, birth(step.output), birth(step.output)));
+                const size_t images = made_in(step.output) < by_image_ ? 1 : batch_;
+                const size_t bytes = product(shapes_[step.output].image(), images, sizeof(float));
+                floats_at_.push_back(placement.place(bytes, made_in(step.output), made_in(step.output)));
             } else {
                 floats_at_.push_back(0);
             }
-        quants_.resize(product(images_.size(), batch));
-        finite_.assign(batch, true);
+        quants_.resize(product(images_.size(), batch_));
+        finite_.assign(batch_, true);
         arena_ = chain.take_arena(placement.size());
-        for (size_t i = 0; i < images_.size(); ++i) {
-            images_[i].values = arena_->memory.data() + at[i];
-            images_[i].quant = quants_.data() + i * batch;
-            const hc_quant& quant = chain.tensors[i].quant;
-            for (size_t image = 0; image < batch; ++image) images_[i].quant[image] = quant_of(quant.scale, quant.zero);
-        }
+        for (size_t i = 0; i < images_.size(); ++i)
+            for (size_t image = 0; image < batch_; ++image) {
+                const hc_quant& quant = chain.tensors[i].quant;
+                quants_[i * batch_ + image] = quant_of(quant.scale, quant.zero);
+            }
     }
     ~Run() { chain_.give_arena(std::move(arena_)); }
     Run(const Run&) = delete;
 
+    void all(const float* const* x, float* const* y) {
+        for (size_t image = 0; by_image_ && image < batch_; ++image) {
+            take(image, 1);
+            for (size_t i = 0; i < chain_.inputs; ++i) enter(i, x[i]);
+            for (size_t i = 0; i < by_image_; ++i) step(i, y);
+        }
+        take(0, batch_);
+        for (size_t i = 0; !by_image_ && i < chain_.inputs; ++i) enter(i, x[i]);
+        for (size_t i = by_image_; i < chain_.steps.size(); ++i) step(i, y);
+        leave(y);
+    }
+
+   private:
+    // How many of the first steps to take image by image: what an image needs of one step is then still near for the
+    // next. Later ones take all images together, and fetch their weights and start once. As images shrink and weights
+    // grow, there is a step where it pays to change.
+    size_t steps_by_image() const {
+        size_t best = 0;
+        double cost = 0, least = 0; // of image by image beside all together, in bytes of activations
+        for (size_t i = 0; i < chain_.steps.size(); ++i) {
+            const Step& step = chain_.steps[i];
+            cost += kStartBytes;
+            if (step.weight) cost += kCodeCost * static_cast<double>(step.weight->pairs * step.weight->pair_bytes());
+            for (const size_t tensor : {step.input, step.other, step.output})
+                if (tensor != kNoTensor) cost -= static_cast<double>(shapes_[tensor].image());
+            if (cost >= least) continue;
+            least = cost;
+            best = i + 1;
+        }
+        return best;
+    }
+
+    // The images [first, first + count) of the batch become those that are worked on.
+    void take(size_t first, size_t count) {
+        first_ = first;
+        for (size_t i = 0; i < images_.size(); ++i) {
+            shapes_[i].batch = images_[i].shape.batch = count;
+            images_[i].values = arena_->memory.data() + at_[i] + (is_local(i) ? 0 : first * images_[i].image_pitch());
+            images_[i].quant = quants_.data() + i * batch_ + first;
+        }
+    }
+
     void enter(size_t tensor, const float* x) {
         const Shape& s = shapes_[tensor];
+        x += first_ * s.image();
         parallel(exec_, s.batch, static_cast<double>(s.image()) * kLargestNs, [&](size_t begin, size_t end) {
             for (size_t image = begin; image < end; ++image)
-                if (!is_finite(chain_.rowwise.largest(x + image * s.image(), s.image()))) finite_[image] = false;
+                if (!is_finite(chain_.rowwise.largest(x + image * s.image(), s.image())))
+                    finite_[first_ + image] = false;
         });
         if (!chain_.tensors[tensor].read) return;
         if (is_dynamic(tensor)) find_ranges(tensor, x);
@@ -77,7 +129,7 @@ class Run {
             sink = {nullptr, reinterpret_cast<float*>(arena_->memory.data() + floats_at_[index]), true};
         } else if (!sink.images) {
             for (size_t i = 0; i < chain_.outputs.size(); ++i)
-                if (chain_.outputs[i] == output) sink.y = y[i];
+                if (chain_.outputs[i] == output) sink.y = y[i] + first_ * shapes_[output].image();
             if (!sink.y) return; // nobody wants it
         } else {
             for (size_t image = 0; image < shapes_[output].batch; ++image) images_[output].fill_margins(image);
@@ -110,8 +162,17 @@ class Run {
         }
     }
 
-   private:
-    size_t birth(size_t tensor) const { return tensor < chain_.inputs ? 0 : tensor - chain_.inputs; }
+    // The step that makes it.
+    size_t made_in(size_t tensor) const { return tensor < chain_.inputs ? 0 : tensor - chain_.inputs; }
+
+    // Only steps that work image by image see it: one image at a time has a place.
+    bool is_local(size_t tensor) const { return chain_.tensors[tensor].last < by_image_; }
+
+    // The first step of those that may not write over it.
+    size_t birth(size_t tensor) const {
+        return made_in(tensor) < by_image_ && !is_local(tensor) ? 0 : made_in(tensor);
+    }
+
     bool is_dynamic(size_t tensor) const {
         const Tensor& t = chain_.tensors[tensor];
         return t.read && t.quant.scale == 0 && !t.inherits;
@@ -297,8 +358,12 @@ class Run {
 
     const hc_chain& chain_;
     const hc_exec* exec_;
-    const std::vector<Shape> shapes_;
+    const size_t batch_;
+    size_t by_image_ = 0;            // the first steps, that work on one image at a time
+    size_t first_ = 0;               // image of the batch that is worked on
+    std::vector<Shape> shapes_;      // of what is worked on
     std::vector<ByteImages> images_; // of the tensors that are held in 8 bits
+    std::vector<size_t> at_;         // where these begin in the arena
     std::vector<Quant> quants_;      // (tensors, batch)
     std::vector<size_t> floats_at_;  // by step
     std::vector<char> finite_;       // by image
@@ -319,9 +384,7 @@ void hc_chain::run(const hc_shape* given, const float* const* x, float* const* y
     }
     if (!wanted) return;
     hc::Run run(*this, std::move(all), exec);
-    for (size_t i = 0; i < inputs; ++i) run.enter(i, x[i]);
-    for (size_t i = 0; i < steps.size(); ++i) run.step(i, y);
-    run.leave(y);
+    run.all(x, y);
 }
 
 std::unique_ptr<hc::Arena> hc_chain::take_arena(size_t bytes) const {
