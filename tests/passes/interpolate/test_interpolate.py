@@ -65,7 +65,7 @@ def test_a_flattened_image_goes_channel_by_channel(correction: Any) -> None:
 def test_a_smaller_tolerance_keeps_more() -> None:
     model, inputs = models.build("cnn")
     widths = []
-    for tolerance in (0.6, 0.3, 0.1, 0.0):
+    for tolerance in (0.6, 0.1, 0.0):
         plan = hc.compile(
             model, inputs(2), method=hc.Interpolative(tolerance=tolerance), calibration=[inputs(32)]
         ).plan
@@ -83,7 +83,10 @@ def test_widths_are_rounded_up() -> None:
     assert widths[0] % 8 and widths[1] == -(-widths[0] // 8) * 8 < 32
 
 
-@pytest.mark.parametrize("name", ["cnn", "attention", "tied"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("cnn", marks=pytest.mark.slow), "attention", pytest.param("tied", marks=pytest.mark.slow)],
+)
 def test_narrowed_and_encoded_in_one_file(name: str, tmp_path: Path) -> None:
     model, inputs = models.build(name)
     method = [hc.Interpolative(tolerance=0.3), hc.Codebook(bits=4)]

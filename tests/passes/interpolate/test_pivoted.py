@@ -34,7 +34,7 @@ def lost(values: Tensor, rows: Tensor, kept: list[int]) -> float:
     return float((rest @ rows.T).square().sum() / (values @ rows.T).square().sum())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(units=st.integers(1, 9), readers=st.integers(1, 3), seed=st.integers(0, 1000))
 def test_the_residual_is_what_the_readers_lose(units: int, readers: int, seed: int) -> None:
     seen = [

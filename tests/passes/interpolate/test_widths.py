@@ -22,7 +22,7 @@ units = st.lists(st.tuples(numbers, st.floats(0.1, 5)), min_size=1, max_size=6)
 groups = st.lists(units, min_size=1, max_size=3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(given_groups=groups, tolerance=numbers, more=numbers)
 def test_within_the_tolerance_and_monotone(
     given_groups: list[list[tuple[float, float]]], tolerance: float, more: float

@@ -28,7 +28,7 @@ def at_angle(angle: float, width: int = 24) -> torch.Tensor:
 
 @pytest.mark.parametrize("angle", [0.05, 0.4, math.pi / 2, 2.5])
 def test_simhash_bits_agree_with_the_angle(angle: float) -> None:
-    tables = 20_000
+    tables = 4_000
     met = float(collisions(simhash(at_angle(angle), random_planes(24, 1, tables, seed=1)))[0, 1])
     expected = 1 - angle / math.pi
     assert abs(met - expected) < 5 * math.sqrt(expected * (1 - expected) / tables)

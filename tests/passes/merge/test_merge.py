@@ -156,7 +156,10 @@ def test_widths_are_rounded_up(multiple: int) -> None:
     torch.testing.assert_close(compiled(x), model(x), **F64)
 
 
-@pytest.mark.parametrize("name", ["cnn", "attention", "tied"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("cnn", marks=pytest.mark.slow), pytest.param("attention", marks=pytest.mark.slow), "tied"],
+)
 def test_merged_and_encoded_in_one_file(name: str, tmp_path: Path) -> None:
     model, inputs = models.build(name)
     method = [hc.MergeChannels(amount=0.25), hc.Codebook(bits=4)]

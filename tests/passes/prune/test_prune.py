@@ -202,7 +202,7 @@ def test_double_precision() -> None:
     follows(model, compiled)
 
 
-@pytest.mark.parametrize("name", ["vit", "gated_vit", "swin"])
+@pytest.mark.parametrize("name", [pytest.param("vit", marks=pytest.mark.slow), "gated_vit", "swin"])
 def test_widths_of_heads(name: str, tmp_path: Path) -> None:
     """Queries and keys of all heads, and values, lose the same entries; the file agrees."""
     make, inputs = NETWORKS[name]
