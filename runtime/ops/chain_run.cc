@@ -296,12 +296,13 @@ class Run {
                 taps.push_back(x.pixel(image, static_cast<ptrdiff_t>(row * w.stride_y + i * w.dilation_y - w.top), 0));
             chain_.rowwise.max_u8(taps.data(), taps.size(), x.shape.width * channels, line.data());
             uint8_t* into = as_it_is ? sink.images->pixel(image, at, 0) : most.data();
-            for (size_t column = 0; column < s.width; ++column) {
-                taps.clear();
+            for (size_t column = 0, count; column < s.width; column += count) {
                 const Window::Taps columns = w.columns_inside(column, x.shape);
-                for (size_t j = columns.begin; j < columns.end; ++j)
-                    taps.push_back(&line[(column * w.stride_x + j * w.dilation_x - w.left) * channels]);
-                chain_.rowwise.max_u8(taps.data(), taps.size(), channels, into + column * channels);
+                const size_t seen = columns.end - columns.begin;
+                count = seen == w.taps_x ? smaller(s.width, w.columns_ending_inside(x.shape)) - column : 1;
+                chain_.rowwise.max_windows(
+                    &line[(column * w.stride_x + columns.begin * w.dilation_x - w.left) * channels],
+                    w.stride_x * channels, count, w.dilation_x * channels, seen, channels, into + column * channels);
             }
             if (as_it_is) return;
             Scratch<float> v(product(s.width, channels));

@@ -50,6 +50,11 @@ struct Window {
         return inside(column * stride_x, taps_x, dilation_x, left, x.width);
     }
 
+    // How many windows of a row, from its first, end before the image does.
+    size_t columns_ending_inside(const Shape& x) const {
+        return left + x.width < reach_x() ? 0 : (left + x.width - reach_x()) / stride_x + 1;
+    }
+
     // Has the window a tap in the image wherever it is placed?
     bool every_place_sees(const Shape& x) const;
 

@@ -169,7 +169,9 @@ def test_poolings(dynamic):
     total = a
     for other in (b, c, d):
         total = chain.add(Kind.ADD, total, other=other, quant=(0.1, 90))
-    chain.outputs = [total, d, chain.add(Kind.MAX_POOL, x, dilation_h=2, **same)]
+    wide = {"kernel_w": 3, "dilation_w": 2, "left": 4, "right": 3}
+    of = [chain.add(Kind.MAX_POOL, x, **wide | {"stride_w": stride}) for stride in (1, 2, 5)]
+    chain.outputs = [total, d, chain.add(Kind.MAX_POOL, x, dilation_h=2, **same), *of]
     check(chain, activations(2, 5, 9, 8))
 
 

@@ -104,6 +104,8 @@ struct Rowwise {
 
     // For n channels, over `count` taps: the maximum; the sum.
     void (*max_u8)(const uint8_t* const* taps, size_t count, size_t n, uint8_t* y);
+    // For windows that are neighbours: y[i * n + c], c < n, the maximum of x[i * step + t * tap + c] over t < count.
+    void (*max_windows)(const uint8_t* x, size_t step, size_t windows, size_t tap, size_t count, size_t n, uint8_t* y);
     void (*sum_u8)(const uint8_t* const* taps, size_t count, size_t n, int32_t* sum);
 };
 

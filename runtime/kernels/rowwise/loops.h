@@ -285,22 +285,34 @@ void dequantize_channels(const uint8_t* __restrict q, size_t pitch, size_t chann
     }
 }
 
-void max_u8(const uint8_t* const* taps, size_t count, size_t n, uint8_t* __restrict y) {
+// For n neighbours; tap(t) is where the first of them is.
+template <class Tap>
+HC_INLINE void max_of(const Tap& tap, size_t count, size_t n, uint8_t* __restrict y) {
     constexpr size_t chunk = 64; // stays in registers from tap to tap
     size_t i = 0;
     for (; i + chunk <= n; i += chunk) {
         uint8_t most[chunk];
-        memcpy(most, taps[0] + i, chunk);
+        memcpy(most, tap(0) + i, chunk);
         for (size_t t = 1; t < count; ++t) {
-            const uint8_t* x = taps[t] + i;
+            const uint8_t* x = tap(t) + i;
             for (size_t j = 0; j < chunk; ++j) most[j] = x[j] > most[j] ? x[j] : most[j];
         }
         memcpy(y + i, most, chunk);
     }
     for (; i < n; ++i) {
-        y[i] = taps[0][i];
-        for (size_t t = 1; t < count; ++t) y[i] = taps[t][i] > y[i] ? taps[t][i] : y[i];
+        y[i] = tap(0)[i];
+        for (size_t t = 1; t < count; ++t) y[i] = tap(t)[i] > y[i] ? tap(t)[i] : y[i];
     }
+}
+
+void max_u8(const uint8_t* const* taps, size_t count, size_t n, uint8_t* __restrict y) {
+    max_of([&](size_t t) HC_LAMBDA { return taps[t]; }, count, n, y);
+}
+
+void max_windows(const uint8_t* x, size_t step, size_t windows, size_t tap, size_t count, size_t n,
+                 uint8_t* __restrict y) {
+    for (size_t i = 0; i < windows; ++i)
+        max_of([&](size_t t) HC_LAMBDA { return x + i * step + t * tap; }, count, n, y + i * n);
 }
 
 void sum_u8(const uint8_t* const* taps, size_t count, size_t n, int32_t* __restrict sum) {
@@ -342,6 +354,7 @@ constexpr Rowwise loops() {
             levels<float>,
             dequantize_channels,
             max_u8,
+            max_windows,
             sum_u8};
 }
 
