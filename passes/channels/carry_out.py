@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hashcompile.core.graph import CompressedGraph, flat_copy, replace_tensor
-from hashcompile.core.kept import Kept
+from hashcompile.core.kept import Kept, Refusal
 from hashcompile.core.layers import layers
 from hashcompile.core.method import Scope
 from hashcompile.core.reshaping import Corrected
@@ -61,6 +61,19 @@ def carry_out(
 def fixed_in(scope: Scope) -> set[str]:
     """The layers that are to stay as they are, and so are groups to which one of them belongs."""
     return {layer.name for layer in layers(scope.graph)} - scope.layers
+
+
+def refused_in(scope: Scope, channels: ChannelGroups) -> list[Refusal]:
+    """Why channels of the layers in scope stay, whatever a method would like to do with them."""
+    fixed = fixed_in(scope)
+    found = [refusal for refusal in channels.refused if refusal.layer in scope.layers]
+    for group in channels.groups:
+        outside = next((layer for layer in group.layers if layer in fixed), None)
+        for axis in group.of_role(Role.PRODUCER) if outside else ():
+            if (layer := axis.parameter.removesuffix(".weight")) in scope.layers:
+                reason = f"it shares them with {outside}, which is to stay as it is"
+                found.append(Refusal(layer, group.count, len(axis.unit), reason))
+    return found
 
 
 def blocks_of(channels: ChannelGroups) -> dict[str, int]:

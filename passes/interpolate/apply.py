@@ -17,7 +17,7 @@ from hashcompile.core.kept import Refusal
 from hashcompile.core.layers import attribute
 from hashcompile.core.method import Outcome, Scope
 from hashcompile.passes.channels import Group, Role, find_groups
-from hashcompile.passes.channels.carry_out import carry_out, fixed_in
+from hashcompile.passes.channels.carry_out import carry_out, fixed_in, refused_in
 from hashcompile.passes.channels.costs import unit_costs
 from hashcompile.passes.channels.readings import Reading, readings
 from hashcompile.passes.channels.slices import slices
@@ -39,7 +39,7 @@ def interpolate(config: Interpolative, scope: Scope) -> Outcome:
         raise ConfigError("Interpolative needs calibration data: give compile(..., calibration=...)")
     channels = find_groups(scope.graph, scope.example)
     fixed = fixed_in(scope)
-    refused = [each for each in channels.refused if each.layer in scope.layers]
+    refused = refused_in(scope, channels)
     costs = unit_costs(scope.graph, channels.groups, scope.example)
     trial = Trial(scope.graph, scope.batches[:TRIAL_BATCHES])
     found: dict[int, tuple[Pivots, Curve]] = {}

@@ -17,7 +17,7 @@ from torch import Tensor, fx
 from hashcompile.core.errors import ConfigError
 from hashcompile.core.method import Outcome, Scope
 from hashcompile.passes.channels import Group, Keeper, find_groups
-from hashcompile.passes.channels.carry_out import Merged, Merges, carry_out, fixed_in, same_kind
+from hashcompile.passes.channels.carry_out import Merged, Merges, carry_out, fixed_in, refused_in, same_kind
 from hashcompile.passes.channels.readings import readings
 from hashcompile.passes.channels.widths import round_widths
 from hashcompile.passes.merge.average import averaged
@@ -51,12 +51,9 @@ def merge(config: MergeChannels, scope: Scope) -> Outcome:
             merged[position], new = plan.merged(scope.graph, channels.groups[position], removed)
             tensors |= new
     how = "fold" if config.correction is True else config.correction or None
+    refused = refused_in(scope, channels)
     kept, corrected = carry_out(scope, channels, keeper, how, Merges(merged, tensors))
-    return Outcome(
-        kept,
-        tuple(each for each in channels.refused if each.layer in scope.layers),
-        corrected=tuple(corrected),
-    )
+    return Outcome(kept, tuple(refused), corrected=tuple(corrected))
 
 
 def planned(config: MergeChannels, scope: Scope, groups: Sequence[Group]) -> dict[int, Merging]:

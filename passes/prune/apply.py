@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hashcompile.core.kept import Refusal
 from hashcompile.core.method import Outcome, Scope
 from hashcompile.core.reshaping import Finding
 from hashcompile.passes.channels import Role, find_groups
-from hashcompile.passes.channels.carry_out import carry_out, fixed_in
+from hashcompile.passes.channels.carry_out import carry_out, fixed_in, refused_in
 from hashcompile.passes.channels.widths import round_widths
 from hashcompile.passes.prune.auto import decide
 from hashcompile.passes.prune.config import PruneChannels
@@ -39,16 +38,8 @@ def prune(config: PruneChannels, scope: Scope) -> Outcome:
         )
     else:
         keeper = overall(channels, scores, config.amount)
+    refused = refused_in(scope, channels)
     round_widths(channels, keeper, scores, config.round_to)
-    refused = [refusal for refusal in channels.refused if refusal.layer in scope.layers]
-    for group, score in zip(channels.groups, scores, strict=True):
-        outside = [layer for layer in group.layers if layer in fixed]
-        if score is None and len(outside) < len(group.layers):
-            for axis in group.of_role(Role.PRODUCER):
-                layer = axis.parameter.removesuffix(".weight")
-                if layer in scope.layers:
-                    reason = f"it shares them with {outside[0]}, which is to stay as it is"
-                    refused.append(Refusal(layer, group.count, len(axis.unit), reason))
     went = [int(mask.sum()) for mask in keeper.removed]
     how = "fold" if config.correction is True else config.correction or None
     kept, corrected = carry_out(scope, channels, keeper, how)

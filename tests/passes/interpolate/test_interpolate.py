@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import hashcompile as hc
 from tests import models
@@ -71,6 +71,44 @@ def test_a_smaller_tolerance_keeps_more() -> None:
         ).plan
         widths.append(len(plan.kept["conv.weight"][0]))
     assert widths == sorted(widths) and widths[0] < widths[-1] == 32
+
+
+class TwoBranches(nn.Module):
+    """The same branch twice, but one of them hardly counts at the outputs."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.loud, self.quiet = (
+            nn.Sequential(nn.Linear(6, 24), nn.ReLU(), nn.Linear(24, 4)) for _ in range(2)
+        )
+        self.quiet.load_state_dict(self.loud.state_dict())
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.loud(x) + self.share * self.quiet(x.flip(1))
+
+
+@pytest.mark.parametrize("share", [1.0, 1e-3])
+def test_the_tolerance_is_of_the_outputs(share: float) -> None:
+    """Both lose alike where both count alike; else the one that nobody would miss."""
+    model = TwoBranches(share).double().eval()
+    x = torch.randn(800, 6, dtype=torch.float64)
+    compiled = hc.compile(model, (x[:2],), method=hc.Interpolative(0.1), calibration=[(x[:400],)])
+    loud, quiet = (len(compiled.plan.kept[f"{name}.0.weight"][0]) for name in ("loud", "quiet"))
+    error = (compiled(x[400:]) - model(x[400:])).detach().norm() / model(x[400:]).detach().norm()
+    assert loud > 4 and error < 0.2
+    assert quiet == 1 if share < 1 else abs(loud - quiet) <= 4
+
+
+def test_a_group_that_is_partly_out_of_bounds_stays() -> None:
+    model, inputs = models.build("cnn")
+    for config in (hc.Interpolative(0.3), hc.MergeChannels(0.3)):
+        method = {"*": config, "stem": None}
+        made = hc.compile(model, inputs(2), method=method, calibration=[inputs(8)]).plan.reshaping
+        assert made is not None
+        reasons = {refusal.layer: str(refusal) for refusal in made.refused}
+        assert reasons["conv"] == "it shares them with stem, which is to stay as it is"
 
 
 def test_widths_are_rounded_up() -> None:

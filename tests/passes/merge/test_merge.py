@@ -169,6 +169,29 @@ def test_merged_and_encoded_in_one_file(name: str, tmp_path: Path) -> None:
     compiled.export_onnx(tmp_path / "merged.onnx")
 
 
+def test_merged_again_whenever_training_has_turned_the_weights() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 4))
+    x = torch.randn(256, 20)
+    labels = (x @ torch.randn(20, 4)).argmax(1)
+    graph, schedule, widths = model, hc.RehashSchedule(model, tolerance=0.05), [32]
+    while len(widths) < 3:
+        optimizer = torch.optim.Adam(graph.parameters(), 0.02)
+        for _ in range(100):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(graph(x), labels).backward()
+            optimizer.step()
+            if schedule.due():
+                break
+        assert schedule.due()
+        compiled = hc.compile(graph, (x[:2],), method=hc.MergeChannels(0.2, learnt=True), calibration=[(x,)])
+        graph = compiled.graph_module.train()
+        schedule = hc.RehashSchedule(graph, tolerance=0.05)
+        assert not schedule.due()
+        widths.append(len(compiled.plan.kept["0.weight"][0]))
+    assert widths == [32, 26, 21]
+
+
 def test_weights_of_nothing_and_constants(tmp_path: Path) -> None:
     for fill in (0.0, 1.0):
         model = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3)).eval()
