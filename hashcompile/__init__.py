@@ -17,6 +17,7 @@ from hashcompile.core.errors import (
 from hashcompile.core.kept import Refusal
 from hashcompile.core.reshaping import Corrected, Factored, Finding, Reshaping, Size
 from hashcompile.passes.codebook import Codebook, Int8
+from hashcompile.passes.hashed import Hashed
 from hashcompile.passes.interpolate import Interpolative
 from hashcompile.passes.lowrank import LowRank, Sampled
 from hashcompile.passes.merge import MergeChannels, RehashSchedule
@@ -42,6 +43,7 @@ __all__ = [
     "Finding",
     "GraphError",
     "HashcompileError",
+    "Hashed",
     "InputError",
     "Int8",
     "Interpolative",

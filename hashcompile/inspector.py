@@ -4,7 +4,7 @@ import json
 import math
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from hashcompile.core.onnx_op import DOMAIN
 from hashcompile.core.rows import RowView
 from hashcompile.lower.chain_op import FIELDS
 from hashcompile.lower.chain_op import OPERATOR as CHAIN
-from hashcompile.lower.onnx import layer_of
+from hashcompile.lower.onnx import is_codes, layer_of
 
 COMPUTE = {code: compute for compute, code in CODES.items()}
 
@@ -80,9 +80,10 @@ class Encoded(NamedTuple):
     layer: str
     op: str
     bits: int | None
+    rows: int | None
     columns: int | None
     compute: int | None
-    constants: list[str]  # codes, codebook, scale, bias: as many as the file stores
+    constants: list[str]  # codes, codebook, scale, bias, or values, scale: as many as the file stores
 
 
 def layer_infos(
@@ -101,9 +102,7 @@ def layer_infos(
                     name=weight.layer,
                     op=weight.op,
                     bits=weight.bits,
-                    shape=(math.prod(tensors[constants[2]].dims), weight.columns)
-                    if weight.columns and len(constants) > 2
-                    else None,
+                    shape=(weight.rows, weight.columns) if weight.rows and weight.columns else None,
                     bytes=sum(stored_bytes(tensors[name]) for name in constants if name not in counted),
                     compute=COMPUTE.get(weight.compute) if weight.compute is not None else None,
                     shared_with=owner if owner != weight.layer else None,
@@ -116,11 +115,12 @@ def layer_infos(
 def node_weight(node: onnx.NodeProto, tensors: Mapping[str, onnx.TensorProto]) -> Encoded:
     """Of a node with one weight. What stands before the codes is what they are applied to, constant or not."""
     names = list(node.input)
-    at = next((i for i, name in enumerate(names) if name in tensors and is_codes(tensors[name])), len(names))
+    at = next((i for i, name in enumerate(names) if name in tensors and is_codes(name)), len(names))
     given = {item.name: item.i for item in node.attribute}
     constants = [name for name in names[at:] if name in tensors]
     bits, columns, compute = (given.get(name) for name in ("bits", "in_features", "compute"))
-    return Encoded(node.name, node.op_type, bits, columns, compute, constants)
+    rows = given.get("rows", rows_of_scale(constants, tensors))
+    return Encoded(node.name, node.op_type, bits, rows, columns, compute, constants)
 
 
 def chain_weights(node: onnx.NodeProto, tensors: Mapping[str, onnx.TensorProto]) -> Iterator[Encoded]:
@@ -133,12 +133,15 @@ def chain_weights(node: onnx.NodeProto, tensors: Mapping[str, onnx.TensorProto])
             names = node.input[first + 4 * step["weight"] :][:4]
             constants = [name for name in names if name in tensors]
             layer = layer_of(constants[0]) if constants else node.name
-            yield Encoded(layer, node.op_type, step["bits"], step["in_features"], CODES["int8"], constants)
+            rows = rows_of_scale(constants, tensors)
+            yield Encoded(
+                layer, node.op_type, step["bits"], rows, step["in_features"], CODES["int8"], constants
+            )
 
 
-def is_codes(tensor: onnx.TensorProto) -> bool:
-    """Packed indices, as no other input of our nodes looks: bytes in tiles."""
-    return tensor.data_type == onnx.TensorProto.UINT8 and len(tensor.dims) == 6
+def rows_of_scale(constants: Sequence[str], tensors: Mapping[str, onnx.TensorProto]) -> int | None:
+    """Of codes, codebook, scale: the scale has one entry a row."""
+    return math.prod(tensors[constants[2]].dims) if len(constants) > 2 else None
 
 
 def stored_bytes(tensor: onnx.TensorProto) -> int:

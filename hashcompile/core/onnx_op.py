@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from hashcompile.core.rows import RowView
+
 DOMAIN = "com.hashcompile"
 VERSION = 1  # of the domain's operator set
 OPSET = 20  # of the standard operators in graphs and bodies
@@ -43,3 +45,19 @@ class OnnxOp:
             for name, value in self.attributes.items()
         }
         return values | {OVERLOAD: self.overload}
+
+
+def weight_shapes(view: RowView) -> dict[str, Attribute]:
+    """The attributes that `weight_of_rows` reads."""
+    row_shape, order = view.order
+    return {"row_shape": row_shape, "order": order, "weight_shape": view.shape}
+
+
+def weight_of_rows(rows: str) -> str:
+    """The end of a body that decodes: `rows` (N, K) -> W, as the operators of ONNX want it."""
+    return f"""\
+    row_shape = Constant<value_ints: ints = @row_shape>()
+    weight_shape = Constant<value_ints: ints = @weight_shape>()
+    shaped = Reshape({rows}, row_shape)
+    ordered = Transpose<perm: ints = @order>(shaped)
+    W = Reshape(ordered, weight_shape)"""

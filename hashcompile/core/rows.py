@@ -40,9 +40,15 @@ class RowView:
             weight = weight.reshape(groups, channels // groups, out, *kernel).transpose(1, 2)
         return weight.reshape(self.size)
 
+    @property
+    def order(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(shape, permutation) of rows that bring their elements into the order of the weight's."""
+        if groups := self.transposed_groups:  # rows (g, out, in, *k) lie as (g, in, out, *k) in the weight
+            channels, out, *kernel = self.shape
+            return (groups, out, channels // groups, *kernel), (0, 2, 1, *range(3, 3 + len(kernel)))
+        return self.size, (0, 1)
+
     def weight(self, rows: Tensor) -> Tensor:
         """Inverse of `rows`."""
-        if groups := self.transposed_groups:
-            channels, out, *kernel = self.shape
-            rows = rows.reshape(groups, out, channels // groups, *kernel).transpose(1, 2)
-        return rows.reshape(self.shape)
+        shape, permutation = self.order
+        return rows.reshape(shape).permute(permutation).reshape(self.shape)

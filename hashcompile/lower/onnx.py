@@ -34,6 +34,7 @@ from hashcompile.lower.fuse import fuse
 from hashcompile.lower.select import select
 
 EXTERNAL = 1_500_000_000  # bytes from which weights go to a file beside the model: protobuf ends at 2 GiB
+CODES = re.compile(r"\.(codes|values)_*$")  # the first constant of a node, whose name tells the layer's
 ALIGNMENT = (
     4096  # of external tensors: ONNX Runtime maps them as they lie, and kernels read whole cache lines
 )
@@ -208,11 +209,11 @@ def attach_bodies(model: ir.Model, ops: Iterable[OnnxOp]) -> None:
 
 def layer_of(codes: str) -> str:
     """`layer1.0.conv1` for `layer1.0.conv1.weight.codes`."""
-    return re.sub(r"(\.weight)?\.codes_*$", "", codes)
+    return re.sub(rf"(\.weight)?{CODES.pattern}", "", codes)
 
 
 def is_codes(name: str) -> bool:
-    return name.rstrip("_").endswith(".codes")
+    return CODES.search(name) is not None
 
 
 def write(model: ir.Model, path: Path) -> Path:

@@ -15,7 +15,7 @@ from torch import Tensor, fx
 
 from hashcompile.core.layers import Kind, Window
 from hashcompile.core.method import CODES, Compute
-from hashcompile.core.onnx_op import Attribute, OnnxOp
+from hashcompile.core.onnx_op import Attribute, OnnxOp, weight_of_rows, weight_shapes
 from hashcompile.core.packing import layout, pack
 from hashcompile.passes.codebook.weight import CodebookWeight
 
@@ -70,31 +70,19 @@ def fused(code: CodebookWeight, consumer: fx.Node, kind: Kind, compute: Compute)
 
 def decode(code: CodebookWeight) -> OnnxOp:
     """The dense weight, for a consumer without a fused kernel: packed in the file, dense in memory."""
-    view, (rows, columns) = code.view, code.view.size
-    if groups := view.transposed_groups:  # rows (g, out, in, *k) lie as (g, in, out, *k) in the weight
-        channels, out, *kernel = view.shape
-        row_shape = (groups, out, channels // groups, *kernel)
-        order = (0, 2, 1, *range(3, 3 + len(kernel)))
-    else:
-        row_shape, order = (rows, columns), (0, 1)
     body = f"""
 CodebookDecode<in_features, group_rows, row_shape, order, weight_shape>(codes, codebook, scale) => (W)
 {{
 {dense_rows(code)}
-    row_shape = Constant<value_ints: ints = @row_shape>()
-    weight_shape = Constant<value_ints: ints = @weight_shape>()
-    shaped = Reshape(rows, row_shape)
-    ordered = Transpose<perm: ints = @order>(shaped)
-    W = Reshape(ordered, weight_shape)
+{weight_of_rows("rows")}
 }}"""
-    attributes = common(code) | {"row_shape": row_shape, "order": order, "weight_shape": view.shape}
     return OnnxOp(
         "CodebookDecode",
         overload(code),
         partial(constants, code),
-        attributes,
+        common(code) | weight_shapes(code.view),
         body,
-        lambda: view.shape,
+        lambda: code.view.shape,
         activations=0,
     )
 

@@ -1,0 +1,98 @@
+"""The code itself: the shared values, and the seed that tells which weight takes which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from hashcompile.core.encoded import EncodedWeight
+from hashcompile.core.errors import ArtifactError
+from hashcompile.core.packing import TILE
+from hashcompile.core.rounding import round_bf16
+from hashcompile.core.rows import RowView
+from hashcompile.passes.hashed.hash import MASK, buckets, hashes
+
+TILE_VALUES = TILE * TILE
+WEIGHTS_PER_VALUE = 4096  # at most: a small file cannot ask for a huge matrix
+CHUNK = 1 << 20  # hashes computed at a time: 8 MiB in int64
+
+
+class HashedWeight(EncodedWeight):
+    """rows[n, k] = +-values[bucket(n, k)] * scale[n]
+
+    values: (K,) float32, a parameter whose entries gather the gradients of all the weights that take them. scale: (N,)
+    float32, or None for ones: a folded batch norm has them. With `tile`, tiles of 16 rows and 16 columns take 256
+    consecutive values each, column after column: 16 rows of one column are the 64 bytes that a register holds.
+    """
+
+    index: Tensor  # (N, K) int32 into (values, -values); computed from the seed, and not stored
+    scale: Tensor | None
+
+    def __init__(
+        self, view: RowView, values: Tensor, seed: int, tile: bool, scale: Tensor | None = None
+    ) -> None:
+        super().__init__(view)
+        self.seed = seed
+        self.tile = tile
+        self.values = nn.Parameter(values)
+        self.register_parameter("scale", None if scale is None else nn.Parameter(scale))
+        self.register_buffer("index", places(*view.size, len(values), seed, tile), persistent=False)
+
+    def rows(self) -> Tensor:
+        signed = torch.cat([self.values, -self.values])
+        rows = signed.index_select(0, self.index.flatten()).view(self.index.shape)
+        return rows if self.scale is None else rows * self.scale[:, None]
+
+    def scaled(self, factor: Tensor) -> Self:
+        scale = factor if self.scale is None else self.scale.detach() * factor
+        return type(self)(self.view, self.values.detach(), self.seed, self.tile, scale)
+
+    def in_bf16(self) -> Self:
+        scale = None if self.scale is None else self.scale.detach()
+        return type(self)(self.view, round_bf16(self.values.detach()), self.seed, self.tile, scale)
+
+    def storage(self) -> dict[str, Tensor]:
+        stored = {"values": self.values.detach()}
+        return stored if self.scale is None else stored | {"scale": self.scale.detach()}
+
+    def describe(self) -> dict[str, Any]:
+        return {"seed": self.seed, "tile": self.tile}
+
+    @classmethod
+    def restore(cls, view: RowView, description: Mapping[str, Any], storage: Mapping[str, Tensor]) -> Self:
+        seed, tile = description.get("seed"), description.get("tile")
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MASK:
+            raise ArtifactError(f"a hashed weight with the seed {seed!r}")
+        if not isinstance(tile, bool):
+            raise ArtifactError(f"a hashed weight whose tile is {tile!r}")
+        values, scale = storage.get("values"), storage.get("scale")
+        if values is None or values.dtype != torch.float32 or values.ndim != 1:
+            raise ArtifactError("a hashed weight without a vector of float32 values")
+        if not len(values) or (tile and len(values) % TILE_VALUES):
+            raise ArtifactError(f"a hashed weight of {len(values)} values, tile={tile}")
+        if len(values) * WEIGHTS_PER_VALUE < view.numel or view.numel == 0 or min(view.shape) < 0:
+            raise ArtifactError(f"a hashed weight of shape {view.shape} with {len(values)} values")
+        if scale is not None and (scale.dtype != torch.float32 or tuple(scale.shape) != view.size[:1]):
+            raise ArtifactError(
+                f"scale is {scale.dtype} {tuple(scale.shape)}, wanted float32 {view.size[:1]}"
+            )
+        return cls(view, values, seed, tile, scale)
+
+
+def places(rows: int, columns: int, count: int, seed: int, tile: bool) -> Tensor:
+    """Where each weight is in (values, -values), for `count` values: (rows, columns) int32."""
+    side = TILE if tile else 1
+    within = torch.arange(side)[:, None] + side * torch.arange(side)  # of row and column in a tile
+    across = torch.arange(-(-columns // side))
+    index = torch.empty(rows, columns, dtype=torch.int32)
+    step = max(1, CHUNK // max(1, len(across) * side * side))
+    for down in torch.arange(-(-rows // side)).split(step):
+        bucket, negative = buckets(hashes(down, across, seed), count // (side * side))
+        start = bucket * (side * side) + negative * count
+        found = (start[:, None, :, None] + within[:, None]).flatten(2).flatten(0, 1)
+        first = int(down[0]) * side
+        index[first : first + len(found)] = found[: rows - first, :columns]
+    return index
