@@ -21,6 +21,7 @@ from hashcompile.core.onnx_op import DOMAIN
 from hashcompile.core.rows import RowView
 from hashcompile.lower.chain_op import FIELDS
 from hashcompile.lower.chain_op import OPERATOR as CHAIN
+from hashcompile.lower.feed_forward import SECOND
 from hashcompile.lower.onnx import is_codes, layer_of
 
 COMPUTE = {code: compute for compute, code in CODES.items()}
@@ -94,7 +95,7 @@ def layer_infos(
     counted: set[str] = set()
     layers = []
     for node in nodes:
-        for weight in chain_weights(node, tensors) if node.op_type == CHAIN else [node_weight(node, tensors)]:
+        for weight in (chain_weights if node.op_type == CHAIN else node_weights)(node, tensors):
             constants = weight.constants
             owner = owners.setdefault(constants[0], weight.layer) if constants else weight.layer
             layers.append(
@@ -112,15 +113,20 @@ def layer_infos(
     return tuple(layers)
 
 
-def node_weight(node: onnx.NodeProto, tensors: Mapping[str, onnx.TensorProto]) -> Encoded:
-    """Of a node with one weight. What stands before the codes is what they are applied to, constant or not."""
+def node_weights(node: onnx.NodeProto, tensors: Mapping[str, onnx.TensorProto]) -> Iterator[Encoded]:
+    """Of any other node. What stands before the codes is what they are applied to, constant or not; what its attributes
+    say of a second weight ends in SECOND.
+    """
     names = list(node.input)
-    at = next((i for i, name in enumerate(names) if name in tensors and is_codes(name)), len(names))
     given = {item.name: item.i for item in node.attribute}
-    constants = [name for name in names[at:] if name in tensors]
-    bits, columns, compute = (given.get(name) for name in ("bits", "in_features", "compute"))
-    rows = given.get("rows", rows_of_scale(constants, tensors))
-    return Encoded(node.name, node.op_type, bits, rows, columns, compute, constants)
+    starts = [i for i, name in enumerate(names) if name in tensors and is_codes(name)]
+    ends = [*starts[1:], len(names)]
+    for start, end, ending in zip(starts or [len(names)], ends, ("", SECOND), strict=False):
+        constants = [name for name in names[start:end] if name in tensors]
+        bits, columns = (given.get(f"{name}{ending}") for name in ("bits", "in_features"))
+        rows = given.get("rows", rows_of_scale(constants, tensors))
+        layer = layer_of(constants[0]) if ending else node.name
+        yield Encoded(layer, node.op_type, bits, rows, columns, given.get("compute"), constants)
 
 
 def chain_weights(node: onnx.NodeProto, tensors: Mapping[str, onnx.TensorProto]) -> Iterator[Encoded]:

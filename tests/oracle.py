@@ -198,11 +198,16 @@ def our_nodes(path: Any) -> list[Node]:
                     attributes |= {name: step[name] for name in ("bits", "group_rows")}
                     found.append(Node("CodebookConv", attributes, parts))
             continue
-        parts = {
-            part: next(held[name] for name in node.input if name.rstrip("_").endswith("." + part))
-            for part in ("codes", "codebook", "scale")
-        }
-        found.append(Node(node.op_type, given, parts))
+        for ending in ("", "_2") if node.op_type == "FeedForward" else ("",):
+            first = (
+                5
+                if ending
+                else next(i for i, name in enumerate(node.input) if name.rstrip("_").endswith(".codes"))
+            )
+            names = node.input[first : first + 3]
+            parts = dict(zip(("codes", "codebook", "scale"), (held[name] for name in names), strict=True))
+            own = {name.removesuffix("_2"): value for name, value in given.items() if name.endswith("_2")}
+            found.append(Node(node.op_type, given | own if ending else given, parts))
     return found
 
 

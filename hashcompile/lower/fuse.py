@@ -3,8 +3,9 @@
 Given:  %w = call_module[fc.weight]();  %y = aten.linear(%x, %w, %b)
 Result: %y = call_module[fc_op](%x, %codes, %codebook, %scale, %b)     # com.hashcompile::CodebookLinear
 
-and a chain of convolutions becomes one operator with all their constants (`hashcompile.lower.chain_op`). The copy takes
-and returns flat tuples, and is exported again: every size downstream follows from the symbolic one.
+and so does a chain of convolutions with all their constants (`hashcompile.lower.chain_op`), and a pair of layers
+(`hashcompile.lower.feed_forward`). The copy takes and returns flat tuples, and is exported again: every size downstream
+follows from the symbolic one.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from hashcompile.lower.chain import Chain
 from hashcompile.lower.chain_op import ChainOp, called, constants, overload
 from hashcompile.lower.constants import stored
 from hashcompile.lower.epilogue import find_epilogue, with_epilogue
+from hashcompile.lower.feed_forward import FeedForward
+from hashcompile.lower.feed_forward import joined as as_one
 from hashcompile.lower.fuse_attention import fuse_attentions
 from hashcompile.lower.norm import fuse_norms
 from hashcompile.lower.projections import join_projections
@@ -45,8 +48,10 @@ def fuse(selection: Selection, ranges: Mapping[str, Range]) -> tuple[fx.GraphMod
     ops += joined.values()
     for name, readers in selection.readers.items():
         for reader in readers:
-            if reader not in selection.chained and reader not in joined:
+            if reader not in selection.chained | selection.paired and reader not in joined:
                 ops.append(fuse_reader(selection, name, reader))
+    for pair in selection.feed_forwards:
+        ops += fuse_feed_forward(selection, pair)
     replaced: dict[fx.Node, fx.Node] = {}
     for i, chain in enumerate(selection.chains):
         ops += fuse_chain(selection, chain, ChainOp(chain, ranges, overload(i)), replaced)
@@ -100,6 +105,29 @@ def fuse_layer(selection: Selection, parameter: str, layer: fx.Node, op: OnnxOp)
     call.meta = dict(output.meta)
     output.replace_all_uses_with(call)
     return op
+
+
+def fuse_feed_forward(selection: Selection, pair: FeedForward) -> Iterable[OnnxOp]:
+    """One operator in the place of two layers, and of what follows the second."""
+    graph, up, down = selection.graph, pair.up, pair.down
+    epilogue = find_epilogue(down, selection.ops[down], taken=selection.steps)
+    first = with_epilogue(selection.ops[up], pair.between)
+    second = with_epilogue(selection.ops[down], epilogue)
+    op = as_one(first, second)
+    with graph.graph.inserting_before(epilogue.output):
+        inputs: list[Any] = [activation(up)]
+        for layer, half in ((up, first), (down, second)):
+            weight: Any = layer.args[1]
+            inputs += stored(graph, weight.target, half.constants())
+            inputs.append(layer.args[2] if len(layer.args) > 2 else None)
+        inputs.append(epilogue.residual)
+        while inputs[-1] is None:
+            inputs.pop()
+        graph.add_submodule(f"{up.name}_op", SymbolicOp(op, torch.float32))
+        call = graph.graph.call_module(f"{up.name}_op", tuple(inputs))
+    call.meta = dict(epilogue.output.meta)
+    epilogue.output.replace_all_uses_with(call)
+    return op, called(first), called(second)
 
 
 def fuse_chain(

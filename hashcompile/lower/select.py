@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from torch import fx
@@ -13,6 +13,8 @@ from hashcompile.core.layers import CONSUMERS, consumes
 from hashcompile.core.method import Compute, compute_of
 from hashcompile.core.onnx_op import OnnxOp
 from hashcompile.lower.chain import Chain, find_chains
+from hashcompile.lower.feed_forward import OPERATOR as FEED_FORWARD
+from hashcompile.lower.feed_forward import FeedForward, find_feed_forwards
 from hashcompile.passes import method_of_code
 from hashcompile.passes.cleanup.activations import name_activations
 from hashcompile.passes.cleanup.contractions import name_contractions
@@ -31,6 +33,7 @@ class Selection:
     readers: dict[str, tuple[fx.Node, ...]]  # of each parameter, in execution order
     ops: dict[fx.Node, OnnxOp]  # the readers that compute on the codes; the others get the dense weight
     chains: tuple[Chain, ...]
+    feed_forwards: tuple[FeedForward, ...]
     compute: Compute
 
     @cached_property
@@ -42,6 +45,11 @@ class Selection:
     def steps(self) -> frozenset[fx.Node]:
         """All that chains compute."""
         return frozenset(node for chain in self.chains for step in chain.steps for node in step.nodes)
+
+    @cached_property
+    def paired(self) -> frozenset[fx.Node]:
+        """The layers of feed-forwards."""
+        return frozenset(layer for pair in self.feed_forwards for layer in (pair.up, pair.down))
 
     @property
     def alone(self) -> dict[fx.Node, OnnxOp]:
@@ -55,6 +63,7 @@ class Selection:
             op = self.ops.get(node)
             if op is None:
                 return None
+            op = replace(op, operator=FEED_FORWARD) if node in self.paired else op
             names["Chain" if node in self.chained else label(op)] = None
         return ", ".join(names)
 
@@ -78,8 +87,11 @@ def select(graph: CompressedGraph, compute: Compute) -> Selection:
             readers[weight.target] += (reader,)
             if (op := operator(weight, reader, codes[weight.target], compute)) is not None:
                 ops[reader] = op
-    chains = find_chains(flat.graph, ops) if compute == "int8" else ()
-    return Selection(flat, codes, readers, ops, chains, compute)
+    if compute != "int8":
+        return Selection(flat, codes, readers, ops, (), (), compute)
+    chains = find_chains(flat.graph, ops)
+    steps = {node for chain in chains for step in chain.steps for node in step.nodes}
+    return Selection(flat, codes, readers, ops, chains, find_feed_forwards(ops, taken=steps), compute)
 
 
 def operator(weight: fx.Node, reader: fx.Node, code: EncodedWeight, compute: Compute) -> OnnxOp | None:

@@ -170,6 +170,10 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "hc_weight_open": (c_int32, [POINTER(_WeightDesc), POINTER(c_void_p), POINTER(_Error)]),
     "hc_weight_close": (None, [c_void_p]),
     "hc_linear": (c_int32, [c_void_p, _FLOATS, c_size_t, _FLOATS, *_TAIL]),
+    "hc_feed_forward": (
+        c_int32,
+        [c_void_p, c_void_p, _FLOATS, c_size_t, _FLOATS, POINTER(_Epilogue), *_TAIL],
+    ),
     "hc_conv2d_output": (c_int32, [POINTER(_ConvDesc), POINTER(c_int64), POINTER(c_int64), POINTER(_Error)]),
     "hc_conv2d": (c_int32, [c_void_p, POINTER(_ConvDesc), _FLOATS, _FLOATS, *_TAIL]),
     "hc_embedding": (c_int32, [c_void_p, _IDS, c_size_t, _FLOATS, POINTER(_Exec), POINTER(_Error)]),
@@ -400,6 +404,25 @@ class Weight:
         dense, error = np.empty(self.shape, np.float32), _Error()
         _check(_library().hc_decode(self._handle, _floats(dense), byref(error)), error)
         return dense
+
+
+def feed_forward(
+    up: Weight,
+    down: Weight,
+    x: npt.ArrayLike,
+    between: Epilogue,
+    after: Epilogue | None = None,
+    threads: int = 1,
+) -> npt.NDArray[np.float32]:
+    """x: (..., K) -> (..., N2): `up` (N1, K), then `down` (N2, N1)."""
+    rows = _float32(x)
+    if rows.shape[-1] != up.shape[1]:
+        raise NativeError(1, f"x has {rows.shape[-1]} columns; wanted {up.shape[1]}")
+    m, error = int(np.prod(rows.shape[:-1])), _Error()
+    hidden, y = (np.empty((*rows.shape[:-1], n), np.float32) for n in (0, down.shape[0]))
+    tail = _epilogue(between, hidden), _epilogue(after, y), _executor(threads), byref(error)
+    _check(_library().hc_feed_forward(up._handle, down._handle, _floats(rows), m, _floats(y), *tail), error)
+    return y
 
 
 def _attention_desc(

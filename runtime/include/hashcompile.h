@@ -256,6 +256,13 @@ HC_API void hc_weight_close(hc_weight* weight);
 HC_API hc_code hc_linear(const hc_weight* weight, const float* x, size_t m, float* y, const hc_epilogue* epilogue,
                          const hc_exec* exec, hc_error* error);
 
+/* y (m, N2) of two layers, one after the other: the bits are those of hc_linear of `up` with the epilogue `between`, which
+ * has no residual, and then of `down` (N2, N1) with `after`. What lies between them, (m, N1), is not stored whole where
+ * there are many rows. */
+HC_API hc_code hc_feed_forward(const hc_weight* up, const hc_weight* down, const float* x, size_t m, float* y,
+                               const hc_epilogue* between, const hc_epilogue* after, const hc_exec* exec,
+                               hc_error* error);
+
 /* Output height and width; fails if the window does not fit the padded image or any size is not sane. */
 HC_API hc_code hc_conv2d_output(const hc_conv_desc* desc, int64_t* height, int64_t* width, hc_error* error);
 

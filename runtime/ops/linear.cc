@@ -1,9 +1,10 @@
 // hc_linear: units of work are a tile pair times a run of rows.
+#include "ops/linear.h"
+
 #include "layout.h"
 #include "ops/multiply.h"
 #include "ops/parallel.h"
-#include "ops/quantize.h"
-#include "ops/scratch.h"
+#include "ops/quantized_rows.h"
 
 namespace hc {
 namespace {
@@ -35,37 +36,40 @@ void linear_f32(const hc_weight& weight, const float* x, size_t m, const Activat
 
 void linear_i8(const hc_weight& weight, const float* x, size_t m, const Activation& activation, const FloatTarget& to,
                const hc_exec* exec) {
-    const size_t pitch = quantized_pitch(weight);
-    Scratch<uint8_t> q(product(m, pitch));
-    Scratch<const uint8_t*> row(m);
-    Scratch<float> scale(m);
+    QuantizedRows rows(weight, m);
     parallel(exec, m, static_cast<double>(weight.columns) * kQuantizeNs, [&](size_t begin, size_t end) {
-        for (size_t i = begin; i < end; ++i) {
-            row[i] = &q[i * pitch];
-            scale[i] = quantize_row(weight, x + i * weight.columns, &q[i * pitch], pitch);
-        }
+        for (size_t i = begin; i < end; ++i) rows.set(i, x + i * weight.columns);
     });
     each_unit(weight, m, exec, [&](size_t pair, size_t first, size_t count) {
-        const ByteRows rows{&row[first], kNoOffset, 1, weight.blocks * weight.period};
-        multiply_and_finish(weight, pair, rows, count, {&scale[first], kMiddle}, first, activation, to);
+        multiply_and_finish(weight, pair, rows.bytes(first), count, rows.quant(first), first, activation, to);
     });
 }
 
 } // namespace
+
+void check_layer(const hc_weight* weight) {
+    if (!weight) fail(HC_INVALID_ARGUMENT, "weight is null");
+    if (weight->groups != 1) fail(HC_INVALID_ARGUMENT, "a weight of %zu groups in a linear layer", weight->groups);
+}
+
+void linear(const hc_weight& weight, const float* x, size_t m, const Activation& activation, const FloatTarget& to,
+            const hc_exec* exec) {
+    (weight.int8 ? linear_i8 : linear_f32)(weight, x, m, activation, to, exec);
+}
+
 } // namespace hc
 
 extern "C" hc_code hc_linear(const hc_weight* weight, const float* x, size_t m, float* y, const hc_epilogue* epilogue,
                              const hc_exec* exec, hc_error* error) {
     using namespace hc;
     return guarded(error, [&] {
-        if (!weight) fail(HC_INVALID_ARGUMENT, "weight is null");
-        if (weight->groups != 1) fail(HC_INVALID_ARGUMENT, "a weight of %zu groups in a linear layer", weight->groups);
+        check_layer(weight);
         const size_t in = product(m, weight->columns, sizeof(float));
         const size_t out = product(m, weight->rows, sizeof(float));
         if ((in && !x) || (out && !y)) fail(HC_INVALID_ARGUMENT, "x or y is null");
         const Activation activation = activation_of(epilogue);
         if (!out) return;
         const FloatTarget to{y, weight->rows, false, epilogue ? epilogue->residual : nullptr, {}};
-        (weight->int8 ? linear_i8 : linear_f32)(*weight, x, m, activation, to, exec);
+        linear(*weight, x, m, activation, to, exec);
     });
 }

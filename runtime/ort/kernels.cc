@@ -25,17 +25,18 @@ constexpr size_t kResidual = 5;
 
 } // namespace
 
-Epilogue::Epilogue(const Node& node) : has_residual_(node.has_input(kResidual)) {
+Epilogue::Epilogue(const Node& node, size_t residual, const std::string& ending)
+    : residual_(residual), has_residual_(node.has_input(residual)) {
     epilogue_.size = sizeof epilogue_;
-    epilogue_.activation = activation_named(node.attribute_or("activation", "none"));
-    epilogue_.low = node.attribute_or("low", 0.0f);
-    epilogue_.high = node.attribute_or("high", 0.0f);
+    epilogue_.activation = activation_named(node.attribute_or(("activation" + ending).c_str(), "none"));
+    epilogue_.low = node.attribute_or(("low" + ending).c_str(), 0.0f);
+    epilogue_.high = node.attribute_or(("high" + ending).c_str(), 0.0f);
 }
 
 hc_epilogue Epilogue::of(const Call& call, const std::vector<int64_t>& dims) const {
     hc_epilogue epilogue = epilogue_;
     if (!has_residual_) return epilogue;
-    const Tensor residual = call.input(kResidual);
+    const Tensor residual = call.input(residual_);
     if (residual.dims != dims)
         fail(HC_INVALID_ARGUMENT, "residual has shape %s; wanted %s", text_of(residual.dims).c_str(),
              text_of(dims).c_str());
@@ -43,31 +44,31 @@ hc_epilogue Epilogue::of(const Call& call, const std::vector<int64_t>& dims) con
     return epilogue;
 }
 
-LinearKernel::LinearKernel(const Node& node) : epilogue_(node) {
-    OpenWeight opened = open_weight(node, 1, WeightForm::of(node, node.attribute("compute"), 1), true);
-    rows_ = opened.rows;
-    columns_ = opened.columns;
-    weight_ = std::move(opened.weight);
+Rows::Rows(const Tensor& x, int64_t columns, int64_t rows) : dims(x.dims) {
+    if (dims.empty() || dims.back() != columns)
+        fail(HC_INVALID_ARGUMENT, "X has shape %s; wanted (..., %lld)", text_of(dims).c_str(),
+             static_cast<long long>(columns));
+    dims.back() = 1;
+    count = Tensor{nullptr, dims}.count();
+    dims.back() = rows;
 }
+
+LinearKernel::LinearKernel(const Node& node)
+    : weight_(open_weight(node, 1, WeightForm::of(node, node.attribute("compute"), 1), true)),
+      epilogue_(node, kResidual) {}
 
 void LinearKernel::run(Call& call) const {
     const Tensor x = call.input(0);
-    if (x.dims.empty() || x.dims.back() != columns_)
-        fail(HC_INVALID_ARGUMENT, "X has shape %s; wanted (..., %lld)", text_of(x.dims).c_str(),
-             static_cast<long long>(columns_));
-    std::vector<int64_t> dims = x.dims;
-    dims.back() = 1;
-    const size_t m = Tensor{nullptr, dims}.count();
-    dims.back() = rows_;
-    float* y = static_cast<float*>(call.output(dims));
-    const hc_epilogue epilogue = epilogue_.of(call, dims);
+    const Rows rows(x, weight_.columns, weight_.rows);
+    float* y = static_cast<float*>(call.output(rows.dims));
+    const hc_epilogue epilogue = epilogue_.of(call, rows.dims);
     const hc_exec exec = call.exec();
     hc_error error{};
-    check(hc_linear(weight_.get(), x.floats(), m, y, &epilogue, &exec, &error), error);
+    check(hc_linear(weight_.weight.get(), x.floats(), rows.count, y, &epilogue, &exec, &error), error);
 }
 
 ConvKernel::ConvKernel(const Node& node)
-    : spatial_(node.attributes("kernel_shape").size()), epilogue_(node) {
+    : spatial_(node.attributes("kernel_shape").size()), epilogue_(node, kResidual) {
     if (spatial_ != 1 && spatial_ != 2)
         fail(HC_INVALID_ARGUMENT, "kernel_shape has %zu values; wanted 1 or 2", spatial_);
     desc_.size = sizeof desc_;

@@ -11,15 +11,25 @@ constexpr Formal kLayerInputs[] = {{kFloat, kRequired}, {kUint8, kRequired}, {kF
 constexpr Formal kEmbeddingInputs[] = {{kInt64, kRequired}, {kUint8, kRequired}, {kFloat, kRequired},
                                        {kFloat, kRequired}};
 
-// What a linear layer or a convolution does after its product: attributes activation, low and high; input residual.
+// activation(... + residual) after a product: attributes activation, low and high, with what their names end in; an
+// input of the shape of the output.
 class Epilogue {
    public:
-    explicit Epilogue(const Node& node);
+    Epilogue(const Node& node, size_t residual, const std::string& ending = "");
     hc_epilogue of(const Call& call, const std::vector<int64_t>& dims) const;
 
    private:
     hc_epilogue epilogue_{};
+    size_t residual_; // the input
     bool has_residual_;
+};
+
+// X (..., columns) as rows.
+struct Rows {
+    size_t count;
+    std::vector<int64_t> dims; // of Y (..., `rows`)
+
+    Rows(const Tensor& x, int64_t columns, int64_t rows); // fails where X has another number of columns
 };
 
 // Y (..., N) = CodebookLinear(X (..., K), codes, codebook, scale, bias?, residual?)
@@ -30,8 +40,7 @@ class LinearKernel {
     void run(Call& call) const;
 
    private:
-    int64_t rows_, columns_;
-    Weight weight_;
+    OpenWeight weight_;
     Epilogue epilogue_;
 };
 

@@ -1,6 +1,7 @@
 // RegisterCustomOps: the entry point that SessionOptions.register_custom_ops_library calls.
 #include "ort/attention.h"
 #include "ort/chain.h"
+#include "ort/feed_forward.h"
 #include "ort/kernels.h"
 #include "ort/norm.h"
 
@@ -80,7 +81,8 @@ extern "C" HC_API OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const
     using namespace hc::ort;
     // Sessions keep pointers to the ops and the domain: they live as long as the process.
     static const OrtCustomOp ops[] = {custom_op<LinearKernel>(), custom_op<ConvKernel>(), custom_op<EmbeddingKernel>(),
-                                      custom_op<ChainKernel>(), custom_op<AttentionKernel>(), custom_op<NormKernel>()};
+                                      custom_op<ChainKernel>(), custom_op<AttentionKernel>(), custom_op<NormKernel>(),
+                                      custom_op<FeedForwardKernel>()};
     const OrtApi* api = base->GetApi(kApiVersion);
     if (!api) return nullptr; // older than 1.17: it has said so, and will miss the ops
     return status_of(api, kDomain, [&] {

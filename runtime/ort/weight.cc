@@ -29,8 +29,9 @@ std::string text_of(const std::vector<int64_t>& dims) {
     return text + ")";
 }
 
-WeightForm WeightForm::of(const Node& node, int64_t compute, int64_t groups) {
-    return {node.attribute("bits"), node.attribute("in_features"), node.attribute("group_rows"), groups, compute};
+WeightForm WeightForm::of(const Node& node, int64_t compute, int64_t groups, const std::string& ending) {
+    const auto number = [&](const char* name) { return node.attribute((name + ending).c_str()); };
+    return {number("bits"), number("in_features"), number("group_rows"), groups, compute};
 }
 
 OpenWeight open_weight(const Node& node, size_t first, const WeightForm& form, bool has_bias) {

@@ -13,11 +13,12 @@ struct WeightDeleter {
 };
 using Weight = std::unique_ptr<hc_weight, WeightDeleter>;
 
-// What the node says of a weight beside its inputs codes, codebook, scale and bias.
+// What the node says of a weight beside its inputs codes, codebook, scale and bias: attributes bits, in_features and
+// group_rows, with what their names end in.
 struct WeightForm {
     int64_t bits, columns, group_rows, groups, compute;
 
-    static WeightForm of(const Node& node, int64_t compute, int64_t groups);
+    static WeightForm of(const Node& node, int64_t compute, int64_t groups, const std::string& ending = "");
 };
 
 struct OpenWeight {
