@@ -22,6 +22,7 @@ from hashcompile.passes.interpolate import Interpolative
 from hashcompile.passes.lowrank import LowRank, Sampled
 from hashcompile.passes.merge import MergeChannels, RehashSchedule
 from hashcompile.passes.prune import PruneChannels
+from hashcompile.passes.sparse import PruningSchedule, Sparse
 from hashcompile.plan import Decision, Plan
 from hashcompile.report import LayerReport, Quality, Report
 from hashcompile.verify import Check
@@ -52,6 +53,7 @@ __all__ = [
     "MergeChannels",
     "Plan",
     "PruneChannels",
+    "PruningSchedule",
     "Quality",
     "Refusal",
     "RehashSchedule",
@@ -59,6 +61,7 @@ __all__ = [
     "Reshaping",
     "Sampled",
     "Size",
+    "Sparse",
     "VerificationError",
     "WeightError",
     "compile",

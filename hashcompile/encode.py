@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from hashcompile.calibrate import source_key, statistics
 from hashcompile.core.console import Tracker
@@ -25,6 +25,7 @@ from hashcompile.core.signature import Batch
 from hashcompile.core.sweep import walk
 from hashcompile.layer_task import settle, task_of
 from hashcompile.output_error import output_error
+from hashcompile.passes import method_of
 from hashcompile.plan import Decision, Plan
 from hashcompile.several_uses import joined, tied_statistics
 from hashcompile.shrinkage import shrunk
@@ -36,10 +37,16 @@ SLACK = 1.02
 
 
 def encode(
-    graph: CompressedGraph, plan: Plan, batches: Sequence[Batch], compute: Compute, tracker: Tracker
+    graph: CompressedGraph,
+    plan: Plan,
+    example: Batch,
+    batches: Sequence[Batch],
+    compute: Compute,
+    tracker: Tracker,
 ) -> dict[str, float]:
     """Encode the planned layers of `graph` in place; their relative output errors, by parameter."""
     original = flat_copy(graph)
+    kept, untouched = surveyed(graph, plan, example, batches)
     by_consumer = {name: decision for decision in plan.encoded for name in decision.layer.consumers}
     tied = tied_statistics(original, [decision.layer for decision in plan.encoded], batches)
     errors: dict[str, float] = {}
@@ -47,22 +54,46 @@ def encode(
     if batches:
         for (node, inputs), (_, before) in zip(walk(graph, batches), walk(original, batches), strict=True):
             decision = by_consumer.get(node.name)
-            if decision is None or decision.layer.parameter in errors:
+            if (
+                decision is None
+                or decision.layer.parameter in errors
+                or decision.layer.parameter in untouched
+            ):
                 continue
             layer = decision.layer
+            mask = kept.get(layer.parameter)
             if layer.parameter in tied:
-                errors[layer.parameter] = encode_tied(graph, decision, tied[layer.parameter], compute)
+                errors[layer.parameter] = encode_tied(graph, decision, tied[layer.parameter], mask, compute)
             else:
                 key = source_key(node, layer)
                 if key not in latest:
                     latest = {key: statistics(node, layer, inputs, before)}
-                errors[layer.parameter] = encode_layer(graph, node, decision, latest[key], compute)
+                errors[layer.parameter] = encode_layer(
+                    graph, node, decision, replace(latest[key], kept=mask), compute
+                )
             tracker.advance()
     for decision in plan.encoded:
-        if decision.layer.parameter not in errors:  # there is no calibration data
-            errors[decision.layer.parameter] = encode_tied(graph, decision, [Statistics(0)], compute)
+        name = decision.layer.parameter
+        if name not in errors:  # there is no calibration data, or it is to change nothing
+            errors[name] = encode_tied(graph, decision, [Statistics(0)], kept.get(name), compute)
             tracker.advance()
     return errors
+
+
+def surveyed(
+    graph: CompressedGraph, plan: Plan, example: Batch, batches: Sequence[Batch]
+) -> tuple[dict[str, Tensor], frozenset[str]]:
+    """What methods let stay of each weight, by parameter, and the weights that data are to leave as they are."""
+    kept: dict[str, Tensor] = {}
+    untouched: set[str] = set()
+    for config in dict.fromkeys(decision.config for decision in plan.encoded):
+        survey = method_of(config).survey
+        if survey is not None:
+            layers = [decision.layer for decision in plan.encoded if decision.config == config]
+            found = survey(config, layers, graph, example, batches)
+            kept |= found.kept
+            untouched |= {layer.parameter for layer in layers if found.untouched}
+    return kept, frozenset(untouched)
 
 
 def encode_layer(
@@ -78,7 +109,11 @@ def encode_layer(
 
 
 def encode_tied(
-    graph: CompressedGraph, decision: Decision, uses: Sequence[Statistics], compute: Compute
+    graph: CompressedGraph,
+    decision: Decision,
+    uses: Sequence[Statistics],
+    kept: Tensor | None,
+    compute: Compute,
 ) -> float:
     """Encode a weight for all its uses at once; the relative output error of the worst.
 
@@ -91,7 +126,7 @@ def encode_tied(
     rows, encode, config = layer.view.rows(weight), method.encode, decision.config
 
     def fitted(known: Statistics) -> tuple[EncodedWeight, list[float]]:
-        code = encode(weight, layer, config, known, compute)
+        code = encode(weight, layer, config, replace(known, kept=kept), compute)
         return code, [output_error(rows, code.rows().detach(), use) for use in uses]
 
     code, errors = free = fitted(Statistics(0))

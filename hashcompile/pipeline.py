@@ -41,7 +41,7 @@ def run(
             stage = make_plan(graph, rules)
             plan = plan.then(stage) if plan else stage
             with progress("encoding", len(stage.encoded), show) as tracker:
-                errors |= encode(graph, stage, batches, compute, tracker)
+                errors |= encode(graph, stage, example, batches, compute, tracker)
             if not stage.encoded:
                 continue
         with progress("refitting batch norms", None, show):

@@ -89,7 +89,7 @@ class Plan:
             {
                 "layer": {**asdict(d.layer), "dtype": str(d.layer.dtype).removeprefix("torch.")},
                 "method": d.method.name if d.method else None,
-                "config": asdict(d.config) if d.config is not None else None,
+                "config": described(d.config) if d.config is not None else None,
                 "reason": d.reason,
             }
             for d in self
@@ -113,6 +113,11 @@ class Plan:
         return "\n".join(
             f"{d.layer.name:<{width}}  {d.config or 'left alone: ' + str(d.reason)}" for d in self
         )
+
+
+def described(config: Any) -> dict[str, Any]:
+    """A config as JSON values; a function of the user's, such as a loss, has done its work."""
+    return {name: value for name, value in asdict(config).items() if not callable(value)}
 
 
 def restore_decision(entry: Mapping[str, Any]) -> Decision:

@@ -5,7 +5,7 @@ A `Method` encodes weights, layer by layer. A `Rewrite` changes the shapes of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -47,6 +47,15 @@ class Statistics:
     mean: Tensor | None = None  # (S, K) float64, of X
     mean_before: Tensor | None = None  # (S, K) float64, of X0
     row_counts: Tensor | None = None  # (N,) float64, how often each row of an embedding was read
+    kept: Tensor | None = None  # (N, K) bool, the weights that a survey of the whole model lets stay
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a method decides with all layers in view, before it encodes the first."""
+
+    kept: Mapping[str, Tensor]  # (N, K) bool by parameter: the weights that stay
+    untouched: bool = False  # are weights and biases to stay what they are? Else data correct them
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,8 @@ class Method:
     config: type  # frozen dataclass that the user writes
     code: type[EncodedWeight]
     refuse: Callable[[Layer, Any], str | None]  # (layer, config) -> why this layer is better left alone
+    survey: Callable[[Any, Sequence[Layer], CompressedGraph, Batch, Sequence[Batch]], Survey] | None
+    # (config, layers, graph, example, calibration) -> what only the whole model tells; None where every layer is alone
     encode: Callable[[Tensor, Layer, Any, Statistics, Compute], EncodedWeight]
     # (weight, layer, config, statistics, compute) -> the code
     onnx_fused: Callable[[Any, fx.Node, Kind, Compute], OnnxOp | None]

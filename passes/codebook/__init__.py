@@ -13,6 +13,7 @@ METHOD = Method(
     config=Codebook,
     code=CodebookWeight,
     refuse=refuse,
+    survey=None,
     encode=encode,
     onnx_fused=fused,
     onnx_decode=decode,

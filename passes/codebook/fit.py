@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from hashcompile.core.errors import CalibrationError, WeightError
+from hashcompile.core.kmeans import kmeans_1d
 from hashcompile.core.parallel import one_thread
 
 from .alternate import Alternation
 from .chunk import Chunk
 from .feedback import nearest, times
 from .grid import GRID, snap_tables
-from .kmeans import kmeans_1d
 
 CHUNK = 512  # rows that are worked on together: part of the result's definition, so never a matter of threads
 SAMPLE = 1 << 21  # weights that place the first centroids of a table

@@ -11,6 +11,7 @@ METHOD = Method(
     config=Hashed,
     code=HashedWeight,
     refuse=refuse,
+    survey=None,
     encode=encode,
     onnx_fused=fused,
     onnx_decode=decode,

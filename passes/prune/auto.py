@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx
 
+from hashcompile.core import pq_index
+from hashcompile.core.pq_index import Phase
 from hashcompile.core.reshaping import RESHAPING, Finding, Reshaping
 from hashcompile.passes.channels import Group
-from hashcompile.passes.prune import column_norm, pq_index
-from hashcompile.passes.prune.pq_index import Phase
+from hashcompile.passes.prune import column_norm
 from hashcompile.passes.prune.units import produced
 
 PQ_INDEX, COLUMN_NORM = pq_index.Rule(), column_norm.Rule()

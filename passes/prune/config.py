@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hashcompile.core.errors import ConfigError
+from hashcompile.core.gradients import Loss
 from hashcompile.passes.channels.widths import check_multiple
 from hashcompile.passes.prune.importance import IMPORTANCES
-from hashcompile.passes.prune.slopes import Loss
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class PruneChannels:
     scope: "layer" or "global". Across groups a unit counts in relation to the mean of its group.
     round_to: the number of outputs of every layer that is cut becomes a multiple of this: units are kept that would
         have gone.
-    rule: what "auto" goes by: "pq_index" (`pq_index.py`) or "column_norm" (`column_norm.py`).
+    rule: what "auto" goes by: "pq_index" (`core/pq_index.py`) or "column_norm" (`column_norm.py`).
     correction: let the channels that stay tell the next layers what those that went did, by least squares on
         calibration data: True or "fold" combines channels, "refit" solves for all weights of the next layers.
     attention: what goes of it: "heads", each as a whole; or "widths", the same entries of every head, those of queries

@@ -14,7 +14,8 @@ from hashcompile.passes.channels import Axis, Group, Role
 from hashcompile.passes.channels.readings import readings
 from hashcompile.passes.channels.slices import slices
 from hashcompile.passes.prune.importance import IMPORTANCES, Units
-from hashcompile.passes.prune.slopes import Loss, changes
+from hashcompile.core.gradients import Loss
+from hashcompile.passes.prune.slopes import changes
 
 BATCH_NORM = torch.ops.aten.batch_norm.default
 

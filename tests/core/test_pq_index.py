@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from hashcompile.passes.prune.pq_index import Phase, Rule, phase, pq_index
+from hashcompile.core.pq_index import Phase, Rule, phase, pq_index
 
 PAIRS = ((0.5, 1.0), (1.0, 2.0), (0.3, 1.7))
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hashcompile.passes.codebook import kmeans
-from hashcompile.passes.codebook.kmeans import kmeans_1d
+from hashcompile.core import kmeans
+from hashcompile.core.kmeans import kmeans_1d
 
 
 def cost(values: np.ndarray, weights: np.ndarray, centroids: np.ndarray) -> float:

@@ -1,0 +1,128 @@
+"""The code itself: which weights are kept, and what they are. What trains are the kept ones."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hashcompile.core.encoded import EncodedWeight
+from hashcompile.core.errors import ArtifactError
+from hashcompile.core.rounding import round_bf16
+from hashcompile.core.rows import RowView
+from hashcompile.passes.sparse import places, planes
+
+
+class SparseWeight(EncodedWeight):
+    """rows (N, K), zero but where `mask` is true; there, row by row, the kept weights."""
+
+    mask: Tensor  # (N, K) bool, a buffer
+
+    def __init__(self, view: RowView, mask: Tensor) -> None:
+        super().__init__(view)
+        self.register_buffer("mask", mask)
+
+    @abstractmethod
+    def kept(self) -> Tensor:
+        """(nnz,) float32, differentiable in the parameters."""
+
+    def rows(self) -> Tensor:
+        return torch.zeros(self.mask.shape).masked_scatter(self.mask, self.kept())
+
+    def row_of(self) -> Tensor:
+        """(nnz,) int64: the row of each kept weight."""
+        return torch.nonzero(self.mask)[:, 0]
+
+    @property
+    def density(self) -> float:
+        """The share of weights that is kept."""
+        return float(self.mask.double().mean()) if self.mask.numel() else 0.0
+
+    @classmethod
+    def restore(
+        cls, view: RowView, description: Mapping[str, Any], storage: Mapping[str, Tensor]
+    ) -> SparseWeight:
+        bits = description.get("bits")
+        if not isinstance(bits, int) or bits not in range(9):
+            raise ArtifactError(f"a sparse weight of {bits!r} bits")
+        mask = places.restore(storage, view.numel).reshape(view.size)
+        count = int(mask.sum())
+        if not bits:
+            return SparseValues(view, mask, wanted(storage, "values", torch.float32, (count,)))
+        codes = wanted(storage, "codes", torch.uint8, (bits, -(-count // 8)))
+        codebook = wanted(storage, "codebook", torch.float32, (2**bits,))
+        scale = wanted(storage, "scale", torch.float32, (view.size[0],))
+        return SparseCodes(view, mask, planes.unpack(codes, count), codebook, scale)
+
+
+class SparseValues(SparseWeight):
+    """values: (nnz,) float32, a parameter."""
+
+    def __init__(self, view: RowView, mask: Tensor, values: Tensor) -> None:
+        super().__init__(view, mask)
+        self.values = nn.Parameter(values)
+
+    def kept(self) -> Tensor:
+        return self.values
+
+    def scaled(self, factor: Tensor) -> SparseValues:
+        return SparseValues(self.view, self.mask, self.values.detach() * factor[self.row_of()])
+
+    def in_bf16(self) -> SparseValues:
+        return SparseValues(self.view, self.mask, round_bf16(self.values.detach()))
+
+    def storage(self) -> dict[str, Tensor]:
+        return {**places.store(self.mask.flatten()), "values": self.values.detach()}
+
+    def describe(self) -> dict[str, Any]:
+        return {"bits": 0}
+
+
+class SparseCodes(SparseWeight):
+    """indices: (nnz,) uint8, a buffer; codebook: (2**bits,) and scale: (N,) float32, parameters."""
+
+    indices: Tensor
+
+    def __init__(self, view: RowView, mask: Tensor, indices: Tensor, codebook: Tensor, scale: Tensor) -> None:
+        super().__init__(view, mask)
+        self.register_buffer("indices", indices)
+        self.codebook = nn.Parameter(codebook)
+        self.scale = nn.Parameter(scale)
+
+    @property
+    def bits(self) -> int:
+        return len(self.codebook).bit_length() - 1
+
+    def kept(self) -> Tensor:
+        return self.codebook[self.indices.int()] * self.scale[self.row_of()]
+
+    def scaled(self, factor: Tensor) -> SparseCodes:
+        scale = self.scale.detach() * factor
+        return SparseCodes(self.view, self.mask, self.indices, self.codebook.detach(), scale)
+
+    def in_bf16(self) -> SparseCodes:
+        table = round_bf16(self.codebook.detach())
+        return SparseCodes(self.view, self.mask, self.indices, table, self.scale.detach())
+
+    def storage(self) -> dict[str, Tensor]:
+        return {
+            **places.store(self.mask.flatten()),
+            "codes": planes.pack(self.indices, self.bits),
+            "codebook": self.codebook.detach(),
+            "scale": self.scale.detach(),
+        }
+
+    def describe(self) -> dict[str, Any]:
+        return {"bits": self.bits}
+
+
+def wanted(storage: Mapping[str, Tensor], name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+    if name not in storage:
+        raise ArtifactError(f"a sparse weight without its {name}")
+    got = storage[name]
+    if got.dtype != dtype or tuple(got.shape) != shape:
+        raise ArtifactError(f"{name} is {got.dtype} {tuple(got.shape)}, wanted {dtype} {shape}")
+    return got
