@@ -11,7 +11,7 @@ from hashcompile.passes.sparse.weight import SparseWeight
 METHOD = Method(
     name="sparse",
     config=Sparse,
-    code=SparseWeight,  # type: ignore[type-abstract] - its `restore` gives one of two
+    code=SparseWeight,  # type: ignore[type-abstract]  # `restore` gives one of two
     refuse=refuse,
     survey=survey,
     encode=encode,
