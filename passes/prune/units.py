@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, fx
 
 from hashcompile.core.errors import ConfigError, WeightError
+from hashcompile.core.gradients import Loss
 from hashcompile.core.layers import arguments, attribute
 from hashcompile.core.method import Scope
 from hashcompile.passes.channels import Axis, Group, Role
 from hashcompile.passes.channels.readings import readings
 from hashcompile.passes.channels.slices import slices
 from hashcompile.passes.prune.importance import IMPORTANCES, Units
-from hashcompile.core.gradients import Loss
 from hashcompile.passes.prune.slopes import changes
 
 BATCH_NORM = torch.ops.aten.batch_norm.default

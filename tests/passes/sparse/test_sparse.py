@@ -35,8 +35,10 @@ def mlp() -> tuple[nn.Module, Tensor]:
     return model, torch.randn(600, 48) @ torch.randn(48, 48) / 7
 
 
-@pytest.mark.parametrize("bits", [None, 4])
-@pytest.mark.parametrize("name", models.ZOO)
+@pytest.mark.parametrize(
+    ("name", "bits"),
+    [*((name, 4) for name in models.ZOO), ("cnn", None), ("transposed", None), ("tied", None)],
+)
 def test_every_layer_saved_and_exported(name: str, bits: int | None, tmp_path: Path) -> None:
     model, inputs = models.build(name)
     compiled = hc.compile(model, inputs(2), method=hc.Sparse(0.7, bits=bits), calibration=[inputs(9)])
