@@ -14,7 +14,6 @@ that are trained here go on from where they were stopped. The data folder is nam
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -35,6 +34,7 @@ from zoo.data import MissingDataError
 import hashcompile as hc
 from hashcompile.core.console import progress, show, table
 from papers.curves import draw
+from papers.kept import Kept
 from papers.measure import Latency, Point, latencies, point, weights_cut
 from papers.subjects import Name, Subject, subject
 from papers.train import top1
@@ -112,33 +112,16 @@ def main(
             Kept(out / f"channels_{name}_latency.json", setting).write([asdict(each) for each in results])
 
 
-class Kept:
-    """Results in a file, written one by one: what was measured in the same setting is not measured again."""
-
-    def __init__(self, path: Path, setting: dict[str, float]) -> None:
-        self.path, self.setting = path, setting
-        before = json.loads(path.read_text()) if path.exists() else {}
-        self.results = before["results"] if before.get("setting") == setting else []
-
-    def point(self, way: str, strength: float, measure: Callable[[], Point]) -> Point:
-        for each in self.results:
-            if (each["way"], each["strength"]) == (way, strength):
-                return Point(**each)
-        found = measure()
-        self.write([*self.results, asdict(found)])
-        return found
-
-    def write(self, results: list[dict[str, object]]) -> None:
-        self.results = results
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps({"setting": self.setting, "results": results}, indent=1))
+def measured(kept: Kept, way: str, strength: float, measure: Callable[[], Point]) -> Point:
+    """The point that is kept, or was measured now."""
+    return Point(**kept.once({"way": way, "strength": strength}, lambda: asdict(measure())))
 
 
 def run(given: Subject, todo: Sequence[tuple[Way, float]], epochs: float, kept: Kept) -> list[Point]:
     with progress(given.name, len(todo)) as bar:
         found = []
         for way, each in todo:
-            found.append(kept.point(way.name, each, partial(point, given, way, each, epochs)))
+            found.append(measured(kept, way.name, each, partial(point, given, way, each, epochs)))
             bar.advance()
     return found
 
@@ -149,9 +132,9 @@ def beside(given: Subject, shares: Sequence[float], epochs: float, kept: Kept) -
     with progress(f"{given.name}, weights beside units", 2 * len(shares)) as bar:
         found = []
         for share in shares:
-            found.append(kept.point("weights", share, partial(weights_cut, given, share, epochs)))
+            found.append(measured(kept, "weights", share, partial(weights_cut, given, share, epochs)))
             bar.advance()
-            found.append(kept.point(units.name, share, partial(point, given, units, share, epochs)))
+            found.append(measured(kept, units.name, share, partial(point, given, units, share, epochs)))
             bar.advance()
     return found
 

@@ -71,3 +71,43 @@ def test_every_way_makes_a_network_smaller(papers: Any) -> None:
         assert found.macs < 1 or way.name.startswith("auto")
     tuned = measure.point(given, next(iter(papers("ways").ways())), 0.5, epochs=8)
     assert tuned.after is not None and tuned.after > max(90, tuned.before)
+
+
+def test_what_was_measured_is_not_measured_again(papers: Any, tmp_path: Path) -> None:
+    kept = papers("kept")
+    path, asked = tmp_path / "results.json", []
+
+    def once(setting: float, way: str) -> float:
+        def measure() -> dict[str, float]:
+            asked.append(way)
+            return {"error": float(len(asked))}
+
+        return kept.Kept(path, {"epochs": setting}).once({"way": way}, measure)["error"]
+
+    assert [once(1, "a"), once(1, "b"), once(1, "a"), once(1, "b")] == [1, 2, 1, 2]
+    assert once(2, "a") == 3, "another setting is another experiment"
+    assert asked == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize("layers", [3, 5])
+def test_hashed_networks_and_those_beside_them_are_of_one_size(papers: Any, layers: int) -> None:
+    hashednets = papers("hashednets")
+    whole = hashednets.weights(hashednets.dense(layers, 1.0)[0])
+    assert whole == {3: 794_000, 5: 2_794_000}[layers]
+    images = torch.rand(128, 1, 28, 28), torch.arange(128) % 10
+    for way in hashednets.WAYS:
+        ratio = 1 if way == "dense" else 64
+        found = hashednets.measure(way, layers, ratio, images, images, epochs=1, keep=None)
+        assert found["weights"] == pytest.approx(whole / ratio, rel=0.1), way
+        assert 0 <= found["error"] <= 100
+
+
+def test_the_table_and_the_plot_of_hashed_networks(papers: Any, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the plots need the extra `benchmarks`")
+    hashednets = papers("hashednets")
+    found = [
+        {"way": way, "layers": 3, "ratio": 8, "weights": 99_250, "error": 1.5} for way in ("hashed", "dense")
+    ]
+    assert hashednets.errors(found).row_count == 2
+    hashednets.draw(tmp_path / "plot.png", found)
+    assert (tmp_path / "plot.png").stat().st_size > 10_000

@@ -1,0 +1,221 @@
+"""HashedNets (arXiv 1504.04788) on MNIST: hashed weights beside other networks of as many parameters.
+
+    python benchmarks/papers/hashednets.py [--layers 3] [--ratio 8] [--only 'hashed*'] [--epochs 20] [--out DIR]
+
+Networks of 1,000 hidden units in one layer ("3-layer", as the paper counts) or in three ("5-layer"), each with 1/8 or
+1/64 of the weights of the dense one, all trained from the start in the same way:
+
+- random edge removal: that share of the weights, drawn once, trains; the others are zero.
+- low rank: every layer is two, of as many weights.
+- equivalent net: fewer hidden units.
+- hashed, by weight and by tile: `hc.Hashed(ratio, start="sample")`.
+
+Biases are beside that, and not compressed. The paper's own training is not described to the last detail; what is
+compared with it is the order of the ways, and how far apart they are.
+
+A table goes to stdout; JSON and a plot to `build/benchmarks`. Every epoch is kept, and a run goes on where the last one
+was stopped. The data folder is named by HASHCOMPILE_DATA.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script: its packages lie one folder up
+
+from contest.prepared import BUILD
+from zoo import mnist
+
+import hashcompile as hc
+from hashcompile.core.console import progress, show, table
+from papers.kept import Kept, Record
+from papers.train import top1, train
+
+HIDDEN, RATE, DROPOUT = 1000, 0.05, 0.2
+PUBLISHED = {  # test error in percent, by (way, layers, 1 / ratio)
+    ("random edge removal", 3, 8): 2.19,
+    ("low rank", 3, 8): 1.89,
+    ("equivalent net", 3, 8): 1.69,
+    ("hashed", 3, 8): 1.45,
+    ("random edge removal", 3, 64): 15.03,
+    ("low rank", 3, 64): 28.99,
+    ("equivalent net", 3, 64): 6.28,
+    ("hashed", 3, 64): 2.79,
+    ("hashed", 5, 8): 1.22,
+    ("hashed", 5, 64): 1.99,
+}
+Masks = dict[str, Tensor]
+Built = tuple[nn.Module, Masks]  # a network to train, and which entries of its parameters stay zero
+
+
+def widths(layers: int, hidden: int = HIDDEN) -> list[int]:
+    """Of a network with as many layers of units, the input and the output among them."""
+    return [784, *[hidden] * (layers - 2), 10]
+
+
+def network(sizes: Sequence[int], layer: Callable[[int, int], nn.Module] = nn.Linear) -> nn.Sequential:
+    modules: list[nn.Module] = [nn.Flatten()]
+    for inputs, outputs in itertools.pairwise(sizes):
+        modules += [layer(inputs, outputs), nn.ReLU(), nn.Dropout(DROPOUT)]
+    return nn.Sequential(*modules[:-2])
+
+
+def weights(model: nn.Module) -> int:
+    """Numbers in its matrices, and in what stands for them: all but biases."""
+    return sum(p.numel() for name, p in model.named_parameters() if not name.endswith("bias"))
+
+
+def dense(layers: int, share: float) -> Built:
+    return network(widths(layers)), {}
+
+
+def random_edges(layers: int, share: float) -> Built:
+    model = network(widths(layers))
+    masks = {}
+    for name, weight in model.named_parameters():
+        if weight.ndim > 1:
+            masks[name] = (torch.rand(weight.shape) < share).float()
+            # the inputs that are left make outputs as large as all of them did
+            weight.data *= masks[name] / share**0.5
+    return model, masks
+
+
+def low_rank(layers: int, share: float) -> Built:
+    def two(inputs: int, outputs: int) -> nn.Module:
+        rank = max(1, round(share * inputs * outputs / (inputs + outputs)))
+        return nn.Sequential(nn.Linear(inputs, rank, bias=False), nn.Linear(rank, outputs))
+
+    return network(widths(layers), two), {}
+
+
+def equivalent(layers: int, share: float) -> Built:
+    wanted = share * weights(network(widths(layers)))
+    hidden = min(range(1, HIDDEN), key=lambda h: abs(products(widths(layers, h)) - wanted))
+    return network(widths(layers, hidden)), {}
+
+
+def products(sizes: Sequence[int]) -> int:
+    return sum(a * b for a, b in itertools.pairwise(sizes))
+
+
+def hashed(layers: int, share: float, tile: bool = False) -> Built:
+    model = network(widths(layers))
+    method = hc.Hashed(share, tile=tile, start="sample")
+    compiled = hc.compile(model, (torch.zeros(2, 1, 28, 28),), method=method, compute="float", progress=False)
+    return compiled.graph_module, {}
+
+
+WAYS: dict[str, Callable[[int, float], Built]] = {
+    "dense": dense,
+    "random edge removal": random_edges,
+    "low rank": low_rank,
+    "equivalent net": equivalent,
+    "hashed": hashed,
+    "hashed, tiles": partial(hashed, tile=True),
+}
+
+
+def main(
+    layers: Annotated[list[int] | None, typer.Option(help="3 or 5; repeatable, both by default.")] = None,
+    ratio: Annotated[
+        list[int] | None, typer.Option(help="Weights for each number that is stored; repeatable.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Globs over the ways; repeatable.")] = None,
+    epochs: Annotated[int, typer.Option(min=1)] = 20,
+    images: Annotated[int, typer.Option(min=512, help="Training images.")] = 60_000,
+    test: Annotated[int, typer.Option(min=250, help="Test images.")] = 10_000,
+    threads: Annotated[int, typer.Option(min=1)] = 2,
+    out: Annotated[Path, typer.Option(help="Folder for JSON, plot and trained networks.")] = BUILD,
+) -> None:
+    """Train them all, and print the paper's figures beside ours."""
+    torch.set_num_threads(threads)
+    learn, check = mnist.images("mnist", "train", images), mnist.images("mnist", "test", test)
+    setting = {"images": images, "test": test, "epochs": epochs, "rate": RATE, "dropout": DROPOUT}
+    kept = Kept(out / "hashednets.json", setting)
+    names = [name for name in WAYS if not only or any(fnmatch(name, glob) for glob in only)]
+    todo = [
+        (name, depth, 1 if name == "dense" else part)
+        for depth in layers or (3, 5)
+        for name in names
+        for part in ((1,) if name == "dense" else ratio or (8, 64))
+    ]
+    found = []
+    with progress("HashedNets", len(todo)) as bar:
+        for name, depth, part in todo:
+            key = {"way": name, "layers": depth, "ratio": part}
+            keep = out / "papers" / "_".join(map(str, ("hashednets", name, depth, part, epochs, images)))
+            trial = partial(measure, *key.values(), learn, check, epochs, keep.with_suffix(".safetensors"))
+            found.append(kept.once(key, trial))
+            bar.advance()
+    show(f"MNIST, {len(learn.labels)} images, {epochs} epochs; test error in % of {len(check.labels)} images")
+    show(errors(found), "")
+    draw(out / "hashednets.png", found)
+
+
+def measure(
+    way: str,
+    layers: int,
+    ratio: int,
+    learn: tuple[Tensor, Tensor],
+    check: tuple[Tensor, Tensor],
+    epochs: int,
+    keep: Path | None,
+) -> Record:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, masks = WAYS[way](layers, 1 / ratio)
+        train(model, *learn, epochs=epochs, rate=RATE, masks=masks, keep=keep)
+    stored = weights(model) - sum(int((mask == 0).sum()) for mask in masks.values())
+    return {"weights": stored, "error": 100 - top1(model, *check)}
+
+
+def errors(found: Sequence[Record]) -> object:
+    rows = []
+    for each in found:
+        paper = PUBLISHED.get((each["way"], each["layers"], each["ratio"]))
+        cells = (f"{each['layers']}-layer", f"1/{each['ratio']}", each["way"], f"{each['weights']:,}")
+        rows.append((*cells, f"{each['error']:.2f}", "" if paper is None else f"{paper:.2f}"))
+    return table(("network", "ratio", "way", ">weights", ">error", ">in the paper"), rows)
+
+
+def draw(path: Path, found: Sequence[Record]) -> None:
+    """Error against numbers stored, one panel a depth; the paper's as crosses. Needs matplotlib."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    depths = sorted({each["layers"] for each in found})
+    canvas, panels = pyplot.subplots(
+        1, len(depths), figsize=(6 * len(depths), 4.5), layout="constrained", squeeze=False
+    )
+    for panel, depth in zip(panels[0], depths, strict=True):
+        for number, way in enumerate(WAYS):
+            here = [each for each in found if (each["way"], each["layers"]) == (way, depth)]
+            mine = sorted((each["weights"], each["error"], each["ratio"]) for each in here)
+            if not mine:
+                continue
+            colour = f"C{number}"
+            panel.plot([x for x, *_ in mine], [y for _, y, _ in mine], "o-", color=colour, label=way)
+            paper = [(x, PUBLISHED[way, depth, r]) for x, _, r in mine if (way, depth, r) in PUBLISHED]
+            panel.plot([x for x, _ in paper], [y for _, y in paper], "x", color=colour)
+        panel.set(xscale="log", yscale="log", title=f"{depth}-layer", xlabel="weights stored")
+    panels[0][0].set_ylabel("test error, % (x: the paper)")
+    panels[0][0].legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    canvas.savefig(path, dpi=110)
+    pyplot.close(canvas)
+
+
+if __name__ == "__main__":
+    typer.run(main)
