@@ -1,6 +1,7 @@
 // A chain of convolutions: its steps, checked, and what they need to know of each other.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 
@@ -41,6 +42,7 @@ struct hc_chain {
     std::vector<hc::Step> steps;
     std::vector<size_t> outputs; // tensors
     hc::Rowwise rowwise;
+    mutable std::atomic<size_t> threads{1}; // most that were seen at work at once
 
     // The shape of every tensor; fails where they do not fit.
     std::vector<hc::Shape> shapes(const hc_shape* inputs) const;

@@ -194,14 +194,7 @@ def test_subsamplings(dynamic):
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_large_images_are_taken_one_by_one(dynamic):
     """Until they are small: what is read before and after, and the outputs of both, are those of their image."""
-    chain = Chain(inputs=2, dynamic=dynamic)
-    a = chain.conv(0, 3, 32, (3, 3), pad=1, activation=RELU, quant=(0.05, 0))
-    b = chain.conv(a, 32, 32, stride_h=2, stride_w=2, other=1, quant=(0.07, 100))
-    c = chain.add(Kind.MAX_POOL, a, kernel_h=2, kernel_w=2, stride_h=2, stride_w=2, quant=(0.05, 0))
-    d = chain.add(Kind.ADD, b, other=c, quant=(0.08, 90))
-    e = chain.conv(d, 32, 8, stride_h=8, stride_w=8)
-    f = chain.conv(1, 32, 8, stride_h=8, stride_w=8, other=e)
-    chain.outputs = [f, b, chain.add(Kind.GLOBAL_AVERAGE, a), chain.add(Kind.GLOBAL_AVERAGE, f)]
+    chain = shrinking(dynamic)
     x, y = activations(3, 3, 80, 90), activations(3, 32, 40, 45)
     x[1, 2, 3, 4] = np.inf
     y *= np.array([1, 2, 3], np.float32).reshape(3, 1, 1, 1)
@@ -211,6 +204,33 @@ def test_large_images_are_taken_one_by_one(dynamic):
         for all_images, one in zip(got, wanted, strict=True):
             np.testing.assert_array_equal(all_images[i : i + 1], one)
     assert all(np.isnan(each[1]).all() for each in got)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("batch", [2, 5, 6])
+def test_threads_take_images_of_their_own(batch, dynamic):
+    """Once a session has seen how many threads it has, and where the batch comes out even: here twice and not."""
+    chain = shrinking(dynamic)
+    x, y = activations(batch, 3, 80, 90), activations(batch, 32, 40, 45)
+    feeds = {"X0": x, "X1": y}
+    wanted = session(chain.model(), threads=1).run(None, feeds)
+    opened = session(chain.model(), threads=2)
+    for _ in range(8):
+        for got, of in zip(opened.run(None, feeds), wanted, strict=True):
+            np.testing.assert_array_equal(got, of)
+
+
+def shrinking(dynamic):
+    """Images that are large in front and small behind."""
+    chain = Chain(inputs=2, dynamic=dynamic)
+    a = chain.conv(0, 3, 32, (3, 3), pad=1, activation=RELU, quant=(0.05, 0))
+    b = chain.conv(a, 32, 32, stride_h=2, stride_w=2, other=1, quant=(0.07, 100))
+    c = chain.add(Kind.MAX_POOL, a, kernel_h=2, kernel_w=2, stride_h=2, stride_w=2, quant=(0.05, 0))
+    d = chain.add(Kind.ADD, b, other=c, quant=(0.08, 90))
+    e = chain.conv(d, 32, 8, stride_h=8, stride_w=8)
+    f = chain.conv(1, 32, 8, stride_h=8, stride_w=8, other=e)
+    chain.outputs = [f, b, chain.add(Kind.GLOBAL_AVERAGE, a), chain.add(Kind.GLOBAL_AVERAGE, f)]
+    return chain
 
 
 def test_several_inputs_and_outputs():
