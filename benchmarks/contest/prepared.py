@@ -47,16 +47,15 @@ def prepared(peer: Peer, subject: Subject, build: Path = BUILD) -> Prepared:
 
 
 def key(peer: Peer, subject: Subject) -> str:
-    """Of everything that decides what is prepared: the recipe, the versions of the tools, and our own sources."""
+    """Of everything that decides what is prepared: the recipe, the data, the versions of the tools, our own sources."""
     digest = hashlib.sha256()
     tools = {name: version(name) for name in sorted({*peer.needs, "torch"})}
     shapes = {
         case: {name: tuple(value.shape) for name, value in inputs.items()}
         for case, inputs in subject.cases.items()
     }
-    digest.update(
-        json.dumps([peer.name, asdict(subject.recipe), subject.kind, subject.fitted, shapes, tools]).encode()
-    )
+    made_of = [subject.kind, subject.fitted, shapes, subject.samples_digest, tools]
+    digest.update(json.dumps([peer.name, asdict(subject.recipe), *made_of]).encode())
     for path in sorted(_sources(peer)):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

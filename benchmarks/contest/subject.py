@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -51,6 +52,15 @@ class Subject:
     def samples(self) -> list[Inputs]:
         """Calibration data: the subject's own, else what is timed."""
         return self.calibration() if self.calibration else list(self.cases.values())
+
+    @cached_property
+    def samples_digest(self) -> str:
+        """SHA-256 of the calibration data: where the data folder is missing, others are taken."""
+        digest = hashlib.sha256()
+        for sample in self.samples():
+            for name, value in sample.items():
+                digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode() + value.numpy().tobytes())
+        return digest.hexdigest()
 
     def macs(self, case: str) -> int:
         """Multiply-adds of one inference, all matrix products and convolutions counted, as PyTorch counts them."""

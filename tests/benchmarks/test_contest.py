@@ -195,7 +195,8 @@ def test_what_was_prepared_is_kept_until_the_recipe_changes(subject, settings):
     assert first == again
     assert (len(calls), first.file_bytes) == (1, 3)
     other = replace(subject, recipe=Recipe("zoo.single", "linear", (32, 32)))
-    assert key(peer, other) != key(peer, subject)
+    fed = replace(subject, calibration=lambda: [{"input": torch.zeros(3, 32)}])
+    assert len({key(peer, each) for each in (subject, other, fed)}) == 3
     failing = replace(peer, name="failing", prepare=lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         prepared(failing, subject, settings.build)
