@@ -6,7 +6,7 @@ Networks of 1,000 hidden units in one layer ("3-layer", as the paper counts) or 
 1/64 of the weights of the dense one, all trained from the start in the same way:
 
 - random edge removal: that share of the weights, drawn once, trains; the others are zero.
-- low rank: every layer is two, of as many weights.
+- low rank: every layer is two, of one rank in all of them.
 - equivalent net: fewer hidden units.
 - hashed, by weight and by tile: `hc.Hashed(ratio, start="sample")`.
 
@@ -91,11 +91,22 @@ def random_edges(layers: int, share: float) -> Built:
 
 
 def low_rank(layers: int, share: float) -> Built:
-    def two(inputs: int, outputs: int) -> nn.Module:
-        rank = max(1, round(share * inputs * outputs / (inputs + outputs)))
-        return nn.Sequential(nn.Linear(inputs, rank, bias=False), nn.Linear(rank, outputs))
+    """One rank for all layers: in proportion to its weights, the last would have but one."""
+    sizes = widths(layers)
 
-    return network(widths(layers), two), {}
+    def cost(rank: int) -> int:
+        return sum(min(rank, b) * (a + b) for a, b in itertools.pairwise(sizes))
+
+    rank = min(range(1, HIDDEN), key=lambda r: abs(cost(r) - share * products(sizes)))
+
+    def two(inputs: int, outputs: int) -> nn.Module:
+        down, up = nn.Linear(inputs, min(rank, outputs), bias=False), nn.Linear(min(rank, outputs), outputs)
+        down.weight.data *= (
+            3**0.5
+        )  # nn.Linear has the variance 1 / (3 inputs): the product then has it as well
+        return nn.Sequential(down, up)
+
+    return network(sizes, two), {}
 
 
 def equivalent(layers: int, share: float) -> Built:
@@ -189,7 +200,7 @@ def errors(found: Sequence[Record]) -> object:
 
 
 def draw(path: Path, found: Sequence[Record]) -> None:
-    """Error against numbers stored, one panel a depth; the paper's as crosses. Needs matplotlib."""
+    """Error against the share stored, one panel a depth; the paper's as crosses. Needs matplotlib."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -201,15 +212,18 @@ def draw(path: Path, found: Sequence[Record]) -> None:
     )
     for panel, depth in zip(panels[0], depths, strict=True):
         for number, way in enumerate(WAYS):
-            here = [each for each in found if (each["way"], each["layers"]) == (way, depth)]
-            mine = sorted((each["weights"], each["error"], each["ratio"]) for each in here)
-            if not mine:
-                continue
-            colour = f"C{number}"
-            panel.plot([x for x, *_ in mine], [y for _, y, _ in mine], "o-", color=colour, label=way)
-            paper = [(x, PUBLISHED[way, depth, r]) for x, _, r in mine if (way, depth, r) in PUBLISHED]
-            panel.plot([x for x, _ in paper], [y for _, y in paper], "x", color=colour)
-        panel.set(xscale="log", yscale="log", title=f"{depth}-layer", xlabel="weights stored")
+            mine = sorted((e["ratio"], e["error"]) for e in found if (e["way"], e["layers"]) == (way, depth))
+            paper = [(r, PUBLISHED[way, depth, r]) for r, _ in mine if (way, depth, r) in PUBLISHED]
+            for points, style in ((mine, "o-"), (paper, "x")):
+                if points:
+                    label = way if points is mine else None
+                    panel.plot(*zip(*points, strict=True), style, color=f"C{number}", label=label)
+        ratios = sorted({each["ratio"] for each in found})
+        panel.set(xscale="log", yscale="log", title=f"{depth}-layer", xlabel="share of the weights stored")
+        panel.set_xticks(ratios, [f"1/{each}" for each in ratios])
+        panel.set_xticks([], minor=True)
+        panel.yaxis.set_major_formatter("{x:g}")
+        panel.yaxis.set_minor_formatter("{x:g}")
     panels[0][0].set_ylabel("test error, % (x: the paper)")
     panels[0][0].legend(fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)

