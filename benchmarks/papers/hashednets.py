@@ -100,10 +100,12 @@ def low_rank(layers: int, share: float) -> Built:
     rank = min(range(1, HIDDEN), key=lambda r: abs(cost(r) - share * products(sizes)))
 
     def two(inputs: int, outputs: int) -> nn.Module:
-        down, up = nn.Linear(inputs, min(rank, outputs), bias=False), nn.Linear(min(rank, outputs), outputs)
-        down.weight.data *= (
-            3**0.5
-        )  # nn.Linear has the variance 1 / (3 inputs): the product then has it as well
+        """Of a dense layer the largest singular values, each shared out evenly: neither factor is steeper to train."""
+        whole, least = nn.Linear(inputs, outputs), min(rank, outputs)
+        down, up = nn.Linear(inputs, least, bias=False), nn.Linear(least, outputs)
+        left, size, right = torch.linalg.svd(whole.weight.data, full_matrices=False)
+        up.weight.data.copy_(left[:, :least] * size[:least].sqrt())
+        down.weight.data.copy_(size[:least, None].sqrt() * right[:least])
         return nn.Sequential(down, up)
 
     return network(sizes, two), {}
