@@ -30,9 +30,9 @@ def write_codebook_linear(path: Path, N: int, K: int, bits: int = 4) -> None:
     """The file that `linear` compiles to, with random codes: no time depends on them, and fitting takes a minute."""
     rng = np.random.default_rng(0)
     tensors = {
-        "codes": packing.pack(rng.integers(0, 1 << bits, (N, K), np.uint8), bits),
-        "codebook": rng.normal(size=(1, 1 << bits)).astype(np.float32),
-        "scale": np.ones(N, np.float32),
+        "weight.codes": packing.pack(rng.integers(0, 1 << bits, (N, K), np.uint8), bits),
+        "weight.codebook": rng.normal(size=(1, 1 << bits)).astype(np.float32),
+        "weight.scale": np.ones(N, np.float32),
     }
     attributes = {"bits": bits, "in_features": K, "group_rows": 0, "compute": 1}
     graph = helper.make_graph(
