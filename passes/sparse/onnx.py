@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from hashcompile.core.layers import Kind
 from hashcompile.core.method import Compute
-from hashcompile.core.onnx_op import Attribute, OnnxOp
+from hashcompile.core.onnx_op import Attribute, OnnxOp, weight_of_rows, weight_shapes
 from hashcompile.passes.sparse.weight import SparseCodes, SparseWeight
 
 
@@ -20,17 +20,14 @@ def fused(code: SparseWeight, consumer: fx.Node, kind: Kind, compute: Compute) -
 
 
 def decode(code: SparseWeight) -> OnnxOp:
-    view, (row_shape, order) = code.view, code.view.order
+    view = code.view
     held = constants(code)
     gapped, coded = "gaps" in held, isinstance(code, SparseCodes)
     attributes: dict[str, Attribute] = {
         "weights": view.numel,
         "kept": max(1, int(code.mask.sum())),
         "columns": view.size[1],
-        "row_shape": row_shape,
-        "order": order,
-        "weight_shape": view.shape,
-    }
+    } | weight_shapes(view)
     if gapped:
         attributes |= {"entries": int(code.storage()["entries"]), "filler": 2 ** len(held["gaps"]) - 1}
     body = f"""
@@ -54,11 +51,7 @@ SparseDecode<{", ".join(attributes)}>({", ".join(held)}) => (W)
 {coded_values() if coded else "    value = Identity(values)"}
 {by_gaps() if gapped else by_bitmap()}
 {scaled() if coded else "    rows = Identity(flat)"}
-    row_shape = Constant<value_ints: ints = @row_shape>()
-    weight_shape = Constant<value_ints: ints = @weight_shape>()
-    shaped = Reshape(rows, row_shape)
-    ordered = Transpose<perm: ints = @order>(shaped)
-    W = Reshape(ordered, weight_shape)
+{weight_of_rows("rows")}
 }}"""
     name = ("gaps" if gapped else "bitmap") + ("_coded" if coded else "")
     return OnnxOp("SparseDecode", name, lambda: held, attributes, body, lambda: view.shape, activations=0)

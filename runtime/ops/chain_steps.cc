@@ -70,25 +70,31 @@ bool Worker::keeps_levels(const Step& step, const Sink& sink, size_t image) cons
            sink.images->quant[image].zero == quant.zero;
 }
 
+template <class Body>
+void Worker::each_row_of_bytes(const Step& step, const Sink& sink, const Body& body) {
+    const Shape& s = shapes[step.output];
+    const size_t n = product(s.width, s.channels);
+    each_row(s, [&](size_t image, size_t row) {
+        if (keeps_levels(step, sink, image))
+            return body(image, row, sink.images->pixel(image, static_cast<ptrdiff_t>(row), 0));
+        Scratch<uint8_t> line(n);
+        Scratch<float> v(n);
+        body(image, row, line.data());
+        chain.rowwise.dequantize(line.data(), n, images[step.input].quant[image], v.data());
+        store(step, sink, image, row, 0, s.width, v.data());
+    });
+}
+
 void Worker::subsample(const Step& step, const Sink& sink) {
     const Shape& s = shapes[step.output];
     const ByteImages& x = images[step.input];
-    each_row(s, [&](size_t image, size_t row) {
-        const Quant& quant = x.quant[image];
-        const bool as_it_is = keeps_levels(step, sink, image);
-        const size_t n = s.width * s.channels;
-        Scratch<uint8_t> line(as_it_is ? 0 : n);
-        uint8_t* into = as_it_is ? sink.images->pixel(image, static_cast<ptrdiff_t>(row), 0) : line.data();
-        memset(into, quant.zero, n);
+    each_row_of_bytes(step, sink, [&](size_t image, size_t row, uint8_t* into) {
+        memset(into, x.quant[image].zero, s.width * s.channels);
         for (size_t column = 0; column < s.width; ++column)
             memcpy(into + column * s.channels + step.channels_before,
                    x.pixel(image, static_cast<ptrdiff_t>(row * step.window.stride_y),
                            static_cast<ptrdiff_t>(column * step.window.stride_x)),
                    x.shape.channels);
-        if (as_it_is) return;
-        Scratch<float> v(product(s.width, s.channels));
-        chain.rowwise.dequantize(into, n, quant, v.data());
-        store(step, sink, image, row, 0, s.width, v.data());
     });
 }
 
@@ -96,19 +102,15 @@ void Worker::max_pool(const Step& step, const Sink& sink) {
     const Shape& s = shapes[step.output];
     const ByteImages& x = images[step.input];
     const Window& w = step.window;
-    each_row(s, [&](size_t image, size_t row) {
-        const size_t channels = s.channels;
-        const Quant& quant = x.quant[image];
-        const ptrdiff_t at = static_cast<ptrdiff_t>(row);
-        const bool as_it_is = keeps_levels(step, sink, image);
+    const size_t channels = s.channels;
+    each_row_of_bytes(step, sink, [&](size_t image, size_t row, uint8_t* into) {
         // First over the rows of the window, for all columns at once; then over its columns.
-        Scratch<uint8_t> line(product(x.shape.width, channels)), most(product(s.width, channels));
+        Scratch<uint8_t> line(product(x.shape.width, channels));
         std::vector<const uint8_t*> taps;
         const Window::Taps rows = w.rows_inside(row, x.shape);
         for (size_t i = rows.begin; i < rows.end; ++i)
             taps.push_back(x.pixel(image, static_cast<ptrdiff_t>(row * w.stride_y + i * w.dilation_y - w.top), 0));
         chain.rowwise.max_u8(taps.data(), taps.size(), x.shape.width * channels, line.data());
-        uint8_t* into = as_it_is ? sink.images->pixel(image, at, 0) : most.data();
         for (size_t column = 0, count; column < s.width; column += count) {
             const Window::Taps columns = w.columns_inside(column, x.shape);
             const size_t seen = columns.end - columns.begin;
@@ -117,10 +119,6 @@ void Worker::max_pool(const Step& step, const Sink& sink) {
                 &line[(column * w.stride_x + columns.begin * w.dilation_x - w.left) * channels],
                 w.stride_x * channels, count, w.dilation_x * channels, seen, channels, into + column * channels);
         }
-        if (as_it_is) return;
-        Scratch<float> v(product(s.width, channels));
-        chain.rowwise.dequantize(into, s.width * channels, quant, v.data());
-        store(step, sink, image, row, 0, s.width, v.data());
     });
 }
 

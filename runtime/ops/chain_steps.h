@@ -41,6 +41,10 @@ struct Worker {
     void store(const Step& step, const Sink& sink, size_t image, size_t row, size_t column, size_t count, float* v);
     void sum(const Step& step, const Sink& sink);
     bool keeps_levels(const Step& step, const Sink& sink, size_t image) const;
+
+    // body(image, row, into): the bytes of an output row, with the scale and zero point of the input.
+    template <class Body>
+    void each_row_of_bytes(const Step& step, const Sink& sink, const Body& body);
     void subsample(const Step& step, const Sink& sink);
     void max_pool(const Step& step, const Sink& sink);
     void average_pool(const Step& step, const Sink& sink);
