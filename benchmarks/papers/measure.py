@@ -49,7 +49,7 @@ def point(subject: Subject, way: Way, strength: float, epochs: float) -> Point:
     before = top1(compiled, *subject.test)
     after = None
     if epochs:
-        train(compiled.graph_module, *subject.train, epochs=epochs, rate=subject.rate)
+        train(compiled.graph_module, *subject.train, epochs=epochs, rate=subject.rate, moved=subject.moved)
         after = top1(compiled, *subject.test)
     macs, parameters = made.after.macs / made.before.macs, made.after.parameters / made.before.parameters
     return Point(way.name, strength, macs, parameters, before, after)
@@ -66,7 +66,7 @@ def weights_cut(subject: Subject, share: float, epochs: float) -> Point:
     before = top1(model, *subject.test)
     after = None
     if epochs:
-        train(model, *subject.train, epochs=epochs, rate=subject.rate, masks=masks)
+        train(model, *subject.train, epochs=epochs, rate=subject.rate, masks=masks, moved=subject.moved)
         after = top1(model, *subject.test)
     return Point("weights", share, 1.0, 1 - share, before, after)
 

@@ -32,6 +32,7 @@ class Subject:
     train: tuple[Tensor, Tensor]  # images and labels for fine-tuning; the first of them calibrate
     test: tuple[Tensor, Tensor]
     rate: float  # of fine-tuning
+    moved: bool = False  # fine-tuned on shifted and mirrored images
 
     def calibration(self, count: int) -> list[tuple[Tensor]]:
         return [(batch,) for batch in self.train[0][:count].split(64)]
@@ -42,7 +43,8 @@ def subject(name: Name, folder: Path, images: int, test: int | None) -> Subject:
     if name in (Name.resnet20, Name.resnet56):
         depth = int(name.value.removeprefix("resnet"))
         learn, check = cifar.images("train", images), cifar.images("test", test)
-        return Subject(name, f"ResNet-{depth}, CIFAR-10", cifar.load(depth), _shuffled(learn), check, 0.02)
+        title = f"ResNet-{depth}, CIFAR-10"
+        return Subject(name, title, cifar.load(depth), _shuffled(learn), check, 0.01, moved=True)
     data = "fashion_mnist" if name is Name.vgg else "mnist"
     check = mnist.images(data, "test", test)
     learn = mnist.images(data, "train", images)

@@ -33,11 +33,13 @@ def train(
     masks: dict[str, Tensor] | None = None,
     keep: Path | None = None,
     seed: int = 0,
+    moved: bool = False,
 ) -> None:
     """SGD with Nesterov momentum 0.9, weight decay 5e-4, batches of 128, a rate that falls to zero as a cosine.
 
     masks: parameters of which entries stay zero, by name. keep: a file in which each epoch is kept, and from which
-    training goes on.
+    training goes on. moved: images are shifted by up to 4 pixels and mirrored, as is usual for CIFAR-10, and products
+    computed in bf16 where the CPU has it, which takes half the time.
     """
     steps = max(1, round(epochs * len(inputs) / 128))
     optimizer = torch.optim.SGD(model.parameters(), rate, 0.9, nesterov=True, weight_decay=5e-4)
@@ -45,6 +47,7 @@ def train(
     done = resume(model, keep)
     model.train()
     parameters = dict(model.named_parameters())
+    bf16 = moved and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     with progress("training", steps) as bar:
         for step in range(steps):
             order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed + step // whole))
@@ -53,7 +56,10 @@ def train(
                 batch = order[128 * place : 128 * place + 128]
                 optimizer.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * step / steps)) / 2
                 optimizer.zero_grad()
-                nn.functional.cross_entropy(model(inputs[batch]), labels[batch]).backward()
+                images = shifted(inputs[batch], seed + step) if moved else inputs[batch]
+                with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                    logits = model(images)
+                nn.functional.cross_entropy(logits.float(), labels[batch]).backward()
                 optimizer.step()
                 for name, mask in (masks or {}).items():
                     parameters[name].data *= mask
@@ -61,6 +67,19 @@ def train(
             if keep is not None and (step + 1) % whole == 0:
                 store(model, keep, (step + 1) // whole)
     model.eval()
+
+
+def shifted(images: Tensor, seed: int, most: int = 4) -> Tensor:
+    """Each of `images: (B, C, H, W)` moved by up to `most` pixels either way, zeros moving in, and mirrored or not."""
+    draw = torch.Generator().manual_seed(seed)
+    batch, _, height, width = images.shape
+    down, right = torch.randint(2 * most + 1, (2, batch, 1), generator=draw)
+    mirrored = torch.rand(batch, 1, generator=draw) < 0.5
+    rows = down + torch.arange(height)
+    columns = right + torch.where(mirrored, torch.arange(width).flip(0), torch.arange(width))
+    padded = nn.functional.pad(images, (most, most, most, most))
+    each = torch.arange(batch)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def resume(model: nn.Module, keep: Path | None) -> int:

@@ -21,6 +21,7 @@ class Way:
 
 
 def ways() -> Iterator[Way]:
+    yield Way("whole", lambda _: hc.PruneChannels(0), (0.0,))
     for importance in IMPORTANCES:
         yield Way(importance, lambda amount, by=importance: hc.PruneChannels(amount, by))
     yield Way("l2, global", lambda amount: hc.PruneChannels(amount, scope="global"))

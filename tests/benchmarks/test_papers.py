@@ -60,6 +60,20 @@ def test_masked_weights_stay_zero(papers: Any) -> None:
     assert bool((model[0].weight[mask == 0] == 0).all()) and bool((model[0].weight[mask == 1] != 0).all())
 
 
+def test_shifted_images_are_windows_of_the_padded_one(papers: Any) -> None:
+    images = 1 + torch.arange(3 * 2 * 5 * 6.0).view(3, 2, 5, 6)
+    padded = nn.functional.pad(images, (2, 2, 2, 2))
+    seen = set()
+    for seed in range(20):
+        for image, wide in zip(papers("train").shifted(images, seed, most=2), padded, strict=True):
+            windows = wide.unfold(1, 5, 1).unfold(2, 6, 1).movedim(0, 2)  # (5, 5, C, H, W)
+            plain = (windows == image).flatten(2).all(2)
+            mirrored = (windows == image.flip(2)).flatten(2).all(2)
+            assert int(plain.sum() + mirrored.sum()) == 1
+            seen.add((bool(mirrored.any()), *(plain + mirrored).nonzero()[0].tolist()))
+    assert len(seen) > 25
+
+
 def test_every_way_makes_a_network_smaller(papers: Any) -> None:
     measure, subjects = papers("measure"), papers("subjects")
     model, data = network(), digits(512)
@@ -68,8 +82,9 @@ def test_every_way_makes_a_network_smaller(papers: Any) -> None:
     for way in papers("ways").ways():
         found = measure.point(given, way, way.strengths[-1], epochs=0)
         assert found.after is None and 0 < found.macs <= 1 and 0 < found.parameters <= 1
-        assert found.macs < 1 or way.name.startswith("auto")
-    tuned = measure.point(given, next(iter(papers("ways").ways())), 0.5, epochs=8)
+        assert found.macs < 1 or way.name.startswith(("auto", "whole"))
+    l2 = next(way for way in papers("ways").ways() if way.name == "l2")
+    tuned = measure.point(given, l2, 0.5, epochs=8)
     assert tuned.after is not None and tuned.after > max(90, tuned.before)
 
 
