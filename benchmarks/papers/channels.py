@@ -78,9 +78,8 @@ def main(
         show(f"{given.title}: {whole:.2f} % of {len(given.test[1])} test images")
         if Part.methods in parts:
             kept = Kept(out / f"channels_{name}_methods.json", setting)
-            points = run(
-                given, [(way, each) for way in chosen for each in strength or way.strengths], epochs, kept
-            )
+            todo = [(way, each) for way in chosen for each in way.among(strength)]
+            points = run(given, todo, epochs, kept)
             show(accuracies(points, whole), "")
             for axis in ("macs", "parameters"):
                 path = out / f"channels_{name}_{axis}.png"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,10 @@ class Way:
     name: str
     config: Callable[[float], Any]
     strengths: tuple[float, ...] = AMOUNTS
+
+    def among(self, wanted: Sequence[float] | None) -> Sequence[float]:
+        """The strengths that were asked for; a way that has but one keeps to it."""
+        return wanted if wanted and len(self.strengths) > 1 else self.strengths
 
 
 def ways() -> Iterator[Way]:
