@@ -5,7 +5,7 @@
         [--epochs 1] [--images 10000] [--test 2000] [--out DIR]
 
 - methods: every method and importance at several strengths, before and after a short fine-tuning (`--epochs 0`: none).
-- weights: single weights beside whole units, 0 to 95 % of each layer.
+- weights: single weights beside whole units, 0 to 95 % of each layer, and the PQ index of what is left.
 - latency: ONNX Runtime as it comes, whole and reduced network in turns, beside the multiply-accumulates saved.
 
 Tables go to stdout; JSON and curves to `build/benchmarks`. What is there already is not measured again, and networks
@@ -15,11 +15,11 @@ that are trained here go on from where they were stopped. The data folder is nam
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from enum import StrEnum
 from fnmatch import fnmatch
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated
 
@@ -32,14 +32,16 @@ from contest.prepared import BUILD
 from zoo.data import MissingDataError
 
 import hashcompile as hc
-from hashcompile.core.console import progress, show, table
+from hashcompile.core.console import progress, show
 from papers.curves import draw
 from papers.kept import Kept
-from papers.measure import Latency, Point, latencies, point, weights_cut
+from papers.measure import Point, latencies, measured, point, run, weights_cut
 from papers.subjects import Name, Subject, subject
+from papers.tables import accuracies, speeds
 from papers.train import top1
 from papers.ways import Way, ways
 
+SUBJECTS = (Name.lenet300, Name.lenet5, Name.resnet20, Name.resnet56, Name.vgg)
 SPARSITIES = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95)
 
 
@@ -67,7 +69,7 @@ def main(
     torch.set_num_threads(threads)
     chosen = [way for way in ways() if not only or any(fnmatch(way.name, glob) for glob in only)]
     parts = part or list(Part)
-    for name in names or list(Name):
+    for name in names or SUBJECTS:
         try:
             given = subject(name, out / "papers", images, test)
         except MissingDataError as error:
@@ -83,46 +85,18 @@ def main(
             show(accuracies(points, whole), "")
             for axis in ("macs", "parameters"):
                 path = out / f"channels_{name}_{axis}.png"
-                draw(
-                    path,
-                    given.title,
-                    f"{axis}, share left",
-                    whole,
-                    points,
-                    lambda p, axis=axis: getattr(p, axis),
-                )
+                draw(path, given.title, f"{axis}, share left", whole, points, attrgetter(axis))
         if Part.weights in parts:
             kept = Kept(out / f"channels_{name}_weights.json", setting)
             points = beside(given, strength or SPARSITIES, epochs, kept)
-            show(accuracies(points, whole), "")
-            draw(
-                out / f"channels_{name}_weights.png",
-                given.title,
-                "share removed",
-                whole,
-                points,
-                lambda p: p.strength,
-            )
+            show(accuracies(points, whole, indices=True), "")
+            path = out / f"channels_{name}_weights.png"
+            draw(path, given.title, "share removed", whole, points, lambda p: p.strength, indices=True)
         if Part.latency in parts:
             raced = [(way, each) for way in ways() if way.name == "l2" for each in strength or (0.3, 0.5)]
             raced += [(Way("l2, by 8", lambda amount: hc.PruneChannels(amount, round_to=8)), 0.5)]
-            results = latencies(given, raced, out / "papers", threads, runs)
-            show(speeds(results), "")
-            Kept(out / f"channels_{name}_latency.json", setting).write([asdict(each) for each in results])
-
-
-def measured(kept: Kept, way: str, strength: float, measure: Callable[[], Point]) -> Point:
-    """The point that is kept, or was measured now."""
-    return Point(**kept.once({"way": way, "strength": strength}, lambda: asdict(measure())))
-
-
-def run(given: Subject, todo: Sequence[tuple[Way, float]], epochs: float, kept: Kept) -> list[Point]:
-    with progress(given.name, len(todo)) as bar:
-        found = []
-        for way, each in todo:
-            found.append(measured(kept, way.name, each, partial(point, given, way, each, epochs)))
-            bar.advance()
-    return found
+            kept = Kept(out / f"channels_{name}_latency.json", {"threads": threads, "runs": runs})
+            show(speeds(latencies(given, raced, out / "papers", threads, runs, kept)), "")
 
 
 def beside(given: Subject, shares: Sequence[float], epochs: float, kept: Kept) -> list[Point]:
@@ -136,51 +110,6 @@ def beside(given: Subject, shares: Sequence[float], epochs: float, kept: Kept) -
             found.append(measured(kept, units.name, share, partial(point, given, units, share, epochs)))
             bar.advance()
     return found
-
-
-def accuracies(points: Sequence[Point], whole: float) -> object:
-    rows = [
-        (
-            each.way,
-            f"{each.strength:g}",
-            f"{each.macs:.1%}",
-            f"{each.parameters:.1%}",
-            f"{each.before:.2f}",
-            f"{each.before - whole:+.2f}",
-            "" if each.after is None else f"{each.after:.2f}",
-            "" if each.after is None else f"{each.after - whole:+.2f}",
-        )
-        for each in points
-    ]
-    header = (
-        "way",
-        ">strength",
-        ">MACs left",
-        ">parameters left",
-        ">top-1",
-        ">points",
-        ">fine-tuned",
-        ">points",
-    )
-    return table(header, rows)
-
-
-def speeds(results: Sequence[Latency]) -> object:
-    rows = [
-        (
-            each.way,
-            f"{each.strength:g}",
-            str(each.batch),
-            f"{each.whole_ms:.3f} ms",
-            f"{each.ms:.3f} ms",
-            f"{each.macs:.1%}",
-            f"{each.time:.1%}",
-            each.verdict,
-        )
-        for each in results
-    ]
-    header = ("way", ">strength", ">batch", ">whole", ">reduced", ">MACs left", ">time left", "")
-    return table(header, rows)
 
 
 if __name__ == "__main__":

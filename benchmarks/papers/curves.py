@@ -9,9 +9,16 @@ from .measure import Point
 
 
 def draw(
-    path: Path, title: str, label: str, whole: float, points: Sequence[Point], x: Callable[[Point], float]
+    path: Path,
+    title: str,
+    label: str,
+    whole: float,
+    points: Sequence[Point],
+    x: Callable[[Point], float],
+    indices: bool = False,
 ) -> None:
-    """One panel before fine-tuning, one after it where there was any; a curve for each way."""
+    """One panel before fine-tuning, one after it where there was any; a curve for each way. indices: that of the PQ
+    index too, dashed, in the last panel."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -30,6 +37,12 @@ def draw(
             if mine:
                 marks = {"color": colours(number % 20), "marker": "o", "markersize": 3, "linewidth": 1}
                 panel.plot(*zip(*mine, strict=True), label=name, **marks)
+        if indices and after == tuned:
+            measure = panel.twinx()
+            measure.set_ylabel("PQ index of what is left (dashed)")
+            for number, name in enumerate(names):
+                mine = sorted((x(p), p.index) for p in points if p.way == name and p.index is not None)
+                measure.plot(*zip(*mine, strict=True), "--", color=colours(number % 20), linewidth=1)
         panel.axhline(whole, color="0.5", linewidth=0.8)
         panel.set_xlabel(label)
         panel.set_title("fine-tuned" if after else "not fine-tuned")

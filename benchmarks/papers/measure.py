@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,12 +13,16 @@ from torch import Tensor, nn
 
 import hashcompile as hc
 from hashcompile.bench import Contender, Settings, bench
+from hashcompile.core.console import progress
+from hashcompile.core.pq_index import pq_index
 
+from .kept import Kept, Record
 from .subjects import Subject
 from .train import top1, train
 from .ways import Way
 
 CALIBRATION = 512
+BATCHES = (1, 32)  # for latency
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Point:
     parameters: float
     before: float  # top-1 in percent, not fine-tuned
     after: float | None  # fine-tuned
+    index: float | None = None  # PQ index of the weights that are left, in the end
 
 
 def reduced(subject: Subject, config: object) -> hc.CompiledModel:
@@ -52,7 +58,21 @@ def point(subject: Subject, way: Way, strength: float, epochs: float) -> Point:
         train(compiled.graph_module, *subject.train, epochs=epochs, rate=subject.rate, moved=subject.moved)
         after = top1(compiled, *subject.test)
     macs, parameters = made.after.macs / made.before.macs, made.after.parameters / made.before.parameters
-    return Point(way.name, strength, macs, parameters, before, after)
+    return Point(way.name, strength, macs, parameters, before, after, index_of(compiled.graph_module))
+
+
+def measured(kept: Kept, way: str, strength: float, measure: Callable[[], Point]) -> Point:
+    """The point that is kept, or was measured now."""
+    return Point(**kept.once({"way": way, "strength": strength}, lambda: asdict(measure())))
+
+
+def run(given: Subject, todo: Sequence[tuple[Way, float]], epochs: float, kept: Kept) -> list[Point]:
+    with progress(given.name, len(todo)) as bar:
+        found = []
+        for way, each in todo:
+            found.append(measured(kept, way.name, each, partial(point, given, way, each, epochs)))
+            bar.advance()
+    return found
 
 
 def weights_cut(subject: Subject, share: float, epochs: float) -> Point:
@@ -68,7 +88,14 @@ def weights_cut(subject: Subject, share: float, epochs: float) -> Point:
     if epochs:
         train(model, *subject.train, epochs=epochs, rate=subject.rate, masks=masks, moved=subject.moved)
         after = top1(model, *subject.test)
-    return Point("weights", share, 1.0, 1 - share, before, after)
+    return Point("weights", share, 1.0, 1 - share, before, after, index_of(model))
+
+
+def index_of(model: nn.Module) -> float | None:
+    """The mean over all weights that multiply, each layer's index counting as often as it has entries left."""
+    left = [each[each != 0] for each in (p.detach().flatten() for p in model.parameters() if p.ndim > 1)]
+    count = sum(map(len, left))
+    return sum(len(each) * pq_index(each) for each in left) / count if count else None
 
 
 def smallest_zero(weight: Tensor, share: float) -> Tensor:
@@ -99,24 +126,41 @@ class Latency:
 
 
 def latencies(
-    subject: Subject, chosen: Sequence[tuple[Way, float]], folder: Path, threads: int, runs: int
+    subject: Subject,
+    chosen: Sequence[tuple[Way, float]],
+    folder: Path,
+    threads: int,
+    runs: int,
+    kept: Kept,
 ) -> list[Latency]:
     """Files of the float graph, one sample and 32 of them."""
-    whole = folder / f"{subject.name}.onnx"
+    whole, part = folder / f"{subject.name}.onnx", folder / f"{subject.name}_part.onnx"
+    folder.mkdir(parents=True, exist_ok=True)
     dense(subject.model, subject.test[0][:2]).export_onnx(whole)
     found = []
-    for position, (way, strength) in enumerate(chosen):
-        compiled = reduced(subject, way.config(strength))
-        made = compiled.plan.reshaping
-        assert made is not None
-        path = folder / f"{subject.name}_{position}.onnx"
-        compiled.export_onnx(path)
-        for batch in (1, 32):
-            settings = Settings(threads=threads, runs=runs, batch=batch)
-            first, second = bench([Contender(whole, False), Contender(path, False)], settings)
-            macs = made.after.macs / made.before.macs
-            found.append(Latency(way.name, strength, batch, macs, second.ratio, first.p50_ms, second.p50_ms))
+    with progress(f"{subject.name}, latency", len(chosen)) as bar:
+        for way, strength in chosen:
+            key = {"way": way.name, "strength": strength}
+            pair = kept.once(key, partial(raced, subject, way, strength, whole, part, threads, runs))
+            found += [Latency(**key, macs=pair["macs"], **each) for each in pair["batches"]]
+            bar.advance()
     return found
+
+
+def raced(
+    subject: Subject, way: Way, strength: float, whole: Path, part: Path, threads: int, runs: int
+) -> Record:
+    """The reduced network in the file `part`, in turns with the whole one."""
+    compiled = reduced(subject, way.config(strength))
+    made = compiled.plan.reshaping
+    assert made is not None
+    compiled.export_onnx(part)
+    batches = []
+    for batch in BATCHES:
+        settings = Settings(threads=threads, runs=runs, batch=batch)
+        first, second = bench([Contender(whole, False), Contender(part, False)], settings)
+        batches.append({"batch": batch, "time": second.ratio, "whole_ms": first.p50_ms, "ms": second.p50_ms})
+    return {"macs": made.after.macs / made.before.macs, "batches": batches}
 
 
 def dense(model: nn.Module, example: Tensor) -> hc.CompiledModel:

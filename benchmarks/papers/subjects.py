@@ -13,10 +13,13 @@ from zoo import cifar, mnist
 
 from .train import train
 
-VGG_WIDTH, VGG_EPOCHS, LENET_EPOCHS = 16, 3, 6
+VGG_WIDTH, VGG_EPOCHS = 16, 3
+MLP_WIDTH, MLP_EPOCHS = 2048, 4
+LENET_EPOCHS = 6
 
 
 class Name(StrEnum):
+    mlp = "mlp"
     lenet300 = "lenet300"
     lenet5 = "lenet5"
     resnet20 = "resnet20"
@@ -54,6 +57,12 @@ def subject(name: Name, folder: Path, images: int, test: int | None) -> Subject:
         model = _trained(mnist.lenet300, data, LENET_EPOCHS, 0.1, folder / "lenet300.safetensors")
         title = f"LeNet-300-100, MNIST, trained here for {LENET_EPOCHS} epochs"
         return Subject(name, title, model, _shuffled(learn), check, 0.05)
+    if name is Name.mlp:
+        model = _trained(
+            lambda: mnist.mlp(MLP_WIDTH), data, MLP_EPOCHS, 0.05, folder / f"mlp{MLP_WIDTH}.safetensors"
+        )
+        title = f"MLP 784-{MLP_WIDTH}-{MLP_WIDTH}-10, MNIST, trained here for {MLP_EPOCHS} epochs"
+        return Subject(name, title, model, _shuffled(learn), check, 0.01)
     kept = folder / f"vgg{VGG_WIDTH}.safetensors"
     model = _trained(lambda: mnist.vgg(VGG_WIDTH), data, VGG_EPOCHS, 0.1, kept)
     title = f"VGG-16-BN, {VGG_WIDTH} to {8 * VGG_WIDTH} channels, Fashion-MNIST, trained here for {VGG_EPOCHS} epochs"

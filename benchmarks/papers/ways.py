@@ -1,4 +1,4 @@
-"""What is compared: every method and importance, each at several strengths."""
+"""What is compared: every method and importance, each at several strengths, from strong to weak or weak to strong."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import hashcompile as hc
 from hashcompile.passes.prune.importance import IMPORTANCES
 
 AMOUNTS = (0.1, 0.2, 0.3, 0.4, 0.5)
+ENERGIES = (0.9, 0.95, 0.98, 0.99)  # of the outputs, kept by a low-rank layer
+SHARES = (0.25, 0.5, 0.75)  # of the columns, drawn
 TOLERANCES = (0.1, 0.2, 0.3, 0.4, 0.55)
 
 
@@ -48,3 +50,14 @@ def ways() -> Iterator[Way]:
     )
     for rule in ("pq_index", "column_norm"):
         yield Way(f"auto, {rule}", lambda _, rule=rule: hc.PruneChannels("auto", rule=rule), (0.0,))
+
+
+def thin_ways() -> Iterator[Way]:
+    """Of computing a product from fewer numbers, whichever form a convolution then takes."""
+    for by in ("svd", "pca", "whitened"):
+        yield Way(f"by {by}", lambda energy, by=by: hc.LowRank(energy=energy, by=by, conv="auto"), ENERGIES)
+    for conv in ("tucker", "spatial", "channel"):
+        yield Way(
+            f"by whitened, {conv}", lambda energy, conv=conv: hc.LowRank(energy=energy, conv=conv), ENERGIES
+        )
+    yield Way("sampled columns", lambda share: hc.Sampled(share=share), SHARES)

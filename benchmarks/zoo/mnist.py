@@ -74,6 +74,18 @@ def lenet300() -> nn.Module:
     )
 
 
+def mlp(hidden: int) -> nn.Module:
+    """Two wide hidden layers, not trained."""
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(784, hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, 10),
+    )
+
+
 def vgg(width: int) -> nn.Module:
     """VGG-16 with batch norms for 28 x 28 images, not trained; `width` channels in its first block, 64 in the paper."""
     layers: list[nn.Module] = []

@@ -74,6 +74,35 @@ def test_shifted_images_are_windows_of_the_padded_one(papers: Any) -> None:
     assert len(seen) > 25
 
 
+def test_the_index_is_that_of_what_is_left(papers: Any) -> None:
+    model = nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    nn.init.constant_(model[0].weight, 3.0)
+    model[0].weight.data[:, 0] = 0
+    model[2].weight.data.copy_(torch.tensor([[1.0, 0, 0, 0], [0, 4, 0, 0]]))
+    # 28 entries that are alike, and a 1 beside a 4: I = 1 - 2 ** (1 - 2) * (1 + 2) ** 2 / 5 at p = 1/2, q = 1
+    assert papers("measure").index_of(model) == pytest.approx(2 * (1 - 9 / 10) / 30)
+    model[0].weight.data.zero_(), model[2].weight.data.zero_()
+    assert papers("measure").index_of(model) is None
+
+
+def test_every_thin_way_is_judged(papers: Any, tmp_path: Path) -> None:
+    measure, ways, low_rank = papers("measure"), papers("ways"), papers("low_rank")
+    data = digits(512)
+    model = nn.Sequential(nn.Linear(16, 24), nn.ReLU(), nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 4))
+    papers("train").train(model, *data, epochs=4, rate=0.1)
+    given = papers("subjects").Subject(papers("subjects").Name.mlp, "tiny", model.eval(), data, data, 0.05)
+    linear = [way for way in ways.thin_ways() if "," not in way.name]
+    todo = [(way, each) for way in linear for each in way.among([0.5])]
+    points = measure.run(given, todo, 0, papers("kept").Kept(tmp_path / "points.json", {}))
+    kept = papers("kept").Kept(tmp_path / "times.json", {})
+    times = measure.latencies(given, todo[:1], tmp_path, 1, 3, kept)
+    assert [each.batch for each in times] == [1, 32] and 0 < times[0].macs < 1
+    assert measure.latencies(given, todo[:1], tmp_path, 1, 3, kept) == times
+    assert low_rank.verdict("nobody", points, times, 100.0)[-1] == "loses too much"
+    best = low_rank.verdict(todo[0][0].name, points, times, points[0].before)
+    assert best[0] == "0.5" and best[-1] in ("helps", "does not help")
+
+
 def test_every_way_makes_a_network_smaller(papers: Any) -> None:
     measure, subjects = papers("measure"), papers("subjects")
     model, data = network(), digits(512)

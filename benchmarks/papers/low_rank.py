@@ -1,0 +1,105 @@
+"""Low rank, PCA and randomised multiplication: accuracy, arithmetic and time.
+
+    python benchmarks/papers/low_rank.py [mlp] [lenet300] [lenet5] [resnet20] [vgg] [--only 'by *'] [--strength 0.9]
+        [--epochs 1] [--images 10000] [--test 10000] [--runs 200] [--out DIR]
+
+Every layer for which it pays becomes two or three thin ones, of the rank that keeps a share of its outputs' energy (the
+strength): by truncated SVD, by PCA of the inputs, and by the SVD that is weighted with them, the last also in each
+form of a convolution alone. Or some columns of every product are drawn (the strength is their share).
+
+It is told of the first two that they help large fully-connected networks, and of none that it helps a convolutional
+one. Here "helps" means: faster in ONNX Runtime, at no more than half a point of accuracy.
+
+Tables go to stdout; JSON and curves to `build/benchmarks`. What is there already is not measured again. The data folder
+is named by HASHCOMPILE_DATA.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from operator import attrgetter
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script: its packages lie one folder up
+
+from contest.prepared import BUILD
+from zoo.data import MissingDataError
+
+from hashcompile.core.console import show, table
+from papers.curves import draw
+from papers.kept import Kept
+from papers.measure import Latency, Point, latencies, run
+from papers.subjects import Name, subject
+from papers.tables import accuracies, speeds
+from papers.train import top1
+from papers.ways import thin_ways
+
+SUBJECTS = (Name.mlp, Name.lenet300, Name.lenet5, Name.resnet20, Name.vgg)
+ALLOWED = 0.5  # points of accuracy
+
+
+def main(
+    names: Annotated[
+        list[Name] | None, typer.Argument(help="Which networks; by default all but resnet56.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Globs over the ways; repeatable.")] = None,
+    strength: Annotated[
+        list[float] | None, typer.Option(help="Instead of each way's own; repeatable.")
+    ] = None,
+    epochs: Annotated[float, typer.Option(min=0, help="Of fine-tuning, over `--images`.")] = 0.0,
+    images: Annotated[int, typer.Option(min=512, help="Training images for fine-tuning.")] = 10_000,
+    test: Annotated[int, typer.Option(min=250, help="Test images.")] = 10_000,
+    threads: Annotated[int, typer.Option(min=1)] = 1,
+    runs: Annotated[int, typer.Option(min=1, help="Of each file, for latency.")] = 200,
+    out: Annotated[Path, typer.Option(help="Folder for JSON, curves and trained networks.")] = BUILD,
+) -> None:
+    """Measure what is lost and what is saved."""
+    torch.set_num_threads(threads)
+    ways = [way for way in thin_ways() if not only or any(fnmatch(way.name, glob) for glob in only)]
+    todo = [(way, each) for way in ways for each in way.among(strength)]
+    verdicts: list[tuple[str, ...]] = []
+    for name in names or SUBJECTS:
+        try:
+            given = subject(name, out / "papers", images, test)
+        except MissingDataError as error:
+            show(f"skipped {name}: {error}")
+            continue
+        whole = top1(given.model, *given.test)
+        setting = {"images": images, "test": test, "epochs": epochs, "top1": whole}
+        show(f"{given.title}: {whole:.2f} % of {len(given.test[1])} test images")
+        points = run(given, todo, epochs, Kept(out / f"low_rank_{name}.json", setting))
+        show(accuracies(points, whole), "")
+        draw(out / f"low_rank_{name}.png", given.title, "macs, share left", whole, points, attrgetter("macs"))
+        kept = Kept(out / f"low_rank_{name}_latency.json", {"threads": threads, "runs": runs})
+        times = latencies(given, todo, out / "papers", threads, runs, kept)
+        show(speeds(times), "")
+        verdicts += [(name.value, way.name, *verdict(way.name, points, times, whole)) for way in ways]
+    header = ("network", "way", ">strength", ">points", ">time left, one sample", ">32 samples", "")
+    show(f"The fastest of each way within {ALLOWED} points:", table(header, verdicts))
+
+
+def verdict(way: str, points: Sequence[Point], times: Sequence[Latency], whole: float) -> tuple[str, ...]:
+    """Of the strengths that lose no more than `ALLOWED`, the fastest; whether it helps."""
+    fit = {each.strength: accuracy(each) - whole for each in points if each.way == way}
+    fit = {each: lost for each, lost in fit.items() if lost >= -ALLOWED}
+    if not fit:
+        return "", "", "", "", "loses too much"
+    left = {each: [t.time for t in times if (t.way, t.strength) == (way, each)] for each in fit}
+    best = min(left, key=lambda each: sum(left[each]))
+    shares = [f"{time:.0%}" for time in left[best]]
+    word = "helps" if min(left[best]) < 0.97 else "does not help"
+    return f"{best:g}", f"{fit[best]:+.2f}", *shares, word
+
+
+def accuracy(point: Point) -> float:
+    return point.before if point.after is None else point.after
+
+
+if __name__ == "__main__":
+    typer.run(main)
