@@ -15,6 +15,7 @@ from hashcompile.core.layers import arguments
 from hashcompile.passes.channels.groups import ChannelGroups
 from hashcompile.passes.channels.resolve import Layout
 from hashcompile.passes.channels.rules.table import packets
+from hashcompile.passes.channels.trace import CONSTANTS
 
 aten = torch.ops.aten
 
@@ -224,7 +225,8 @@ def flip(cut: Cut, node: fx.Node) -> None:
 def roll(cut: Cut, node: fx.Node) -> None:
     given = arguments(node)
     ndim = len(cut.facts.shapes[node])
-    shifts = dict(zip([dim % ndim for dim in given["dims"]], given["shifts"], strict=True))
+    dims = [dim % ndim for dim in given["dims"]] or [0]  # without dims: of one dim, or refused
+    shifts = dict(zip(dims, given["shifts"], strict=True))
     kept = cut.kept(given["self"])
     if kept is not None and kept[0] in shifts:
         moved = torch.arange(cut.facts.shapes[node][kept[0]]).roll(cut.facts.value(shifts.pop(kept[0])))
@@ -245,6 +247,19 @@ def index_select(cut: Cut, node: fx.Node) -> None:
     kept, dim, _ = cut_along(cut, given["self"], given["dim"])
     if kept is not None:
         gather(cut, node, given["self"], dim, cut.facts.values[given["index"]])
+
+
+def repeat_interleave(cut: Cut, node: fx.Node) -> None:
+    given = arguments(node)
+    if given["dim"] is not None and cut_along(cut, given["self"], given["dim"])[0] is not None:
+        source, dim = given["self"], int(given["dim"]) % len(cut.facts.shapes[node])
+        positions = torch.arange(cut.facts.shapes[source][dim]).repeat_interleave(given["repeats"])
+        gather(cut, node, source, dim, positions)
+
+
+def constant(cut: Cut, node: fx.Node) -> None:
+    sizes = cut.resized(node, arguments(node)["size"], cut.shape(node))
+    set_argument(node, "size", sizes)
 
 
 def metadata(cut: Cut, node: fx.Node) -> None:
@@ -308,6 +323,8 @@ REWRITES: dict[Any, Callable[[Cut, fx.Node], None]] = {
     aten.group_norm: group_norm,
     aten.flip: flip,
     aten.roll: roll,
+    aten.repeat_interleave: repeat_interleave,
+    **dict.fromkeys(CONSTANTS, constant),
     aten.index: index,
     aten.index_select: index_select,
     aten._assert_tensor_metadata: metadata,

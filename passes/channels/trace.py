@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
@@ -14,6 +15,12 @@ from hashcompile.passes.channels.labels import Labels, core, unlabelled
 from hashcompile.passes.channels.parameters import Parameters, Role
 
 Rule = Callable[["Trace", fx.Node], Any]
+
+aten = torch.ops.aten
+CONSTANTS = (
+    *(aten.zeros, aten.ones, aten.full, aten.empty),
+    *(aten.new_zeros, aten.new_ones, aten.new_full, aten.new_empty),
+)  # one number all over, whatever size they are given
 
 
 class Trace:
@@ -58,8 +65,8 @@ class Trace:
         return core(found).expand(shape)
 
     def carries(self, node: fx.Node) -> bool:
-        """Does it read anything that has channels?"""
-        return any(
+        """Does it read anything that has channels, or make what takes those that it meets?"""
+        return getattr(node.target, "overloadpacket", None) in CONSTANTS or any(
             is_parameter(each) or any(bool((core(labels) >= 0).any()) for labels in self.leaves(each))
             for each in node.all_input_nodes
         )

@@ -10,17 +10,48 @@ from torch import Tensor, fx
 from hashcompile.core.layers import arguments
 from hashcompile.passes.channels.labels import unlabelled
 from hashcompile.passes.channels.parameters import Role
+from hashcompile.passes.channels.rules.shapes import moved
 from hashcompile.passes.channels.trace import Rule, Trace, is_parameter
 
 aten = torch.ops.aten
+
+TRANSPOSES = (aten.t.default, aten.transpose.int, aten.permute.default, aten.numpy_T.default, aten.mT.default)
+WEIGHTS: dict[Any, int] = {
+    aten.linear.default: 1,
+    aten.matmul.default: 1,
+    aten.mm.default: 1,
+    aten.addmm.default: 2,
+}
 
 
 def linear(trace: Trace, node: fx.Node) -> Tensor:
     given = arguments(node)
     read = trace.labels.channels(trace.of(given["input"]), -1)
-    made = dense(trace, node, given["weight"], read, (0, 1))
+    transposed = source_of_transpose(given["weight"])
+    weight, dims = (transposed, (1, 0)) if transposed is not None else (given["weight"], (0, 1))
+    made = dense(trace, node, weight, read, dims)
     along(trace, made, given["bias"])
     return made.expand(trace.shape(node))
+
+
+def source_of_transpose(node: Any) -> fx.Node | None:
+    """The parameter of two dims that `node` is the transpose of."""
+    if not isinstance(node, fx.Node) or node.target not in TRANSPOSES or not is_parameter(node.args[0]):
+        return None
+    source: Any = node.args[0]
+    shape = source.meta["val"].shape
+    return source if len(shape) == 2 and shape == node.meta["val"].shape[::-1] else None
+
+
+def transposed(trace: Trace, node: fx.Node) -> Any:
+    """A weight that is only read as one has labels of slices, as it would have without the transpose."""
+    if source_of_transpose(node) is not None and all(reads_as_weight(user, node) for user in node.users):
+        return unlabelled(trace.shape(node))
+    return moved(trace, node)
+
+
+def reads_as_weight(user: fx.Node, node: fx.Node) -> bool:
+    return [i for i, each in enumerate(user.args) if each is node] == [WEIGHTS.get(user.target)]
 
 
 def dense(trace: Trace, node: fx.Node, weight: fx.Node, read: Tensor, dims: tuple[int, int]) -> Tensor:
@@ -56,12 +87,12 @@ def along(trace: Trace, channels: Tensor, parameter: fx.Node | None) -> None:
 
 def conv(trace: Trace, node: fx.Node) -> Tensor:
     given = arguments(node)
-    weight, groups = given["weight"], int(given["groups"])
+    weight, groups = given["weight"], given["groups"]
     spatial = len(trace.shape(weight)) - 2
     read = trace.labels.channels(trace.of(given["input"]), -spatial - 1)
     if groups == 1:
         made = dense(trace, node, weight, read, (0, 1))
-    elif not is_parameter(weight):
+    elif not is_parameter(weight) or not isinstance(groups, int):
         return trace.refuse(node, f"the weight of {node.name} is computed, or encoded already")
     else:
         made = trace.slices(weight, 0, Role.PRODUCER)
@@ -78,12 +109,12 @@ def conv(trace: Trace, node: fx.Node) -> Tensor:
 
 def conv_transpose(trace: Trace, node: fx.Node) -> Tensor:
     given = arguments(node)
-    weight, groups = given["weight"], int(given["groups"])
+    weight, groups = given["weight"], given["groups"]
     spatial = len(trace.shape(weight)) - 2
     read = trace.labels.channels(trace.of(given["input"]), -spatial - 1)
     if groups == 1:
         made = dense(trace, node, weight, read, (1, 0))
-    elif not is_parameter(weight):
+    elif not is_parameter(weight) or not isinstance(groups, int):
         return trace.refuse(node, f"the weight of {node.name} is computed, or encoded already")
     else:  # (C, N / groups, *kernel): the rows of dim 0 are the inputs, group after group
         of_group = trace.slices(weight, 1, Role.PRODUCER)
@@ -122,6 +153,7 @@ def embedding(trace: Trace, node: fx.Node) -> Tensor:
 
 
 RULES: dict[Any, Rule] = {
+    **{each.overloadpacket: transposed for each in TRANSPOSES},
     aten.linear: linear,
     aten.conv1d: conv,
     aten.conv2d: conv,

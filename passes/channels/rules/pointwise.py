@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -10,9 +11,11 @@ from torch import Tensor, fx
 from hashcompile.core.layers import arguments
 from hashcompile.passes.channels.labels import unlabelled
 from hashcompile.passes.channels.rules.table import packets
-from hashcompile.passes.channels.trace import Rule, Trace
+from hashcompile.passes.channels.trace import CONSTANTS, Rule, Trace
 
 aten = torch.ops.aten
+
+MOST = 1 << 20  # labels of a constant; a larger one has no channels
 
 
 def pointwise(trace: Trace, node: fx.Node) -> Tensor:
@@ -59,9 +62,29 @@ def fill(trace: Trace, node: fx.Node) -> Tensor:
     return trace.of(first).expand(trace.shape(node))
 
 
-def of_size(trace: Trace, node: fx.Node) -> Tensor:
-    """new_zeros and its like take the type of an input, and nothing else of it."""
-    return unlabelled(trace.shape(node))
+def constant(trace: Trace, node: fx.Node) -> Tensor:
+    """zeros, full ...: any part may go together with what it stands beside, such as the first state of a recurrence.
+
+    Labels change along literal sizes only: a symbolic one is that of a batch.
+    """
+    given, shape = arguments(node), trace.shape(node)
+    literal = [size if isinstance(each, int) else 1 for each, size in zip(given["size"], shape, strict=True)]
+    if node in trace.facts.values or not 1 < math.prod(literal) <= MOST:
+        return unlabelled(shape)
+    return trace.labels.fresh(*literal).expand(shape)
+
+
+def put(trace: Trace, node: fx.Node) -> Any:
+    """index_put, x[mask] = number: the value of what goes does not matter, and the mask is cut as `x` is."""
+    given = arguments(node)
+    mask, number = given["indices"][0], given["values"]
+    masked = mask is not None and mask.meta["val"].dtype == torch.bool
+    if not masked or trace.shape(mask) != trace.shape(given["self"]) or trace.shape(number) not in ((), (1,)):
+        return trace.refuse(node, f"{node.name} writes to places in it")
+    labels = trace.labels.join(*(trace.of(each) for each in (given["self"], mask, number)))
+    if writes(node):
+        overwrite(trace, node, labels)
+    return labels
 
 
 RULES: dict[Any, Rule] = {
@@ -80,5 +103,6 @@ RULES: dict[Any, Rule] = {
     **dict.fromkeys(
         packets("fill zero zeros_like ones_like full_like empty_like rand_like randn_like"), fill
     ),
-    **dict.fromkeys(packets("new_zeros new_ones new_full new_empty new_tensor"), of_size),
+    **dict.fromkeys(CONSTANTS, constant),
+    **dict.fromkeys(packets("index_put _unsafe_index_put"), put),
 }

@@ -17,7 +17,7 @@ from torch import Tensor, fx
 from hashcompile.core.layers import arguments
 from hashcompile.passes.channels.labels import core, unlabelled
 from hashcompile.passes.channels.parameters import Role
-from hashcompile.passes.channels.rules.layers import along, dense
+from hashcompile.passes.channels.rules.layers import along, dense, source_of_transpose
 from hashcompile.passes.channels.rules.table import packets
 from hashcompile.passes.channels.trace import Rule, Trace, is_parameter
 
@@ -56,12 +56,8 @@ def matrix(trace: Trace, node: Any) -> tuple[fx.Node, int, int] | None:
     """Where a matrix product reads a parameter of two dims as it is or transposed: it, and its dims of N and K."""
     if is_parameter(node) and len(trace.shape(node)) == 2:
         return node, 1, 0
-    flips = (aten.t.default, aten.transpose.int, aten.permute.default, aten.numpy_T.default)
-    if isinstance(node, fx.Node) and node.target in flips and is_parameter(node.args[0]):
-        source: Any = node.args[0]
-        if len(trace.shape(source)) == 2 and trace.shape(source) == trace.shape(node)[::-1]:
-            return source, 0, 1
-    return None
+    source = source_of_transpose(node)
+    return None if source is None else (source, 0, 1)
 
 
 def product(trace: Trace, a: Tensor, b: Tensor) -> Tensor:
@@ -162,6 +158,13 @@ def einsum(trace: Trace, node: fx.Node) -> Any:
     terms = inputs.split(",")
     if "." in equation or not arrow or any(len(set(term)) < len(term) for term in terms):
         return trace.refuse(node, f"{node.name} reads it, and there is no rule for the equation {equation}")
+    if (found := layer_in(trace, terms, output, given["tensors"])) is not None:
+        place, out, into = found
+        term, x = terms[1 - place], given["tensors"][1 - place]
+        read = trace.labels.channels(trace.of(x), term.index(terms[place][into]))
+        made = dense(trace, node, given["tensors"][place], read, (out, into))
+        at = output.index(terms[place][out])
+        return made.view(-1, *[1] * (len(output) - at - 1)).expand(trace.shape(node))
     aligned = []
     for term, labels in zip(terms, trace.of(given["tensors"]), strict=True):
         labels = trace.labels.reduce(labels, [i for i, letter in enumerate(term) if letter not in output])
@@ -173,6 +176,20 @@ def einsum(trace: Trace, node: fx.Node) -> Any:
                 labels = labels.unsqueeze(position)
         aligned.append(labels)
     return trace.labels.join(*aligned, hard=True).expand(trace.shape(node))
+
+
+def layer_in(
+    trace: Trace, terms: list[str], output: str, tensors: list[fx.Node]
+) -> tuple[int, int, int] | None:
+    """Where an equation is a linear layer, such as bnd,de->bne: which tensor is its weight, and its dims of N and K."""
+    for place, other in ((1, 0), (0, 1)) if len(terms) == 2 else ():
+        if is_parameter(tensors[place]) and len(terms[place]) == 2 and not is_parameter(tensors[other]):
+            for out, into in ((0, 1), (1, 0)):
+                made, read = terms[place][out], terms[place][into]
+                rest = terms[other].replace(read, "")
+                if read in terms[other] and set(rest + made) == set(output) and made not in rest:
+                    return place, out, into
+    return None
 
 
 RULES: dict[Any, Rule] = {

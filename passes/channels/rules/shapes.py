@@ -28,6 +28,29 @@ def moved(trace: Trace, node: fx.Node) -> Any:
     return list(found) if isinstance(found, (tuple, list)) else found
 
 
+def rolled(trace: Trace, node: fx.Node) -> Any:
+    given = arguments(node)
+    if not given["dims"] and len(trace.shape(node)) > 1:
+        return trace.refuse(node, f"{node.name} moves it from sample to sample")
+    return moved(trace, node)
+
+
+def repeated(trace: Trace, node: fx.Node) -> Any:
+    """repeat_interleave: each as often as the others; else all of them depend on how often each comes."""
+    given = arguments(node)
+    if "self" not in given:
+        return trace.refuse(node, f"{node.name} counts by it")
+    labels = trace.of(given["self"])
+    if not trace.is_tensor(given["repeats"]):
+        return labels.repeat_interleave(given["repeats"], given["dim"])
+    dims = range(labels.ndim) if given["dim"] is None else [int(given["dim"])]
+    return trace.labels.reduce(labels, dims).expand(trace.shape(node))
+
+
+def size(trace: Trace, node: fx.Node) -> None:
+    """Sizes, and assertions about them: channels may go, and `literals.py` tells what is true behind that."""
+
+
 def reshaped(trace: Trace, node: fx.Node) -> Tensor:
     """view, reshape, expand ...: the shape is what the run said."""
     return trace.of(node.args[0]).reshape(trace.shape(node))
@@ -130,8 +153,8 @@ RULES: dict[Any, Rule] = {
     **dict.fromkeys(
         packets(
             """permute transpose swapaxes swapdims t numpy_T mT mH T adjoint squeeze unsqueeze select slice narrow chunk
-            split split_with_sizes unsafe_chunk unsafe_split unsafe_split_with_sizes tensor_split stack roll flip
-            pixel_shuffle pixel_unshuffle unbind movedim moveaxis repeat tile repeat_interleave diagonal"""
+            split split_with_sizes unsafe_chunk unsafe_split unsafe_split_with_sizes tensor_split stack flip
+            pixel_shuffle pixel_unshuffle unbind movedim moveaxis repeat tile diagonal"""
         ),
         moved,
     ),
@@ -139,6 +162,10 @@ RULES: dict[Any, Rule] = {
     **dict.fromkeys(packets("expand expand_as broadcast_to"), expanded),
     **dict.fromkeys(packets("cat concat concatenate"), joined),
     **dict.fromkeys(packets("pad constant_pad_nd"), padded),
+    aten.roll: rolled,
+    aten.repeat_interleave: repeated,
+    aten.sym_size: size,
+    aten._assert_tensor_metadata: size,
     aten.index: indexed,
     aten.index_select: selected,
     aten.channel_shuffle: shuffled,
