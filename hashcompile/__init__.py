@@ -23,6 +23,7 @@ from hashcompile.passes.lowrank import LowRank, Sampled
 from hashcompile.passes.merge import MergeChannels, RehashSchedule
 from hashcompile.passes.prune import PruneChannels
 from hashcompile.passes.sparse import PruningSchedule, Sparse
+from hashcompile.passes.wide import Wide
 from hashcompile.plan import Decision, Plan
 from hashcompile.report import LayerReport, Quality, Report
 from hashcompile.verify import Check
@@ -64,6 +65,7 @@ __all__ = [
     "Sparse",
     "VerificationError",
     "WeightError",
+    "Wide",
     "compile",
     "load",
 ]

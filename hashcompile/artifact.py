@@ -27,6 +27,8 @@ from hashcompile.core.signature import Batch, Inputs, Signature
 from hashcompile.core.sweep import sweep
 from hashcompile.lower import onnx as lower_onnx
 from hashcompile.lower.select import select
+from hashcompile.partial import Candidates
+from hashcompile.passes.wide import WideWeight
 from hashcompile.plan import Plan
 from hashcompile.ranges import Ranges, measure
 from hashcompile.report import LayerReport, Quality, Report, ReshapingReport
@@ -85,6 +87,7 @@ class CompiledModel:
                     kernel=selection.kernel(layer.parameter) if code else None,
                     reason=decision.reason,
                     dense_shape=shape if reshaping else None,
+                    remark=code.remark() if code else None,
                 )
             )
         weights = {decision.layer.parameter for decision in self.plan}
@@ -140,7 +143,8 @@ class CompiledModel:
             file = lower_onnx.write(lowered.model, stage / target.name)
             if not self.verify:
                 return ()
-            subject = Subject(file, flat_copy(graph), self.signature, lowered.origin)
+            partial = partial_layers(graph, self.compute)
+            subject = Subject(file, flat_copy(graph), self.signature, lowered.origin, partial)
             model = rounded(graph, self.compute, ranges) if self.compute != "float" else None
             with progress("verifying", None, show):
                 return verify(subject, self.samples, model)
@@ -200,6 +204,17 @@ def load(path: str | os.PathLike[str]) -> CompiledModel:
         ranges=ranges,
         rounding_error=error,
     )
+
+
+def partial_layers(graph: CompressedGraph, compute: Compute) -> dict[str, Candidates]:
+    """The layers that our kernels compute in part, by the names of their nodes."""
+    selection = select(graph, compute)
+    codes = {
+        reader: selection.codes[name] for name, readers in selection.readers.items() for reader in readers
+    }
+    return {
+        node.name: code.candidates for node in selection.ops if isinstance(code := codes[node], WideWeight)
+    }
 
 
 def rounding_error(

@@ -8,12 +8,12 @@ its gram is that of centred inputs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
 from hashcompile.calibrate import source_key, statistics
 from hashcompile.core.console import Tracker
@@ -46,7 +46,7 @@ def encode(
 ) -> dict[str, float]:
     """Encode the planned layers of `graph` in place; their relative output errors, by parameter."""
     original = flat_copy(graph)
-    kept, untouched = surveyed(graph, plan, example, batches)
+    surveys, untouched = surveyed(graph, plan, example, batches)
     by_consumer = {name: decision for decision in plan.encoded for name in decision.layer.consumers}
     tied = tied_statistics(original, [decision.layer for decision in plan.encoded], batches)
     errors: dict[str, float] = {}
@@ -61,39 +61,46 @@ def encode(
             ):
                 continue
             layer = decision.layer
-            mask = kept.get(layer.parameter)
+            found = surveys.get(layer.parameter, NOTHING)
             if layer.parameter in tied:
-                errors[layer.parameter] = encode_tied(graph, decision, tied[layer.parameter], mask, compute)
+                errors[layer.parameter] = encode_tied(graph, decision, tied[layer.parameter], found, compute)
             else:
                 key = source_key(node, layer)
                 if key not in latest:
                     latest = {key: statistics(node, layer, inputs, before)}
                 errors[layer.parameter] = encode_layer(
-                    graph, node, decision, replace(latest[key], kept=mask), compute
+                    graph, node, decision, replace(latest[key], **found), compute
                 )
             tracker.advance()
     for decision in plan.encoded:
         name = decision.layer.parameter
         if name not in errors:  # there is no calibration data, or it is to change nothing
-            errors[name] = encode_tied(graph, decision, [Statistics(0)], kept.get(name), compute)
+            found = surveys.get(name, NOTHING)
+            errors[name] = encode_tied(graph, decision, [Statistics(0)], found, compute)
             tracker.advance()
     return errors
 
 
+Found = Mapping[str, Any]  # fields of Statistics that a survey knows of a layer
+NOTHING: Found = {}
+
+
 def surveyed(
     graph: CompressedGraph, plan: Plan, example: Batch, batches: Sequence[Batch]
-) -> tuple[dict[str, Tensor], frozenset[str]]:
-    """What methods let stay of each weight, by parameter, and the weights that data are to leave as they are."""
-    kept: dict[str, Tensor] = {}
+) -> tuple[dict[str, Found], frozenset[str]]:
+    """What methods found out with all layers in view, by parameter; the weights that data are to leave as they are."""
+    found: dict[str, Found] = {}
     untouched: set[str] = set()
     for config in dict.fromkeys(decision.config for decision in plan.encoded):
         survey = method_of(config).survey
         if survey is not None:
             layers = [decision.layer for decision in plan.encoded if decision.config == config]
-            found = survey(config, layers, graph, example, batches)
-            kept |= found.kept
-            untouched |= {layer.parameter for layer in layers if found.untouched}
-    return kept, frozenset(untouched)
+            made = survey(config, layers, graph, example, batches)
+            for layer in layers:
+                name = layer.parameter
+                found[name] = {"kept": made.kept.get(name), "seen": made.seen.get(name)}
+            untouched |= {layer.parameter for layer in layers if made.untouched}
+    return found, frozenset(untouched)
 
 
 def encode_layer(
@@ -112,7 +119,7 @@ def encode_tied(
     graph: CompressedGraph,
     decision: Decision,
     uses: Sequence[Statistics],
-    kept: Tensor | None,
+    found: Found,
     compute: Compute,
 ) -> float:
     """Encode a weight for all its uses at once; the relative output error of the worst.
@@ -126,7 +133,7 @@ def encode_tied(
     rows, encode, config = layer.view.rows(weight), method.encode, decision.config
 
     def fitted(known: Statistics) -> tuple[EncodedWeight, list[float]]:
-        code = encode(weight, layer, config, replace(known, kept=kept), compute)
+        code = encode(weight, layer, config, replace(known, **found), compute)
         return code, [output_error(rows, code.rows().detach(), use) for use in uses]
 
     code, errors = free = fitted(Statistics(0))
@@ -135,9 +142,9 @@ def encode_tied(
         known = common
         if common.gram is not None:
             known = replace(common, gram=shrunk(common.gram, torch.full((len(common.gram),), portion)))
-        found = fitted(known)
-        if all(error <= SLACK * most for error, most in zip(found[1], free[1], strict=True)):
-            code, errors = found
+        better = fitted(known)
+        if all(error <= SLACK * most for error, most in zip(better[1], free[1], strict=True)):
+            code, errors = better
             break
     replace_weight(graph, layer.parameter, code)
     return max(errors)

@@ -130,6 +130,7 @@ def restore_decision(entry: Mapping[str, Any]) -> Decision:
         consumers=tuple(entry["layer"]["consumers"]),
         others=tuple(entry["layer"]["others"]),
         tied=tuple(entry["layer"]["tied"]),
+        final=entry["layer"].get("final", False),
     )
     config = method_named(entry["method"]).config(**entry["config"]) if entry["method"] else None
     return Decision(layer, config, entry["reason"])

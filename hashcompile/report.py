@@ -29,6 +29,7 @@ class LayerReport:
     kernel: str | None  # the operator that computes on the codes; None: dense when the model runs
     reason: str | None  # why the layer was left alone
     dense_shape: tuple[int, ...] | None = None  # that of the original model, where a structural stage cut it
+    remark: str | None = None  # what the code itself says of its gains
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,7 @@ class Report:
                 f"outputs against the original, when compiled: relative error {self.quality.relative_error:.2%}, "
                 f"cosine {self.quality.cosine:.5f}"
             )
+        lines += [f"{layer.name}: {layer.remark}" for layer in self.layers if layer.remark]
         if self.reshaping:
             lines += self.reshaping.summary()
         if self.rounding_error is not None:

@@ -5,6 +5,8 @@ judged by itself: floats by their relative error, ||got - wanted|| / ||wanted||,
 numbers and booleans by the share of their elements that differ, over all inputs together.
 
 - fp32 may differ by `EXACT`: another order of the same sums.
+- a layer of which our kernel computes some outputs only is compared where it does, and whatever follows it, with what
+  the graph makes of those (`hashcompile.partial`).
 - int8 and bf16 arithmetic have a tolerance for each output, and it is derived: the compressed graph is run once more in
   PyTorch with activations rounded as the kernels round them (`hashcompile.rounded`). The artifact may be off by at most
   `MARGIN` times the error predicted so, plus `EXACT`. Of whole numbers one element more may differ, since one that
@@ -16,7 +18,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +31,17 @@ from torch.utils import _pytree as pytree
 
 import hashcompile_runtime as hcrt
 from hashcompile.core.errors import VerificationError
-from hashcompile.core.graph import STANDS_FOR, CompressedGraph, source_line
+from hashcompile.core.graph import CompressedGraph, source_line
 from hashcompile.core.rounding import ROUNDINGS
 from hashcompile.core.signature import Batch, Signature
 from hashcompile.core.sweep import sweep
+from hashcompile.partial import Candidates, Masks, check_candidates, computed, expose, record
 
 OpenSession = Callable[[Path], onnxruntime.InferenceSession]
 
 EXACT = 1e-4  # fp32: sums of thousands of terms in another order, through tens of layers
 MARGIN = 2.0
+OUTPUT = "output"  # the last node of a graph
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Subject:
     graph: CompressedGraph
     signature: Signature
     origin: Mapping[str, str]  # ONNX value -> node of the graph
+    partial: Mapping[str, Candidates] = field(default_factory=dict)  # layers that our kernels compute in part
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ class Runtime:
     name: str
     open: OpenSession
     rounded: CompressedGraph | None  # the graph with activations as this runtime rounds them; None: in fp32
+    partial: bool = False  # layers that can be computed in part are
 
 
 def verify(
@@ -81,7 +87,10 @@ def verify(
     """
     inputs = [variant for batch in batches for variant in batch_sizes(batch, subject.signature)]
     wanted = outputs_of(subject.graph, inputs)
-    runtimes = (Runtime("stock", stock_session, None), Runtime("hashcompile", hcrt.session, rounded))
+    runtimes = (
+        Runtime("stock", stock_session, None),
+        Runtime("hashcompile", hcrt.session, rounded, partial=bool(subject.partial)),
+    )
     return tuple(compare(subject, runtime, inputs, wanted) for runtime in runtimes)
 
 
@@ -97,19 +106,42 @@ def compare(
             f"{subject.path.name} does not load in {runtime.name} ONNX Runtime: {failure}"
         ) from failure
     got = transposed([run(session, subject.signature, batch) for batch in inputs])
+    masks = masks_of(subject, runtime, session, inputs)
+    if runtime.partial:
+        wanted = transposed(
+            [
+                leaves(record(subject.graph, batch, mask)[OUTPUT])
+                for batch, mask in zip(inputs, masks, strict=True)
+            ]
+        )
     closest = (0.0, EXACT)
     for values, reference, tolerance in zip(got, wanted, tolerances, strict=True):
         error = distance(values, reference)
         if not error <= tolerance:
             by_input = [distance([a], [b]) for a, b in zip(values, reference, strict=True)]
-            worst = inputs[by_input.index(max(by_input))]
+            worst = by_input.index(max(by_input))
             raise VerificationError(
                 f"{subject.path.name} in {runtime.name} ONNX Runtime differs from the compressed graph: "
                 f"{measure(reference)} {error:.3g}, tolerance {tolerance:.3g}; "
-                f"{first_difference(subject, runtime, worst)}"
+                f"{first_difference(subject, runtime, inputs[worst], masks[worst])}"
             )
         closest = max(closest, (error, tolerance), key=lambda pair: pair[0] / (pair[1] or 1.0))
     return Check(runtime.name, *closest, len(inputs))
+
+
+def masks_of(
+    subject: Subject, runtime: Runtime, session: onnxruntime.InferenceSession, inputs: Sequence[Batch]
+) -> list[Masks]:
+    """What was computed of the layers that are computed in part, for each input. Raises VerificationError."""
+    if not runtime.partial:
+        return [{}] * len(inputs)
+    values = {node: value for value, node in subject.origin.items() if node in subject.partial}
+    feeds = [feeds_of(session, subject.signature, batch) for batch in inputs]
+    found = computed(runtime.open, subject.path, values, feeds)
+    graph = runtime.rounded or subject.graph
+    for batch, masks in zip(inputs, found, strict=True):
+        check_candidates(graph, batch, masks, {name: subject.partial[name] for name in values})
+    return list(found)
 
 
 def tolerances_of(
@@ -182,12 +214,16 @@ def stock_session(path: Path | str) -> onnxruntime.InferenceSession:
 
 
 def run(session: onnxruntime.InferenceSession, signature: Signature, batch: Batch) -> list[Tensor]:
-    feeds = {name: value.numpy() for name, value in zip(signature.names, batch, strict=True)}
+    return [torch.from_numpy(np.asarray(y)) for y in session.run(None, feeds_of(session, signature, batch))]
+
+
+def feeds_of(
+    session: onnxruntime.InferenceSession, signature: Signature, batch: Batch
+) -> dict[str, np.ndarray[Any, Any]]:
+    """What the file still reads of the inputs."""
     used = {entry.name for entry in session.get_inputs()}
-    return [
-        torch.from_numpy(np.asarray(y))
-        for y in session.run(None, {k: v for k, v in feeds.items() if k in used})
-    ]
+    named = zip(signature.names, batch, strict=True)
+    return {name: value.numpy() for name, value in named if name in used}
 
 
 def measure(wanted: Sequence[Tensor]) -> str:
@@ -220,21 +256,17 @@ def relative_error(got: Tensor, wanted: Tensor) -> float:
     return error if math.isfinite(error) else math.inf
 
 
-def first_difference(subject: Subject, runtime: Runtime, batch: Batch) -> str:
+def first_difference(subject: Subject, runtime: Runtime, batch: Batch, masks: Masks) -> str:
     """Run with every known intermediate value as an output, and name the first one that differs."""
     path, graph, origin = subject.path, subject.graph, subject.origin
     model = onnx.load(str(path))
     produced = [name for node in model.graph.node for name in node.output if name in origin]
-    outputs = {output.name for output in model.graph.output}
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in produced if name not in outputs)
     with tempfile.TemporaryDirectory() as folder:
-        every = Path(folder) / path.name
-        onnx.save(model, str(every), save_as_external_data=model.ByteSize() > 1 << 30)
-        session = runtime.open(every)
+        session = runtime.open(expose(path, produced, folder))
         feeds = {name: value.numpy() for name, value in zip(subject.signature.names, batch, strict=True)}
         got = dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
-    wanted = recorded(graph, batch)
-    rounded = recorded(runtime.rounded, batch) if runtime.rounded is not None else wanted
+    wanted = record(graph, batch, masks)
+    rounded = record(runtime.rounded, batch, masks) if runtime.rounded is not None else wanted
     nodes = {node.name: node for node in graph.graph.nodes}
     for value in produced:
         name = origin[value]
@@ -251,18 +283,3 @@ def first_difference(subject: Subject, runtime: Runtime, batch: Batch) -> str:
                     f"{measure([reference])} {error:.3g}" + (f", from {line}" if line else "")
                 )
     return "no single node differs by more than the tolerance: the error builds up along the graph"
-
-
-def recorded(graph: CompressedGraph, batch: Batch) -> dict[str, Any]:
-    """The value of every node of a graph, by name."""
-    values: dict[str, Any] = {}
-
-    class Recorder(fx.Interpreter):
-        def run_node(self, node: fx.Node) -> Any:
-            value = super().run_node(node)
-            values[node.meta.get(STANDS_FOR, node.name)] = value
-            return value
-
-    with torch.no_grad():
-        Recorder(graph).run(*batch)
-    return values

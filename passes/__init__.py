@@ -5,9 +5,9 @@ from typing import Any
 from hashcompile.core.encoded import EncodedWeight
 from hashcompile.core.errors import ArtifactError, ConfigError
 from hashcompile.core.method import Method, Rewrite
-from hashcompile.passes import codebook, hashed, interpolate, lowrank, merge, prune, sparse
+from hashcompile.passes import codebook, hashed, interpolate, lowrank, merge, prune, sparse, wide
 
-METHODS: tuple[Method, ...] = (codebook.METHOD, codebook.INT8, hashed.METHOD, sparse.METHOD)
+METHODS: tuple[Method, ...] = (codebook.METHOD, codebook.INT8, hashed.METHOD, sparse.METHOD, wide.METHOD)
 REWRITES: tuple[Rewrite, ...] = (
     prune.REWRITE,
     merge.REWRITE,

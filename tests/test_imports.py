@@ -25,6 +25,7 @@ FLOORS = (  # from the cellar up; a module may import its own floor and those be
         "hashcompile.several_uses",
         "hashcompile.shrinkage",
         "hashcompile.refit_norms",
+        "hashcompile.partial",
         "hashcompile.verify",
     ),
     ("hashcompile.passes.channels",),

@@ -55,6 +55,10 @@ class EncodedWeight(nn.Module, ABC):
     def restore(cls, view: RowView, description: Mapping[str, Any], storage: Mapping[str, Tensor]) -> Self:
         """Inverse of `describe` and `storage`. Raises ArtifactError if they do not fit one another."""
 
+    def remark(self) -> str | None:
+        """What the report says of this weight beside its bytes and its error; None for nothing."""
+        return None
+
     def forward(self) -> Tensor:
         return self.view.weight(self.rows())
 

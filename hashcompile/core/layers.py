@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -99,6 +100,9 @@ class Layer:
     consumers: tuple[str, ...]  # names of the nodes whose weight it is, in execution order
     others: tuple[str, ...]  # names of nodes that read the parameter in any other way
     tied: tuple[str, ...] = ()  # other paths of the same parameter in the user's model
+    final: bool = (
+        False  # a linear layer whose outputs leave the model as they are, or through a choice of the best
+    )
 
     @property
     def kind(self) -> Kind | None:
@@ -132,9 +136,51 @@ def layers(module: fx.GraphModule) -> Iterator[Layer]:
             consumers=tuple(user.name for user in consumers),
             others=tuple(user.name for user in users if user not in consumers),
             tied=tuple(module.meta.get("tied", {}).get(parameter, ())),
+            final=all(chosen_from(user) for user in consumers if user.target is aten.linear.default)
+            and Kind.LINEAR in kinds,
         )
         found.append((order[(consumers or users)[0]], layer))
     yield from (layer for _, layer in sorted(found, key=lambda entry: entry[0]))
+
+
+PASSED_ON = {  # what outputs keep their meaning in
+    operator.getitem,
+    *(
+        aten.view.default,
+        aten.reshape.default,
+        aten._unsafe_view.default,
+        aten.flatten.using_ints,
+        aten.unflatten.int,
+    ),
+    *(aten.unsqueeze.default, aten.squeeze.default, aten.squeeze.dim, aten.select.int, aten.slice.Tensor),
+    *(aten.contiguous.default, aten.clone.default, aten.alias.default, aten.detach.default),
+    *(aten.to.dtype, aten._to_copy.default, aten.dropout.default),
+}
+CHOICES = {  # on whose results scores far below the best have no influence, along the dim that they name
+    aten.softmax.int,
+    aten.log_softmax.int,
+    aten.max.dim,
+    aten.argmax.default,
+    aten.topk.default,
+}
+
+
+def chosen_from(layer: fx.Node) -> bool:
+    """Do the outputs of a linear layer leave the model as they are, or through a choice among all of a row?"""
+    classes, todo, left = layer.meta["val"].shape[-1], [layer], False
+    while todo:
+        node = todo.pop()
+        for user in node.users:
+            if user.op == "output":
+                left = True
+                continue
+            given = arguments(user) if user.target in CHOICES else {}
+            dim = given.get("dim")
+            along = isinstance(dim, int) and node.meta["val"].shape[dim] == classes
+            if user.target not in PASSED_ON and not (along and given.get("largest", True)):
+                return False
+            todo.append(user)
+    return left
 
 
 def unfit(layer: Layer) -> str | None:

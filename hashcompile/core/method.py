@@ -6,7 +6,7 @@ A `Method` encodes weights, layer by layer. A `Rewrite` changes the shapes of th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from torch import Tensor, fx
@@ -31,6 +31,14 @@ def compute_of(op: OnnxOp) -> Compute | None:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """A layer as a survey of the whole model saw it: some of its inputs, one by one, and its bias."""
+
+    inputs: Tensor | None  # (M, K) float32, at the original model; None without calibration
+    bias: Tensor | None  # (N,) float32
+
+
+@dataclass(frozen=True)
 class Statistics:
     """What calibration saw at the inputs of one layer. X are the inputs behind the compressed prefix, X0 those of the
     original model on the same samples; S sets of inputs, to which S equal consecutive sets of rows belong: the groups
@@ -48,13 +56,17 @@ class Statistics:
     mean_before: Tensor | None = None  # (S, K) float64, of X0
     row_counts: Tensor | None = None  # (N,) float64, how often each row of an embedding was read
     kept: Tensor | None = None  # (N, K) bool, the weights that a survey of the whole model lets stay
+    seen: Seen | None = None  # by a survey that looked
 
 
 @dataclass(frozen=True)
 class Survey:
     """What a method decides with all layers in view, before it encodes the first."""
 
-    kept: Mapping[str, Tensor]  # (N, K) bool by parameter: the weights that stay
+    kept: Mapping[str, Tensor] = field(
+        default_factory=dict
+    )  # (N, K) bool by parameter: the weights that stay
+    seen: Mapping[str, Seen] = field(default_factory=dict)  # by parameter
     untouched: bool = False  # are weights and biases to stay what they are? Else data correct them
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from hashcompile.core.errors import ConfigError
+from hashcompile.core.lsh import HASHES, as_items, as_queries, collisions, random_planes
 from hashcompile.core.method import Outcome, Scope
 from hashcompile.passes.channels import Group, Keeper, find_groups
 from hashcompile.passes.channels.carry_out import Merged, Merges, carry_out, fixed_in, refused_in, same_kind
@@ -23,7 +24,6 @@ from hashcompile.passes.channels.widths import round_widths
 from hashcompile.passes.merge.average import averaged
 from hashcompile.passes.merge.buckets import buckets, cosines, losses
 from hashcompile.passes.merge.config import MergeChannels
-from hashcompile.passes.merge.fingerprint import HASHES, as_items, as_queries, collisions, random_planes
 from hashcompile.passes.merge.homogeneous import homogeneous
 from hashcompile.passes.merge.learnt import learnt_planes
 from hashcompile.passes.merge.made import Made, made

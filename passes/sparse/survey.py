@@ -45,7 +45,7 @@ def survey(
         return Survey(in_rows({name: weight.detach() != 0 for name, weight in weights.items()}, layers))
     if config.scope == "global":
         return Survey(in_rows(chosen(config, {n: w.detach().abs() for n, w in weights.items()}), layers))
-    return Survey({})
+    return Survey()
 
 
 def in_rows(masks: dict[str, Tensor], layers: Sequence[Layer]) -> dict[str, Tensor]:

@@ -148,6 +148,28 @@ class _NormDesc(ctypes.Structure):
     ]
 
 
+class _WideDesc(ctypes.Structure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("isa", c_int32),
+        ("rows", c_int64),
+        ("columns", c_int64),
+        ("bits", c_int64),
+        ("weight", POINTER(c_float)),
+        ("weight_len", c_size_t),
+        ("bias", POINTER(c_float)),
+        ("bias_len", c_size_t),
+        ("planes", POINTER(c_float)),
+        ("planes_len", c_size_t),
+        ("start", POINTER(c_float)),
+        ("start_len", c_size_t),
+        ("sketches", POINTER(c_uint8)),
+        ("sketches_len", c_size_t),
+        ("limit", POINTER(c_uint8)),
+        ("limit_len", c_size_t),
+    ]
+
+
 class _Kernel(ctypes.Structure):
     _fields_ = [
         ("name", c_char * 64),
@@ -194,6 +216,9 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
         c_int32,
         [POINTER(_NormDesc), _FLOATS, _FLOATS, _FLOATS, POINTER(_Exec), POINTER(_Error)],
     ),
+    "hc_wide_open": (c_int32, [POINTER(_WideDesc), POINTER(c_void_p), POINTER(_Error)]),
+    "hc_wide_close": (None, [c_void_p]),
+    "hc_wide_linear": (c_int32, [c_void_p, _FLOATS, c_size_t, _FLOATS, POINTER(_Exec), POINTER(_Error)]),
     "hc_decode": (c_int32, [c_void_p, _FLOATS, POINTER(_Error)]),
 }
 
@@ -497,3 +522,53 @@ def norm(
     into = _floats(y), _executor(threads), byref(error)
     _check(_library().hc_norm(byref(desc), _floats(rows), _floats(added), *into), error)
     return y
+
+
+class Wide:
+    """An open hc_wide.
+
+    weight: (N, K), planes: (K, bits), start: (bits,), bias: (N,) float32; sketches: (bits / 8, N), limit: (N,) uint8.
+    """
+
+    def __init__(
+        self,
+        weight: npt.ArrayLike,
+        planes: npt.ArrayLike,
+        start: npt.ArrayLike,
+        sketches: npt.ArrayLike,
+        limit: npt.ArrayLike,
+        bias: npt.ArrayLike | None = None,
+        *,
+        isa: str = "auto",
+    ) -> None:
+        self._handle = c_void_p()
+        floats = {"weight": weight, "planes": planes, "start": start, "bias": bias}
+        held = {name: _float32(values) for name, values in floats.items() if values is not None}
+        bytes_ = {
+            name: np.ascontiguousarray(v, np.uint8) for name, v in (("sketches", sketches), ("limit", limit))
+        }
+        self._held = held, bytes_  # borrowed by the library
+        self.shape = held["weight"].shape
+        desc = _WideDesc(size=ctypes.sizeof(_WideDesc), isa=_isa_id(isa), bits=held["start"].size)
+        desc.rows, desc.columns = self.shape
+        for kind, arrays in ((_FLOATS, held), (POINTER(c_uint8), bytes_)):
+            for name, array in arrays.items():
+                setattr(desc, name, array.ctypes.data_as(kind))
+                setattr(desc, f"{name}_len", array.size)
+        error = _Error()
+        _check(_library().hc_wide_open(byref(desc), byref(self._handle), byref(error)), error)
+
+    def __del__(self) -> None:
+        if self._handle:
+            _library().hc_wide_close(self._handle)
+
+    def linear(self, x: npt.ArrayLike, threads: int = 1) -> npt.NDArray[np.float32]:
+        """x: (..., K) -> (..., N), -infinity but at the candidates."""
+        rows = _float32(x)
+        if rows.shape[-1] != self.shape[1]:
+            raise NativeError(1, f"x has {rows.shape[-1]} columns; wanted {self.shape[1]}")
+        y = np.empty((*rows.shape[:-1], self.shape[0]), np.float32)
+        m, error = int(np.prod(rows.shape[:-1])), _Error()
+        tail = _executor(threads), byref(error)
+        _check(_library().hc_wide_linear(self._handle, _floats(rows), m, _floats(y), *tail), error)
+        return y

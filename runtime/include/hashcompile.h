@@ -1,4 +1,5 @@
-/* The C ABI of the hashcompile runtime: linear, conv2d and embedding on codebook weights; attention and norms.
+/* The C ABI of the hashcompile runtime: linear, conv2d and embedding on codebook weights; attention and norms;
+ * wide output layers of fp32.
  *
  * A weight W (N, K) is stored as packed indices, a table of centroids and one scale per row:
  *     W[n, k] = codebook[n / group_rows][index[n, k]] * scale[n]          (group_rows 0: one table)
@@ -219,6 +220,34 @@ typedef struct hc_norm_desc {
     const float* bias;   /* (columns); NULL for none */
 } hc_norm_desc;
 
+/* A wide output layer, W (N, K) fp32, of which a run computes few rows: those whose sketch is near that of x.
+ *
+ * The sketch of x has the bits start[j] + sum_k x[k] * planes[k][j] >= 0, in float and in the order of k; bit j is bit
+ * j % 8 of byte j / 8. Row n has its own in sketches[j / 8][n], and is a candidate where the two differ in at most limit[n]
+ * bits; a distance above 255 counts as 255, so that a limit of 255 takes a row always. Where there is no candidate, all
+ * rows are. */
+typedef struct hc_wide_desc {
+    uint32_t size; /* sizeof(hc_wide_desc) */
+    hc_isa isa;
+    int64_t rows;    /* N, below 2^32 */
+    int64_t columns; /* K */
+    int64_t bits;    /* of a sketch: a multiple of 8, from 8 to 4096 */
+    const float* weight; /* (N, K); borrowed, for the life of the layer, where it is aligned as floats are */
+    size_t weight_len;
+    const float* bias; /* (N); NULL for none */
+    size_t bias_len;
+    const float* planes; /* (K, bits) */
+    size_t planes_len;
+    const float* start; /* (bits) */
+    size_t start_len;
+    const uint8_t* sketches; /* (bits / 8, N); borrowed */
+    size_t sketches_len;
+    const uint8_t* limit; /* (N); borrowed */
+    size_t limit_len;
+} hc_wide_desc;
+
+typedef struct hc_wide hc_wide;
+
 /* One row of the kernel table. */
 typedef struct hc_kernel {
     char name[64];   /* operation, activation type, index width, ISA: codebook_i8_u4_avx2 */
@@ -308,6 +337,15 @@ HC_API hc_code hc_attention(const hc_attention_desc* desc, const float* q, const
  * instruction set and for every number of threads. */
 HC_API hc_code hc_norm(const hc_norm_desc* desc, const float* x, const float* residual, float* y, const hc_exec* exec,
                        hc_error* error);
+
+/* Checks the sizes. */
+HC_API hc_code hc_wide_open(const hc_wide_desc* desc, hc_wide** out, hc_error* error);
+HC_API void hc_wide_close(hc_wide* wide);
+
+/* y (m, N) = x (m, K) W' + bias at the candidates of each row of x, and -infinity elsewhere. The same bits on every
+ * instruction set and for every number of threads. */
+HC_API hc_code hc_wide_linear(const hc_wide* wide, const float* x, size_t m, float* y, const hc_exec* exec,
+                              hc_error* error);
 
 /* dense (N, K) = W. */
 HC_API hc_code hc_decode(const hc_weight* weight, float* dense, hc_error* error);

@@ -36,6 +36,9 @@ namespace hc {
 #define HC_KERNEL(room, isa, id) extern const Norm room##_##isa;
 #include "norm/kernels.inc"
 #undef HC_KERNEL
+#define HC_KERNEL(room, isa, id) extern const Wide room##_##isa;
+#include "wide/kernels.inc"
+#undef HC_KERNEL
 
 namespace {
 
@@ -90,6 +93,9 @@ constexpr Row<AttentionI8> kAttentionI8[] = {
 };
 constexpr Row<Norm> kNorm[] = {
 #include "norm/kernels.inc"
+};
+constexpr Row<Wide> kWide[] = {
+#include "wide/kernels.inc"
 };
 #undef HC_KERNEL
 
@@ -147,6 +153,8 @@ AttentionKernels select_attention(hc_isa cap) {
 
 Norm select_norm(hc_isa cap) { return *best(kNorm, cap).kernel; }
 
+Wide select_wide(hc_isa cap) { return *best(kWide, cap).kernel; }
+
 } // namespace hc
 
 extern "C" hc_code hc_kernel_get(size_t i, hc_kernel* out) {
@@ -159,6 +167,6 @@ extern "C" hc_code hc_kernel_get(size_t i, hc_kernel* out) {
                        hc::describe(hc::kDepthwise, 1, i, first, *out) || hc::describe(hc::kRowwise, 1, i, first, *out) ||
                        hc::describe(hc::kAttention, 1, i, first, *out) ||
                        hc::describe(hc::kAttentionI8, 1, i, first, *out) ||
-                       hc::describe(hc::kNorm, 1, i, first, *out);
+                       hc::describe(hc::kNorm, 1, i, first, *out) || hc::describe(hc::kWide, 1, i, first, *out);
     return found ? HC_OK : HC_OUT_OF_RANGE;
 }

@@ -11,6 +11,7 @@
 #include "int8/kernel.h"
 #include "norm/kernel.h"
 #include "rowwise/kernel.h"
+#include "wide/kernel.h"
 
 namespace hc {
 
@@ -40,5 +41,7 @@ struct AttentionKernels {
 AttentionKernels select_attention(hc_isa cap);
 
 Norm select_norm(hc_isa cap);
+
+Wide select_wide(hc_isa cap);
 
 } // namespace hc

@@ -4,6 +4,7 @@
 #include "ort/feed_forward.h"
 #include "ort/kernels.h"
 #include "ort/norm.h"
+#include "ort/wide.h"
 
 namespace hc::ort {
 namespace {
@@ -82,7 +83,7 @@ extern "C" HC_API OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const
     // Sessions keep pointers to the ops and the domain: they live as long as the process.
     static const OrtCustomOp ops[] = {custom_op<LinearKernel>(), custom_op<ConvKernel>(), custom_op<EmbeddingKernel>(),
                                       custom_op<ChainKernel>(), custom_op<AttentionKernel>(), custom_op<NormKernel>(),
-                                      custom_op<FeedForwardKernel>()};
+                                      custom_op<FeedForwardKernel>(), custom_op<WideKernel>()};
     const OrtApi* api = base->GetApi(kApiVersion);
     if (!api) return nullptr; // older than 1.17: it has said so, and will miss the ops
     return status_of(api, kDomain, [&] {

@@ -1,35 +1,13 @@
-// The loops of the room, which the compiler vectorises. A sum has 32 parts, joined in a fixed order, so that all
-// instruction sets agree to the bit. The row stays in the L1 cache from pass to pass.
+// The loops of the room, which the compiler vectorises, to the same bits on all instruction sets. The row stays in the
+// L1 cache from pass to pass.
 #pragma once
 
 #include "norm/kernel.h"
+#include "sums.h"
 #include "vector_math.h"
 
 namespace hc {
 namespace {
-
-constexpr size_t kParts = 32;
-
-template <size_t Half>
-HC_INLINE float joined(const float (&part)[2 * Half]) {
-    float pairs[Half];
-    for (size_t j = 0; j < Half; ++j) pairs[j] = part[j] + part[j + Half];
-    if constexpr (Half == 1)
-        return pairs[0];
-    else
-        return joined<Half / 2>(pairs);
-}
-
-// The sum of term(i) over i < n.
-template <class Term>
-HC_INLINE float sum_of(size_t n, Term&& term) {
-    float part[kParts] = {};
-    size_t i = 0;
-    for (; i + kParts <= n; i += kParts)
-        for (size_t j = 0; j < kParts; ++j) part[j] += term(i + j);
-    for (size_t j = 0; i + j < n; ++j) part[j] += term(i + j);
-    return joined<kParts / 2>(part);
-}
 
 template <bool Residual, bool Centered>
 HC_INLINE void normalize_row(const float* __restrict x, const float* __restrict residual, const NormCall& call,

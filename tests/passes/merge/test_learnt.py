@@ -6,7 +6,7 @@ import itertools
 
 import torch
 
-from hashcompile.passes.merge.fingerprint import collisions, random_planes, simhash
+from hashcompile.core.lsh import collisions, random_planes, simhash
 from hashcompile.passes.merge.learnt import learnt_planes, loss, rotation
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from hashcompile.core.errors import ConfigError
-from hashcompile.passes.merge.fingerprint import random_planes, simhash
+from hashcompile.core.lsh import random_planes, simhash
 from hashcompile.passes.merge.rehash import RehashSchedule, changed_bits
 
 

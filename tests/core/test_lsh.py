@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from hashcompile.passes.merge.fingerprint import (
+from hashcompile.core.lsh import (
     as_items,
     as_queries,
     collisions,

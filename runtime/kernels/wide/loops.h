@@ -1,0 +1,54 @@
+// The loops of the room that the compiler vectorises, and sketches one by one.
+#pragma once
+
+#include "sums.h"
+#include "wide/kernel.h"
+
+namespace hc {
+namespace {
+
+constexpr size_t kStrip = 64;  // projections whose sums stay in registers
+constexpr size_t kAhead = 2;   // rows that are asked for while one is multiplied
+constexpr size_t kFloats = 16; // of a cache line
+
+template <size_t Count>
+HC_INLINE void project_strip(const float* __restrict x, size_t k, const float* __restrict planes, size_t pitch,
+                             const float* __restrict start, float* __restrict y) {
+    float sum[Count];
+    for (size_t j = 0; j < Count; ++j) sum[j] = start[j];
+    for (size_t i = 0; i < k; ++i, planes += pitch)
+        for (size_t j = 0; j < Count; ++j) sum[j] += x[i] * planes[j];
+    for (size_t j = 0; j < Count; ++j) y[j] = sum[j];
+}
+
+void project(const float* x, size_t k, const float* planes, const float* start, size_t count, float* y) {
+    size_t j = 0;
+    for (; j + kStrip <= count; j += kStrip) project_strip<kStrip>(x, k, planes + j, count, start + j, y + j);
+    for (; j + kFloats <= count; j += kFloats) project_strip<kFloats>(x, k, planes + j, count, start + j, y + j);
+    for (; j < count; ++j) project_strip<1>(x, k, planes + j, count, start + j, y + j);
+}
+
+void products(const float* __restrict x, size_t k, const float* __restrict weight, const float* __restrict bias,
+              const uint32_t* __restrict rows, size_t count, float* __restrict y) {
+    for (size_t i = 0; i < count; ++i) {
+        if (i + kAhead < count) {
+            const float* next = weight + rows[i + kAhead] * k;
+            for (size_t at = 0; at < k; at += kFloats) __builtin_prefetch(next + at);
+        }
+        const size_t n = rows[i];
+        const float* __restrict row = weight + n * k;
+        y[n] = sum_of(k, [&](size_t j) HC_LAMBDA { return x[j] * row[j]; }) + bias[n];
+    }
+}
+
+void near_one_by_one(const uint8_t* sketches, size_t pitch, const uint8_t* sketch, size_t bytes, const uint8_t* limit,
+                     size_t count, uint8_t* near) {
+    for (size_t n = 0; n < count; ++n) {
+        unsigned distance = 0;
+        for (size_t b = 0; b < bytes; ++b) distance += __builtin_popcount(sketches[b * pitch + n] ^ sketch[b]);
+        near[n] = (distance < 255 ? distance : 255) <= limit[n];
+    }
+}
+
+} // namespace
+} // namespace hc
