@@ -14,16 +14,18 @@ import torch
 import hashcompile as hc
 from tests.models import build
 
-SCRIPT = """
-import sys, torch, hashcompile as hc
-from tests.models import build
-torch.set_num_threads(int(sys.argv[1]))
-for name in ("cnn", "attention", "tied"):
-    model, inputs = build(name)
-    compiled = hc.compile(model, inputs(2), calibration=[inputs(40), inputs(33), inputs(7)], verify=False)
-    compiled.export_onnx(f"{sys.argv[2]}/{name}.onnx")
-    compiled.save(f"{sys.argv[2]}/{name}.hc")
-"""
+SCRIPT = "import sys; from tests.test_reproducible import write; write(int(sys.argv[1]), sys.argv[2])"
+
+
+def write(threads: int, folder: str) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    for name in ("cnn", "attention", "tied"):
+        model, inputs = build(name)
+        compiled = hc.compile(model, inputs(2), calibration=[inputs(40), inputs(33), inputs(7)], verify=False)
+        compiled.export_onnx(f"{folder}/{name}.onnx")
+        compiled.save(f"{folder}/{name}.hc")
+    torch.set_num_threads(before)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -32,20 +34,18 @@ def digests(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
-    """Digests of what two processes wrote, with 1 and 2 threads."""
-    found = []
-    for threads in ("1", "2"):
-        folder = tmp_path_factory.mktemp(f"threads{threads}")
-        done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, threads, str(folder)],
-            cwd=Path(__file__).parents[1],
-            env={**os.environ, "PYTHONHASHSEED": threads, "OMP_NUM_THREADS": threads},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-        found.append(digests(folder))
-    return found
+    """Digests of what this process wrote with 1 thread, and another one, with other hashes of strings, with 2."""
+    here, there = (tmp_path_factory.mktemp(f"threads{threads}") for threads in (1, 2))
+    write(1, str(here))
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, "2", str(there)],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "PYTHONHASHSEED": "2", "OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return [digests(here), digests(there)]
 
 
 def test_onnx_bytes_do_not_depend_on_threads_or_process(saved: list[dict[str, str]]) -> None:

@@ -19,15 +19,16 @@ from tests.channels.torchvision_models import build, names
 if find_spec("torchvision") is None:
     pytest.skip("torchvision is not installed", allow_module_level=True)
 
-QUICK = ("mobilenet_v3_small", "resnet18", "squeezenet1_1")
 HUGE = ("regnet_y_128gf", "vit_h_14")  # 650 million parameters: four copies in float64 are 20 GB
 
-each_model = pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names()]
-)
+
+def each_model(*quick: str) -> pytest.MarkDecorator:
+    """All of them, but those that are not quick are slow tests."""
+    marked = (name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names())
+    return pytest.mark.parametrize("name", list(marked))
 
 
-@each_model
+@each_model("mobilenet_v3_small", "resnet18", "squeezenet1_1")
 def test_removal_is_exact(name: str) -> None:
     if name in HUGE:
         pytest.skip(f"{name} needs 20 GB of memory")
@@ -48,7 +49,7 @@ def test_removal_is_exact(name: str) -> None:
     assert found.lost >= 0.2
 
 
-@each_model
+@each_model("resnet18")
 def test_the_file_agrees(name: str, tmp_path: Path) -> None:
     if name in HUGE:
         pytest.skip(f"{name} needs 20 GB of memory")

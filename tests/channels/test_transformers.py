@@ -25,7 +25,7 @@ def test_cut_encoded_and_exported(name: str, tmp_path: Path) -> None:
     make, inputs = NETWORKS[name]
     torch.manual_seed(0)
     model = make().eval()
-    method = [hc.PruneChannels(amount=0.3), hc.Codebook(bits=8)]
+    method = [hc.PruneChannels(amount=0.3), hc.Codebook(bits=4)]
     compiled = hc.compile(model, (inputs,), method=method, compute="float")
     assert compiled.plan.reshaping is not None
     sizes = compiled.plan.reshaping
@@ -37,7 +37,7 @@ def test_what_a_swin_loses() -> None:
     make, images = NETWORKS["swin"]
     plan = hc.compile(make().eval(), (images,), method=hc.PruneChannels(amount=0.5)).plan
     kept = plan.kept
-    for block, width in (("stage1.0", 16), ("stage1.1", 16), ("stage2.0", 32)):
+    for block, width in (("stage1.0", 16), ("stage2.0", 32)):
         assert len(kept[f"{block}.attn.table"][1]) == 2  # of four heads
         assert len(kept[f"{block}.attn.qkv.weight"][0]) == 3 * width // 2
         assert len(kept[f"{block}.mlp.fc1.weight"][0]) == width

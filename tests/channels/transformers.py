@@ -61,14 +61,14 @@ class Block(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """Class token, learnt positions, layer scale; gated or plain feed-forward layers."""
+    """Class token, learnt positions, layer scale; gated or plain layers, attention fused or written out."""
 
-    def __init__(self, width: int = 24, heads: int = 4, gated: bool = False) -> None:
+    def __init__(self, width: int = 24, heads: int = 4, gated: bool = False, fused: bool = False) -> None:
         super().__init__()
         self.patch = nn.Conv2d(3, width, 4, 4)
         self.token = nn.Parameter(torch.randn(1, 1, width))
         self.position = nn.Parameter(torch.randn(1, 17, width))
-        self.blocks = nn.Sequential(*(Block(width, heads, gated, fused) for fused in (False, True)))
+        self.blocks = nn.Sequential(Block(width, heads, gated, fused))
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 10)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -157,12 +157,12 @@ class PatchMerging(nn.Module):
 
 
 class Swin(nn.Module):
-    """Windows, shifted windows, and patches merged between two stages."""
+    """Shifted windows, patches that are merged, and a window that needs no shift."""
 
     def __init__(self, width: int = 16) -> None:
         super().__init__()
         self.patch = nn.Conv2d(3, width, 2, 2)
-        self.stage1 = nn.Sequential(*(SwinBlock(width, 4, 8, 4, shift) for shift in (0, 2)))
+        self.stage1 = nn.Sequential(SwinBlock(width, 4, 8, 4, 2))
         self.merge = PatchMerging(width)
         self.stage2 = nn.Sequential(SwinBlock(2 * width, 4, 4, 4, 0))
         self.norm, self.head = nn.LayerNorm(2 * width), nn.Linear(2 * width, 10)
@@ -216,7 +216,7 @@ class RotaryDecoder(nn.Module):
 
 NETWORKS = {
     "vit": (VisionTransformer, torch.randn(2, 3, 16, 16)),
-    "gated_vit": (lambda: VisionTransformer(gated=True), torch.randn(2, 3, 16, 16)),
+    "gated_vit": (lambda: VisionTransformer(gated=True, fused=True), torch.randn(2, 3, 16, 16)),
     "swin": (Swin, torch.randn(2, 3, 16, 16)),
     "rotary_decoder": (RotaryDecoder, torch.randint(50, (2, 7))),
 }
