@@ -94,7 +94,8 @@ def batches(example: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
 
 def difference(got: Any, wanted: Any) -> float:
     pairs = zip(pytree.tree_leaves(got), pytree.tree_leaves(wanted), strict=True)
-    return max(float((a - b).norm() / b.norm().clamp_min(1e-300)) for a, b in pairs if isinstance(a, Tensor))
+    errors = (float((a - b).norm() / b.norm().clamp_min(1e-300)) for a, b in pairs if isinstance(a, Tensor))
+    return max(errors, default=0.0)
 
 
 class Removal(NamedTuple):
@@ -106,12 +107,12 @@ class Removal(NamedTuple):
 def removal(
     whole: Captured, choose: Callable[[ChannelGroups], Sequence[Tensor]], inside_heads: bool = False
 ) -> Removal:
-    """Remove the units that `choose` marks."""
+    """Remove the units that `choose` marks. At most two copies of the graph exist at a time."""
     graph = whole.graph
     channels = find_groups(graph, whole.example, inside_heads)
     removed = choose(channels)
     before = tensors_of(graph)
-    twins = [silenced(graph, channels, removed, garbage) for garbage in (False, True)]
+    wanted = [outputs(silenced(graph, channels, removed, garbage), whole) for garbage in (False, True)]
     size = sum(parameter.numel() for parameter in graph.parameters())
     kept = remove(channels, removed)
     check(graph)
@@ -119,12 +120,15 @@ def removal(
     for name, tensor in tensors_of(graph).items():
         if name in before:
             assert torch.equal(sliced(before[name], kept[name]), tensor), name
-    errors = [0.0]
-    with torch.no_grad():
-        for inputs in batches(whole.example):
-            got = graph(*inputs)
-            errors += [difference(got, twin(*inputs)) for twin in twins]
+    got = outputs(graph, whole)
+    errors = [difference(a, b) for twin in wanted for a, b in zip(got, twin, strict=True)]
     return Removal(max(errors), 1 - sum(parameter.numel() for parameter in graph.parameters()) / size, kept)
+
+
+@torch.no_grad()
+def outputs(graph: CompressedGraph, whole: Captured) -> list[Any]:
+    """At two batch sizes."""
+    return [graph(*inputs) for inputs in batches(whole.example)]
 
 
 def tensors_of(graph: CompressedGraph) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,6 +42,20 @@ def names() -> list[str]:
     """All classifiers."""
     models = module()
     return list(models.list_models(module=models))
+
+
+def parameters(name: str) -> int:
+    """How many a classifier has."""
+    return int(module().get_model_weights(name).DEFAULT.meta["num_params"])
+
+
+def available_memory() -> int:
+    """Bytes that can be taken without swapping; where the system does not say, as many as one likes."""
+    try:
+        fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return sys.maxsize
 
 
 def build(name: str) -> tuple[nn.Module, Tensor]:

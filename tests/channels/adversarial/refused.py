@@ -132,3 +132,12 @@ def writes_to_chosen_places():
         return m.out(y)
 
     return Net(run, a=conv(3, 8), b=conv(3, 2), out=conv(8, 2)), (image(),)
+
+
+@whole
+def a_branch_that_the_input_chooses():
+    def run(m, x):
+        y = m.a(x)
+        return m.out(torch.cond(y.sum() > 0, lambda y: y * 2, lambda y: y.relu(), (y,)))
+
+    return Net(run, a=conv(3, 4), out=conv(4, 2)), (image(),)
