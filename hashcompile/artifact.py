@@ -88,6 +88,7 @@ class CompiledModel:
                     reason=decision.reason,
                     dense_shape=shape if reshaping else None,
                     remark=code.remark() if code else None,
+                    coded_nbytes=code.coded_nbytes if code else None,
                 )
             )
         weights = {decision.layer.parameter for decision in self.plan}
@@ -160,8 +161,13 @@ class CompiledModel:
         sizes = f"{format_bytes(report.dense_nbytes)} -> {format_bytes(report.nbytes)}"
         return f"CompiledModel({len(self.plan.encoded)} of {len(self.plan)} layers encoded, {sizes})"
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a `.hc` file, from which `load` gives this model back. Raises ArtifactError."""
+    def save(self, path: str | os.PathLike[str], entropy: bool = True) -> None:
+        """Write a `.hc` file, from which `load` gives this model back.
+
+        entropy: store codes and places entropy-coded where that is smaller, and deflate the rest where it pays.
+
+        Raises ArtifactError.
+        """
         plan = self.plan.describe()
         extra = {
             "compute": self.compute,
@@ -174,7 +180,7 @@ class CompiledModel:
             "rounding_error": self.rounding_error,
         }
         samples = [self.signature.first(self.samples[0], STORED)]
-        container.write(path, container.Contents(self.graph_module, self.signature, samples, extra))
+        container.write(path, container.Contents(self.graph_module, self.signature, samples, extra), entropy)
 
 
 def load(path: str | os.PathLike[str]) -> CompiledModel:

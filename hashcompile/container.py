@@ -1,9 +1,13 @@
 """The `.hc` file: a compressed graph without a pickle, whole or refused.
 
-A stored zip of
+A zip of
     manifest.json        format, version, SHA-256 of every other member, the signature, a description of each code
     graph.json           the graph's structure, in torch.export's own JSON schema
     tensors.safetensors  packed codes, tables and scales, every dense tensor, and a few inputs to verify exports with
+
+With entropy coding, numbers that a code packs are streams of `core.entropy` where that is smaller, and the manifest
+says under "coded" how many there are, and of what alphabet; members that deflate well are deflated. Version 1 knew
+neither.
 """
 
 from __future__ import annotations
@@ -38,13 +42,15 @@ from hashcompile.core.graph import (
     replace_weight,
 )
 from hashcompile.core.layers import attribute
+from hashcompile.core.members import add, check_sizes
 from hashcompile.core.rows import RowView
 from hashcompile.core.signature import Batch, Signature
+from hashcompile.core.storage import Storage, claimed, entropy_coded
 from hashcompile.passes import method_named, method_of_code
 
-FORMAT, VERSION = "hashcompile", 1
+FORMAT, VERSION = "hashcompile", 2
+READABLE = (1, VERSION)
 MANIFEST, GRAPH, TENSORS = "manifest.json", "graph.json", "tensors.safetensors"
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the date of every member: equal content gives equal bytes
 
 
 class Contents(NamedTuple):
@@ -54,7 +60,7 @@ class Contents(NamedTuple):
     extra: dict[str, Any]
 
 
-def write(path: str | os.PathLike[str], contents: Contents) -> None:
+def write(path: str | os.PathLike[str], contents: Contents, coding: bool = True) -> None:
     """Write `contents` to `path`, whole or not at all. Raises ArtifactError."""
     graph, signature, samples, extra = contents
     structure = dense_shapes(flat_copy(graph))
@@ -65,8 +71,11 @@ def write(path: str | os.PathLike[str], contents: Contents) -> None:
     program._guards_code = []  # Python about the example's sizes: nobody runs it here, so no file says any
     codes = encoded_weights(graph)
     tensors = {f"sample.{i}.{j}": value for i, sample in enumerate(samples) for j, value in enumerate(sample)}
+    coded: dict[str, dict[str, int]] = {}
     for name, code in codes.items():
-        tensors |= {f"code.{name}.{part}": tensor for part, tensor in code.storage().items()}
+        held, claims = entropy_coded(code.storage(), code.symbols() if coding else {})
+        tensors |= {f"code.{name}.{part}": tensor for part, tensor in held.items()}
+        coded |= {f"code.{name}.{part}": claim for part, claim in claims.items()}
     dense = dict(program.state_dict) | dict(program.constants)
     aliases: dict[str, str] = {}
     first: dict[tuple[Any, ...], str] = {}
@@ -102,6 +111,7 @@ def write(path: str | os.PathLike[str], contents: Contents) -> None:
             name: {"method": method_of_code(code).name, "view": asdict(code.view), **code.describe()}
             for name, code in codes.items()
         },
+        "coded": coded,
         "parameters": [name for name, _ in structure.named_parameters(remove_duplicate=False)],
         "frozen": [name for name, parameter in graph.named_parameters() if not parameter.requires_grad],
         "constants": sorted(program.constants),
@@ -110,9 +120,9 @@ def write(path: str | os.PathLike[str], contents: Contents) -> None:
         "extra": extra,
     }
     target = Path(path)
-    with staged(target) as stage, zipfile.ZipFile(stage / target.name, "w", zipfile.ZIP_STORED) as archive:
+    with staged(target) as stage, zipfile.ZipFile(stage / target.name, "w") as archive:
         for name, data in {MANIFEST: json.dumps(manifest, indent=1).encode(), **members}.items():
-            archive.writestr(zipfile.ZipInfo(name, EPOCH), data)
+            add(archive, name, data, deflate=coding)
 
 
 def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -137,16 +147,15 @@ def _open(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, bytes
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-                raise ArtifactError(f"{path} is not a hashcompile file: its members are compressed")
+            check_sizes(archive)
             if MANIFEST not in names:
                 raise ArtifactError(f"{path} is not a hashcompile file: it has no {MANIFEST}")
             manifest = json.loads(archive.read(MANIFEST))
             if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
                 raise ArtifactError(f"{path} is not a hashcompile file")
-            if manifest.get("version") != VERSION:
+            if manifest.get("version") not in READABLE:
                 raise ArtifactError(
-                    f"{path} is of version {manifest.get('version')}; this hashcompile reads {VERSION}"
+                    f"{path} is of version {manifest.get('version')}; this hashcompile reads 1 to {VERSION}"
                 )
             members = {name: archive.read(name) for name in (GRAPH, TENSORS) if name in names}
     except FileNotFoundError as error:
@@ -177,10 +186,15 @@ def _rebuild(manifest: dict[str, Any], members: dict[str, bytes]) -> Contents:
     for name, description in manifest["codes"].items():
         prefix = f"code.{name}."
         view = RowView(tuple(description["view"]["shape"]), description["view"]["transposed_groups"])
-        storage = {
-            key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
+        held = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        coded = {
+            part: claimed(part, held.pop(part), manifest["coded"][prefix + part])
+            for part in tuple(held)
+            if prefix + part in manifest.get("coded", {})
         }
-        codes[name] = method_named(description["method"]).code.restore(view, description, storage)
+        codes[name] = method_named(description["method"]).code.restore(
+            view, description, Storage(held, coded)
+        )
     dense = {key.removeprefix("dense."): value for key, value in tensors.items() if key.startswith("dense.")}
     dense |= {alias: dense[name] for alias, name in manifest["aliases"].items()}
     parameters = set(manifest["parameters"])

@@ -16,6 +16,7 @@ from rich.console import Group, RenderableType
 from hashcompile.bench import files_of, is_archive, read_onnx
 from hashcompile.container import GRAPH, TENSORS, read_manifest
 from hashcompile.core.console import format_bytes, table
+from hashcompile.core.entropy import CODER
 from hashcompile.core.method import CODES
 from hashcompile.core.onnx_op import DOMAIN
 from hashcompile.core.rows import RowView
@@ -38,6 +39,10 @@ class LayerInfo:
     bytes: int  # everything stored for it: codes, tables, scales, and in ONNX the bias
     compute: str | None  # None: it computes nothing on the codes, and only looks up or decodes
     shared_with: str | None = None  # the layer that stores the weight, and counts its bytes
+    packed_bytes: int | None = (
+        None  # what `bytes` would be without entropy coding; None where nothing is coded
+    )
+    coder: str | None = None
 
 
 @dataclass(frozen=True)
@@ -165,14 +170,18 @@ def inspect_artifact(path: Path) -> Contents:
     layers = []
     for name, code in manifest["codes"].items():
         view = RowView(tuple(code["view"]["shape"]), code["view"]["transposed_groups"])
+        stored = {key: size for key, size in sizes.items() if key.startswith(f"code.{name}.")}
+        coded = {key: about["packed"] for key, about in manifest.get("coded", {}).items() if key in stored}
         layers.append(
             LayerInfo(
                 name=name.removesuffix(".weight"),
                 op=code["method"],
                 bits=code.get("bits"),
                 shape=view.size,
-                bytes=sum(size for key, size in sizes.items() if key.startswith(f"code.{name}.")),
+                bytes=sum(stored.values()),
                 compute=manifest["extra"]["compute"] if name in computing else None,
+                packed_bytes=sum((stored | coded).values()) if coded else None,
+                coder=CODER if coded else None,
             )
         )
     compressed = sum(layer.bytes for layer in layers)
@@ -225,10 +234,11 @@ def as_table(contents: Contents) -> RenderableType:
             "-" if layer.bits is None else str(layer.bits),
             " x ".join(map(str, layer.shape or ())) or "-",
             f"shared with {layer.shared_with}" if layer.shared_with else f"{layer.bytes:,}",
+            "-" if layer.packed_bytes is None else f"{layer.packed_bytes:,} without {layer.coder}",
             layer.compute or "-",
         )
         for layer in contents.layers
     ]
     compressed, other = f"{contents.compressed_bytes:,}", f"{contents.other_bytes:,}"
     footer = f"\n{size} on disk: {compressed} bytes in compressed layers, {other} in other tensors"
-    return Group(table(("layer", "op", ">bits", ">weight", ">bytes", "compute"), rows), footer)
+    return Group(table(("layer", "op", ">bits", ">weight", ">bytes", ">packed", "compute"), rows), footer)

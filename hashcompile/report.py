@@ -30,6 +30,7 @@ class LayerReport:
     reason: str | None  # why the layer was left alone
     dense_shape: tuple[int, ...] | None = None  # that of the original model, where a structural stage cut it
     remark: str | None = None  # what the code itself says of its gains
+    coded_nbytes: int | None = None  # in a .hc file with entropy coding, some bytes off
 
 
 @dataclass(frozen=True)
@@ -117,12 +118,19 @@ class Report:
         return sum(layer.nbytes for layer in self.layers) + self.other_nbytes
 
     @property
+    def coded_nbytes(self) -> int:
+        """`nbytes` in a .hc file whose codes are entropy-coded; some bytes off."""
+        saved = (layer.nbytes - layer.coded_nbytes for layer in self.layers if layer.coded_nbytes is not None)
+        return self.nbytes - sum(saved)
+
+    @property
     def dense_nbytes(self) -> int:
         other = self.other_nbytes if self.other_dense_nbytes is None else self.other_dense_nbytes
         return sum(layer.dense_nbytes for layer in self.layers) + other
 
     def as_dict(self) -> Mapping[str, object]:
-        return {**asdict(self), "nbytes": self.nbytes, "dense_nbytes": self.dense_nbytes}
+        sizes = {"nbytes": self.nbytes, "coded_nbytes": self.coded_nbytes, "dense_nbytes": self.dense_nbytes}
+        return {**asdict(self), **sizes}
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Group(
@@ -139,6 +147,8 @@ class Report:
             f"\nall tensors: {format_bytes(self.dense_nbytes)} -> {format_bytes(self.nbytes)}, {ratio:.2f}x smaller; "
             f"{format_bytes(self.other_nbytes)} of it biases, norms and all else that no method encodes"
         ]
+        if self.coded_nbytes < self.nbytes:
+            lines.append(f"in a .hc file, codes entropy-coded: {format_bytes(self.coded_nbytes)}")
         if self.quality:
             lines.append(
                 f"outputs against the original, when compiled: relative error {self.quality.relative_error:.2%}, "

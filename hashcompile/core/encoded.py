@@ -16,7 +16,9 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from hashcompile.core.entropy import Symbols, coded_size
 from hashcompile.core.rows import RowView
+from hashcompile.core.storage import Storage
 
 
 class EncodedWeight(nn.Module, ABC):
@@ -46,14 +48,21 @@ class EncodedWeight(nn.Module, ABC):
     def storage(self) -> dict[str, Tensor]:
         """What an artifact stores, in its packed form. Its bytes are the honest size of this weight."""
 
+    def symbols(self) -> dict[str, Symbols]:
+        """The whole numbers in `storage`, for an entropy coder, each by a name of its own or of what it stands for."""
+        return {}
+
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What an artifact's manifest says beside `storage`, JSON values only."""
 
     @classmethod
     @abstractmethod
-    def restore(cls, view: RowView, description: Mapping[str, Any], storage: Mapping[str, Tensor]) -> Self:
-        """Inverse of `describe` and `storage`. Raises ArtifactError if they do not fit one another."""
+    def restore(cls, view: RowView, description: Mapping[str, Any], storage: Storage) -> Self:
+        """Inverse of `describe` and `storage`, in which `symbols` may stand for the tensors that they replace.
+
+        Raises ArtifactError if they do not fit one another.
+        """
 
     def remark(self) -> str | None:
         """What the report says of this weight beside its bytes and its error; None for nothing."""
@@ -66,6 +75,15 @@ class EncodedWeight(nn.Module, ABC):
     def nbytes(self) -> int:
         """Bytes on disk: every code, table and scale, padding included."""
         return sum(tensor.nbytes for tensor in self.storage().values())
+
+    @property
+    def coded_nbytes(self) -> int:
+        """Bytes on disk where numbers are entropy-coded that are smaller so; a few bytes off."""
+        stored, saved = self.storage(), 0
+        for symbols in self.symbols().values():
+            packed = sum(stored[name].nbytes for name in symbols.instead)
+            saved += max(0, packed - coded_size(symbols.values.numpy(), symbols.size))
+        return self.nbytes - saved
 
     @property
     def bits_per_weight(self) -> float:

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from hashcompile.core.encoded import EncodedWeight
+from hashcompile.core.entropy import Symbols
 from hashcompile.core.errors import ArtifactError
 from hashcompile.core.packing import TILE, layout, pack, unpack
 from hashcompile.core.rounding import round_bf16
 from hashcompile.core.rows import RowView
+from hashcompile.core.storage import Storage
 
 
 class CodebookWeight(EncodedWeight):
@@ -93,6 +95,9 @@ class CodebookWeight(EncodedWeight):
     def storage(self) -> dict[str, Tensor]:
         return {"codes": self.packed(), "codebook": self.codebook.detach(), "scale": self.scale.detach()}
 
+    def symbols(self) -> dict[str, Symbols]:
+        return {"codes": Symbols(self.indices.flatten(), 2**self.bits, ("codes",))}
+
     @property
     def nbytes(self) -> int:
         codes = torch.Size(layout(self.bits).shape(*self.view.size)).numel()
@@ -102,7 +107,7 @@ class CodebookWeight(EncodedWeight):
         return {"bits": self.bits, "group_rows": self.group_rows}
 
     @classmethod
-    def restore(cls, view: RowView, description: Mapping[str, Any], storage: Mapping[str, Tensor]) -> Self:
+    def restore(cls, view: RowView, description: Mapping[str, Any], storage: Storage) -> Self:
         bits, group_rows = description.get("bits"), description.get("group_rows")
         if not isinstance(bits, int) or bits not in range(1, 9):
             raise ArtifactError(f"a codebook weight of {bits!r} bits")
@@ -110,16 +115,11 @@ class CodebookWeight(EncodedWeight):
             raise ArtifactError(f"a codebook weight with groups of {group_rows!r} rows")
         rows, columns = view.size
         tables = -(-rows // group_rows) if group_rows else 1
-        wanted = {
-            "codes": (torch.uint8, layout(bits).shape(rows, columns)),
-            "codebook": (torch.float32, (tables, 2**bits)),
-            "scale": (torch.float32, (rows,)),
-        }
-        for name, (dtype, shape) in wanted.items():
-            if name not in storage:
-                raise ArtifactError(f"a codebook weight without its {name}")
-            got = storage[name]
-            if got.dtype != dtype or tuple(got.shape) != shape:
-                raise ArtifactError(f"{name} is {got.dtype} {tuple(got.shape)}, wanted {dtype} {shape}")
-        indices = torch.from_numpy(unpack(storage["codes"].numpy(), bits, rows, columns))
-        return cls(view, bits, group_rows, indices, storage["codebook"], storage["scale"])
+        codebook = storage.tensor("codebook", torch.float32, (tables, 2**bits))
+        scale = storage.tensor("scale", torch.float32, (rows,))
+        if "codes" in storage.coded:
+            indices = storage.numbers("codes", view.numel, 2**bits).reshape(rows, columns)
+        else:
+            codes = storage.tensor("codes", torch.uint8, layout(bits).shape(rows, columns))
+            indices = torch.from_numpy(unpack(codes.numpy(), bits, rows, columns))
+        return cls(view, bits, group_rows, indices, codebook, scale)

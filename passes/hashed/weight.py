@@ -13,6 +13,7 @@ from hashcompile.core.errors import ArtifactError
 from hashcompile.core.packing import TILE
 from hashcompile.core.rounding import round_bf16
 from hashcompile.core.rows import RowView
+from hashcompile.core.storage import Storage
 from hashcompile.passes.hashed.hash import MASK, buckets, hashes
 
 TILE_VALUES = TILE * TILE
@@ -62,13 +63,13 @@ class HashedWeight(EncodedWeight):
         return {"seed": self.seed, "tile": self.tile}
 
     @classmethod
-    def restore(cls, view: RowView, description: Mapping[str, Any], storage: Mapping[str, Tensor]) -> Self:
+    def restore(cls, view: RowView, description: Mapping[str, Any], storage: Storage) -> Self:
         seed, tile = description.get("seed"), description.get("tile")
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MASK:
             raise ArtifactError(f"a hashed weight with the seed {seed!r}")
         if not isinstance(tile, bool):
             raise ArtifactError(f"a hashed weight whose tile is {tile!r}")
-        values, scale = storage.get("values"), storage.get("scale")
+        values, scale = storage.tensors.get("values"), storage.tensors.get("scale")
         if values is None or values.dtype != torch.float32 or values.ndim != 1:
             raise ArtifactError("a hashed weight without a vector of float32 values")
         if not len(values) or (tile and len(values) % TILE_VALUES):

@@ -15,7 +15,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from hashcompile.core.entropy import Symbols, coded_size
 from hashcompile.core.errors import ArtifactError
+from hashcompile.core.storage import Storage
 from hashcompile.passes.sparse import planes
 
 WIDTHS = range(2, 9)  # bits of a gap
@@ -44,8 +46,25 @@ def store(mask: Tensor) -> dict[str, Tensor]:
     return best
 
 
-def restore(storage: Mapping[str, Tensor], count: int) -> Tensor:
-    """Inverse of `store`, for `count` weights. Raises ArtifactError."""
+def symbols(mask: Tensor) -> Symbols:
+    """`mask: (n,)` for an entropy coder: the bitmap, an alphabet of two, or the gaps; whichever takes fewer bytes."""
+    forms = [(mask.to(torch.uint8), 2), *((gaps(mask, bits), 2**bits) for bits in WIDTHS)]
+    return Symbols(*min(forms, key=lambda form: coded_size(form[0].numpy(), form[1])), tuple(store(mask)))
+
+
+def restore(storage: Storage, count: int) -> Tensor:
+    """Inverse of `store` or `symbols`, for `count` weights. Raises ArtifactError."""
+    if "places" not in storage.coded:
+        return unpacked(storage.tensors, count)
+    entries, size = storage.coded["places"].count, storage.coded["places"].size
+    if size == 2:
+        return storage.numbers("places", count, size).bool()
+    if size not in [2**bits for bits in WIDTHS] or not 0 <= entries <= count:
+        raise ArtifactError(f"places of {entries} numbers below {size} for {count} weights")
+    return mask_of(storage.numbers("places", entries, size), size - 1, count)
+
+
+def unpacked(storage: Mapping[str, Tensor], count: int) -> Tensor:
     kinds = [name for name in ("bitmap", "gaps") if name in storage]
     if len(kinds) != 1:
         raise ArtifactError("a sparse weight needs a bitmap or gaps, and not both")
@@ -62,9 +81,13 @@ def restore(storage: Mapping[str, Tensor], count: int) -> Tensor:
     size = int(entries)
     if len(held) not in WIDTHS or not 0 <= size <= count or held.shape[1] != -(-size // 8):
         raise ArtifactError(f"gaps of {tuple(held.shape)} for {size} entries of {count} weights")
-    codes, most = planes.unpack(held, size).long(), 2 ** len(held) - 1
-    places = (codes + 1).clamp(max=most).cumsum(0) - 1
-    if size and int(places[-1]) >= count:
+    return mask_of(planes.unpack(held, size), 2 ** len(held) - 1, count)
+
+
+def mask_of(codes: Tensor, most: int, count: int) -> Tensor:
+    """Inverse of `gaps`, `most` being the filler. Raises ArtifactError."""
+    places = (codes.long() + 1).clamp(max=most).cumsum(0) - 1
+    if len(places) and int(places[-1]) >= count:
         raise ArtifactError(f"gaps that reach weight {int(places[-1])} of {count}")
     mask = torch.zeros(count, dtype=torch.bool)
     mask[places[codes < most]] = True

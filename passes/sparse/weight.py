@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from hashcompile.core.encoded import EncodedWeight
+from hashcompile.core.entropy import Symbols
 from hashcompile.core.errors import ArtifactError
 from hashcompile.core.rounding import round_bf16
 from hashcompile.core.rows import RowView
+from hashcompile.core.storage import Storage
 from hashcompile.passes.sparse import places, planes
 
 
@@ -36,26 +38,30 @@ class SparseWeight(EncodedWeight):
         """(nnz,) int64: the row of each kept weight."""
         return torch.nonzero(self.mask)[:, 0]
 
+    def symbols(self) -> dict[str, Symbols]:
+        return {"places": places.symbols(self.mask.flatten())}
+
     @property
     def density(self) -> float:
         """The share of weights that is kept."""
         return float(self.mask.double().mean()) if self.mask.numel() else 0.0
 
     @classmethod
-    def restore(
-        cls, view: RowView, description: Mapping[str, Any], storage: Mapping[str, Tensor]
-    ) -> SparseWeight:
+    def restore(cls, view: RowView, description: Mapping[str, Any], storage: Storage) -> SparseWeight:
         bits = description.get("bits")
         if not isinstance(bits, int) or bits not in range(9):
             raise ArtifactError(f"a sparse weight of {bits!r} bits")
         mask = places.restore(storage, view.numel).reshape(view.size)
         count = int(mask.sum())
         if not bits:
-            return SparseValues(view, mask, wanted(storage, "values", torch.float32, (count,)))
-        codes = wanted(storage, "codes", torch.uint8, (bits, -(-count // 8)))
-        codebook = wanted(storage, "codebook", torch.float32, (2**bits,))
-        scale = wanted(storage, "scale", torch.float32, (view.size[0],))
-        return SparseCodes(view, mask, planes.unpack(codes, count), codebook, scale)
+            return SparseValues(view, mask, storage.tensor("values", torch.float32, (count,)))
+        codebook = storage.tensor("codebook", torch.float32, (2**bits,))
+        scale = storage.tensor("scale", torch.float32, (view.size[0],))
+        if "codes" in storage.coded:
+            indices = storage.numbers("codes", count, 2**bits)
+        else:
+            indices = planes.unpack(storage.tensor("codes", torch.uint8, (bits, -(-count // 8))), count)
+        return SparseCodes(view, mask, indices, codebook, scale)
 
 
 class SparseValues(SparseWeight):
@@ -115,14 +121,8 @@ class SparseCodes(SparseWeight):
             "scale": self.scale.detach(),
         }
 
+    def symbols(self) -> dict[str, Symbols]:
+        return super().symbols() | {"codes": Symbols(self.indices, 2**self.bits, ("codes",))}
+
     def describe(self) -> dict[str, Any]:
         return {"bits": self.bits}
-
-
-def wanted(storage: Mapping[str, Tensor], name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    if name not in storage:
-        raise ArtifactError(f"a sparse weight without its {name}")
-    got = storage[name]
-    if got.dtype != dtype or tuple(got.shape) != shape:
-        raise ArtifactError(f"{name} is {got.dtype} {tuple(got.shape)}, wanted {dtype} {shape}")
-    return got

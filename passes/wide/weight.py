@@ -14,6 +14,7 @@ from hashcompile.core.encoded import EncodedWeight
 from hashcompile.core.errors import ArtifactError
 from hashcompile.core.rounding import round_bf16
 from hashcompile.core.rows import RowView
+from hashcompile.core.storage import Storage
 from hashcompile.passes.wide.config import MOST_BITS
 from hashcompile.passes.wide.sketch import Index
 
@@ -91,8 +92,8 @@ class WideWeight(EncodedWeight):
         return f"{text}: fewer than the {CODED:.1%} of 4-bit codes"
 
     @classmethod
-    def restore(cls, view: RowView, description: Mapping[str, Any], storage: Mapping[str, Tensor]) -> Self:
-        start = storage.get("start")
+    def restore(cls, view: RowView, description: Mapping[str, Any], storage: Storage) -> Self:
+        start = storage.tensors.get("start")
         if start is None or start.ndim != 1 or not 8 <= len(start) <= MOST_BITS or len(start) % 8:
             raise ArtifactError("a wide weight whose sketches have no number of bits")
         (rows, columns), bits = view.size, len(start)
@@ -103,18 +104,13 @@ class WideWeight(EncodedWeight):
             "sketches": (torch.uint8, (bits // 8, rows)),
             "limit": (torch.uint8, (rows,)),
         }
-        for name, (dtype, shape) in wanted.items():
-            if name not in storage:
-                raise ArtifactError(f"a wide weight without its {name}")
-            got = storage[name]
-            if got.dtype != dtype or tuple(got.shape) != shape:
-                raise ArtifactError(f"{name} is {got.dtype} {tuple(got.shape)}, wanted {dtype} {shape}")
+        held = {name: storage.tensor(name, *kind) for name, kind in wanted.items()}
         try:
             measured = Measured(**description["measured"])
         except (KeyError, TypeError) as error:
             raise ArtifactError(f"what was measured of a wide weight cannot be read: {error}") from error
-        index = Index(*(storage[name] for name in ("planes", "start", "sketches", "limit")))
-        return cls(view, storage["values"], index, measured)
+        index = Index(*(held[name] for name in ("planes", "start", "sketches", "limit")))
+        return cls(view, held["values"], index, measured)
 
 
 def digest(rows: Tensor) -> str:

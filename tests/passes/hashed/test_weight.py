@@ -10,6 +10,7 @@ from torch import Tensor
 
 import hashcompile as hc
 from hashcompile.core.rows import RowView
+from hashcompile.core.storage import Storage
 from hashcompile.passes.hashed import HashedWeight
 from hashcompile.passes.hashed.hash import buckets, hashes
 from hashcompile.passes.hashed.weight import places
@@ -81,7 +82,7 @@ def test_what_is_stored(scaled: bool) -> None:
     code = code.scaled(torch.rand(30)) if scaled else code
     assert code.nbytes == 4 * 75 + (4 * 30 if scaled else 0)
     assert set(code.state_dict()) == ({"values", "scale"} if scaled else {"values"})
-    again = HashedWeight.restore(code.view, code.describe(), code.storage())
+    again = HashedWeight.restore(code.view, code.describe(), Storage(code.storage()))
     assert torch.equal(again(), code()) and again().shape == (30, 2, 10)
 
 
@@ -118,4 +119,4 @@ def test_a_damaged_description(changed: dict[str, Any], message: str) -> None:
     storage = {name: given[name] for name in ("values", "scale") if given[name] is not None}
     description = {name: given[name] for name in ("seed", "tile")}
     with pytest.raises(hc.ArtifactError, match=message):
-        HashedWeight.restore(RowView(given["shape"]), description, storage)
+        HashedWeight.restore(RowView(given["shape"]), description, Storage(storage))

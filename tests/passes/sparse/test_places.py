@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hashcompile.core.errors import ArtifactError
+from hashcompile.core.storage import Storage
 from hashcompile.passes.sparse import places, planes
 
 
@@ -35,7 +36,7 @@ def test_planes_there_and_back(count: int, bits: int, seed: int) -> None:
 def test_places_there_and_back(count: int, density: float, seed: int) -> None:
     mask = mask_of(count, density, seed)
     stored = places.store(mask)
-    assert torch.equal(places.restore(stored, count), mask)
+    assert torch.equal(places.restore(Storage(stored), count), mask)
     assert sum(part.nbytes for name, part in stored.items() if name != "entries") <= -(-count // 8)
 
 
@@ -50,7 +51,7 @@ def test_gaps_around_the_longest(bits: int, around: int) -> None:
         codes = places.gaps(mask, bits)
         assert int((codes < most).sum()) == 2 and len(codes) - 2 == zeros // most
         held = {"gaps": planes.pack(codes, bits), "entries": torch.tensor(len(codes))}
-        assert torch.equal(places.restore(held, len(mask)), mask)
+        assert torch.equal(places.restore(Storage(held), len(mask)), mask)
 
 
 def test_the_smaller_form_is_taken() -> None:
@@ -75,4 +76,4 @@ def test_the_smaller_form_is_taken() -> None:
 )
 def test_damaged(storage: dict[str, Tensor]) -> None:
     with pytest.raises(ArtifactError):
-        places.restore(storage, 16)
+        places.restore(Storage(storage), 16)

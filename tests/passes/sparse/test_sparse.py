@@ -14,6 +14,7 @@ import hashcompile as hc
 from hashcompile.core.encoded import encoded_weights
 from hashcompile.core.errors import ArtifactError
 from hashcompile.core.rows import RowView
+from hashcompile.core.storage import Storage
 from hashcompile.passes.sparse.weight import SparseCodes, SparseValues, SparseWeight
 from tests import models
 
@@ -231,20 +232,20 @@ def test_copies(bits: int) -> None:
         code = SparseCodes(RowView((6, 9)), mask, indices, torch.randn(2**bits), torch.rand(6))
     torch.testing.assert_close(code.scaled(factor).rows(), code.rows() * factor[:, None])
     torch.testing.assert_close(code.in_bf16().rows(), code.rows(), rtol=2**-8, atol=0)
-    again = SparseWeight.restore(code.view, code.describe(), code.storage())
+    again = SparseWeight.restore(code.view, code.describe(), Storage(code.storage()))
     assert torch.equal(again.rows(), code.rows())
     for name in code.storage():
         broken = {key: value for key, value in code.storage().items() if key != name}
         with pytest.raises(ArtifactError):
-            SparseWeight.restore(code.view, code.describe(), broken)
+            SparseWeight.restore(code.view, code.describe(), Storage(broken))
         if name != "entries":
             with pytest.raises(ArtifactError):
                 SparseWeight.restore(
-                    code.view, code.describe(), {**code.storage(), name: torch.zeros(3, 3, 3)}
+                    code.view, code.describe(), Storage({**code.storage(), name: torch.zeros(3, 3, 3)})
                 )
     for wrong in (-1, 9, "4", None):
         with pytest.raises(ArtifactError):
-            SparseWeight.restore(code.view, {"bits": wrong}, code.storage())
+            SparseWeight.restore(code.view, {"bits": wrong}, Storage(code.storage()))
 
 
 def test_what_stays_has_its_reason() -> None:

@@ -15,6 +15,7 @@ import hashcompile as hc
 import hashcompile_runtime as hcrt
 from hashcompile.core.encoded import encoded_weights
 from hashcompile.core.rows import RowView
+from hashcompile.core.storage import Storage
 from hashcompile.inspector import inspect
 from hashcompile.passes.wide import WideWeight
 from tests.oracle import DOMAIN, relative, run, stock
@@ -272,9 +273,9 @@ def test_a_damaged_one_is_refused(name: str, change: Any) -> None:
     storage = {key: change(value) if key == name else value for key, value in code.storage().items()}
     storage = {key: value for key, value in storage.items() if value is not None}
     with pytest.raises(hc.ArtifactError):
-        WideWeight.restore(RowView((CLASSES, 48)), code.describe(), storage)
+        WideWeight.restore(RowView((CLASSES, 48)), code.describe(), Storage(storage))
     with pytest.raises(hc.ArtifactError, match="measured"):
-        WideWeight.restore(RowView((CLASSES, 48)), {"measured": {"recall": 1}}, code.storage())
+        WideWeight.restore(RowView((CLASSES, 48)), {"measured": {"recall": 1}}, Storage(code.storage()))
 
 
 def test_equal_rows_and_rows_of_zeros(tmp_path: Path) -> None:
