@@ -7,7 +7,7 @@ A zip of
 
 With entropy coding, numbers that a code packs are streams of `core.entropy` where that is smaller, and the manifest
 says under "coded" how many there are, and of what alphabet; members that deflate well are deflated. Version 1 knew
-neither.
+neither. What codes share, such as a pool of values, is stored once, and "shared" names the others' parts.
 """
 
 from __future__ import annotations
@@ -72,10 +72,20 @@ def write(path: str | os.PathLike[str], contents: Contents, coding: bool = True)
     codes = encoded_weights(graph)
     tensors = {f"sample.{i}.{j}": value for i, sample in enumerate(samples) for j, value in enumerate(sample)}
     coded: dict[str, dict[str, int]] = {}
+    shared: dict[
+        str, str
+    ] = {}  # parts that are the memory of an earlier part, such as a pool: later -> first
+    owners: dict[int, str] = {}
     for name, code in codes.items():
         held, claims = entropy_coded(code.storage(), code.symbols() if coding else {})
-        tensors |= {f"code.{name}.{part}": tensor for part, tensor in held.items()}
         coded |= {f"code.{name}.{part}": claim for part, claim in claims.items()}
+        for part, tensor in held.items():
+            own = f"code.{name}.{part}"
+            owner = owners.setdefault(tensor.data_ptr(), own) if tensor.numel() else own
+            if owner != own and tensors[owner].shape == tensor.shape:
+                shared[own] = owner
+            else:
+                tensors[own] = tensor
     dense = dict(program.state_dict) | dict(program.constants)
     aliases: dict[str, str] = {}
     first: dict[tuple[Any, ...], str] = {}
@@ -116,6 +126,7 @@ def write(path: str | os.PathLike[str], contents: Contents, coding: bool = True)
         "frozen": [name for name, parameter in graph.named_parameters() if not parameter.requires_grad],
         "constants": sorted(program.constants),
         "aliases": aliases,
+        "shared": shared,
         "samples": len(samples),
         "extra": extra,
     }
@@ -182,6 +193,10 @@ def _rebuild(manifest: dict[str, Any], members: dict[str, bytes]) -> Contents:
     for name in (*call["names"], *manifest["codes"], *manifest["aliases"], *manifest["parameters"], *frozen):
         untrusted.check_name(name)
     tensors = safetensors.torch.load(members[TENSORS])
+    for own, owner in manifest.get("shared", {}).items():  # one parameter, whose gradients add up
+        whole = tensors[owner]
+        whole = whole if isinstance(whole, torch.nn.Parameter) else torch.nn.Parameter(whole)
+        tensors[owner] = tensors[own] = whole
     codes = {}
     for name, description in manifest["codes"].items():
         prefix = f"code.{name}."

@@ -98,7 +98,8 @@ def surveyed(
             made = survey(config, layers, graph, example, batches)
             for layer in layers:
                 name = layer.parameter
-                found[name] = {"kept": made.kept.get(name), "seen": made.seen.get(name)}
+                parts = {"kept": made.kept, "seen": made.seen, "pool": made.pools}
+                found[name] = {field: values.get(name) for field, values in parts.items()}
             untouched |= {layer.parameter for layer in layers if made.untouched}
     return found, frozenset(untouched)
 

@@ -1,6 +1,7 @@
 """HashedNets (arXiv 1504.04788) on MNIST: hashed weights beside other networks of as many parameters.
 
     python benchmarks/papers/hashednets.py [--layers 3] [--ratio 8] [--only 'hashed*'] [--epochs 20] [--out DIR]
+    python benchmarks/papers/hashednets.py --speed
 
 Networks of 1,000 hidden units in one layer ("3-layer", as the paper counts) or in three ("5-layer"), each with 1/8 or
 1/64 of the weights of the dense one, all trained from the start in the same way:
@@ -8,10 +9,12 @@ Networks of 1,000 hidden units in one layer ("3-layer", as the paper counts) or 
 - random edge removal: that share of the weights, drawn once, trains; the others are zero.
 - low rank: every layer is two, of one rank in all of them.
 - equivalent net: fewer hidden units.
-- hashed, by weight and by tile: `hc.Hashed(ratio, start="sample")`.
+- hashed, by weight and by tile: `hc.Hashed(ratio, start="sample")`; and all layers from one pool of values.
 
 Biases are beside that, and not compressed. The paper's own training is not described to the last detail; what is
 compared with it is the order of the ways, and how far apart they are.
+
+`--speed` trains nothing: it runs single layers of tiles beside their dense weights in ONNX Runtime fp32, in turns.
 
 A table goes to stdout; JSON and a plot to `build/benchmarks`. Every epoch is kept, and a run goes on where the last one
 was stopped. The data folder is named by HASHCOMPILE_DATA.
@@ -35,9 +38,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script: its packa
 
 from contest.prepared import BUILD
 from zoo import mnist
+from zoo.artifacts import export_fp32
 
 import hashcompile as hc
-from hashcompile.core.console import progress, show, table
+from hashcompile.bench import Contender, Settings, bench
+from hashcompile.core.console import format_bytes, progress, show, table
 from papers.kept import Kept, Record
 from papers.train import top1, train
 
@@ -54,6 +59,7 @@ PUBLISHED = {  # test error in percent, by (way, layers, 1 / ratio)
     ("hashed", 5, 8): 1.22,
     ("hashed", 5, 64): 1.99,
 }
+LAYERS = ((4096, 256), (4096, 64), (4096, 16), (2048, 64), (1024, 64))  # width, 1 / ratio
 Masks = dict[str, Tensor]
 Built = tuple[nn.Module, Masks]  # a network to train, and which entries of its parameters stay zero
 
@@ -121,9 +127,9 @@ def products(sizes: Sequence[int]) -> int:
     return sum(a * b for a, b in itertools.pairwise(sizes))
 
 
-def hashed(layers: int, share: float, tile: bool = False) -> Built:
+def hashed(layers: int, share: float, tile: bool = False, pool: str | None = None) -> Built:
     model = network(widths(layers))
-    method = hc.Hashed(share, tile=tile, start="sample")
+    method = hc.Hashed(share, tile=tile, start="sample", pool=pool)
     compiled = hc.compile(model, (torch.zeros(2, 1, 28, 28),), method=method, compute="float", progress=False)
     return compiled.graph_module, {}
 
@@ -135,6 +141,7 @@ WAYS: dict[str, Callable[[int, float], Built]] = {
     "equivalent net": equivalent,
     "hashed": hashed,
     "hashed, tiles": partial(hashed, tile=True),
+    "hashed, one pool": partial(hashed, pool="all"),
 }
 
 
@@ -148,10 +155,17 @@ def main(
     images: Annotated[int, typer.Option(min=512, help="Training images.")] = 60_000,
     test: Annotated[int, typer.Option(min=250, help="Test images.")] = 10_000,
     threads: Annotated[int, typer.Option(min=1)] = 2,
+    speed: Annotated[
+        bool, typer.Option("--speed", help="Time single layers of tiles, and train nothing.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder for JSON, plot and trained networks.")] = BUILD,
 ) -> None:
     """Train them all, and print the paper's figures beside ours."""
     torch.set_num_threads(threads)
+    if speed:
+        show("layers of tiles on our kernel beside dense fp32 weights in ONNX Runtime")
+        show(layer_times(out / "papers", threads), "")
+        return
     learn, check = mnist.images("mnist", "train", images), mnist.images("mnist", "test", test)
     setting = {"images": images, "test": test, "epochs": epochs, "rate": RATE, "dropout": DROPOUT}
     kept = Kept(out / "hashednets.json", setting)
@@ -173,6 +187,33 @@ def main(
     show(f"MNIST, {len(learn.labels)} images, {epochs} epochs; test error in % of {len(check.labels)} images")
     show(errors(found), "")
     draw(out / "hashednets.png", found)
+
+
+def layer_times(folder: Path, threads: int) -> object:
+    """Of layers of random weights, at several ratios and numbers of rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    dense_file, tiles_file, rows = folder / "layer_dense.onnx", folder / "layer_tiles.onnx", []
+    for size, ratio in LAYERS:
+        torch.manual_seed(0)
+        layer, example = nn.Linear(size, size), torch.zeros(2, size)
+        export_fp32(layer, (example,), ({0: torch.export.Dim("batch")},), dense_file)
+        method = hc.Hashed(1 / ratio, tile=True, start="sample")
+        made = hc.compile(layer, (example,), method, compute="float", progress=False)
+        made.export_onnx(tiles_file, show=False)
+        for batch in (1, 8, 64):
+            settings = Settings(threads=threads, runs=100, batch=batch)
+            files = Contender(dense_file, False), Contender(tiles_file, True)
+            whole, mine = bench(files, settings, False)
+            cells = (f"{whole.p50_ms:.3f}", f"{mine.p50_ms:.3f}", f"{whole.p50_ms / mine.p50_ms:.2f}x")
+            pool = format_bytes(4 * size * size // ratio)
+            rows.append((f"{size} x {size}", f"1/{ratio}", pool, str(batch), *cells, runs_as(made)))
+    heads = ("layer", "ratio", ">pool", ">M", ">dense, ms", ">tiles, ms", ">as fast", "runs as")
+    return table(heads, rows)
+
+
+def runs_as(made: hc.CompiledModel) -> str:
+    (line,) = made.report()
+    return line.kernel or "dense"
 
 
 def measure(

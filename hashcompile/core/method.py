@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from hashcompile.core.encoded import EncodedWeight
 from hashcompile.core.graph import CompressedGraph
@@ -39,6 +39,14 @@ class Seen:
 
 
 @dataclass(frozen=True)
+class Pool:
+    """Values that several layers share."""
+
+    values: nn.Parameter  # (K,) float32, one for all of them
+    weights: int  # of all these layers
+
+
+@dataclass(frozen=True)
 class Statistics:
     """What calibration saw at the inputs of one layer. X are the inputs behind the compressed prefix, X0 those of the
     original model on the same samples; S sets of inputs, to which S equal consecutive sets of rows belong: the groups
@@ -57,6 +65,7 @@ class Statistics:
     row_counts: Tensor | None = None  # (N,) float64, how often each row of an embedding was read
     kept: Tensor | None = None  # (N, K) bool, the weights that a survey of the whole model lets stay
     seen: Seen | None = None  # by a survey that looked
+    pool: Pool | None = None  # that the layer shares with others
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,7 @@ class Survey:
         default_factory=dict
     )  # (N, K) bool by parameter: the weights that stay
     seen: Mapping[str, Seen] = field(default_factory=dict)  # by parameter
+    pools: Mapping[str, Pool] = field(default_factory=dict)  # by parameter
     untouched: bool = False  # are weights and biases to stay what they are? Else data correct them
 
 

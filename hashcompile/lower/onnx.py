@@ -34,7 +34,7 @@ from hashcompile.lower.fuse import fuse
 from hashcompile.lower.select import select
 
 EXTERNAL = 1_500_000_000  # bytes from which weights go to a file beside the model: protobuf ends at 2 GiB
-CODES = re.compile(r"\.(codes|values)_*$")  # the first constant of a node, whose name tells the layer's
+CODES = re.compile(r"\.(codes|values|gain)_*$")  # the first constant of a node, whose name tells the layer's
 ALIGNMENT = (
     4096  # of external tensors: ONNX Runtime maps them as they lie, and kernels read whole cache lines
 )

@@ -4,6 +4,7 @@ from hashcompile.core.method import Method
 from hashcompile.passes.hashed.config import Hashed
 from hashcompile.passes.hashed.encode import encode, refuse
 from hashcompile.passes.hashed.onnx import decode, fused
+from hashcompile.passes.hashed.survey import survey
 from hashcompile.passes.hashed.weight import HashedWeight
 
 METHOD = Method(
@@ -11,7 +12,7 @@ METHOD = Method(
     config=Hashed,
     code=HashedWeight,
     refuse=refuse,
-    survey=None,
+    survey=survey,
     encode=encode,
     onnx_fused=fused,
     onnx_decode=decode,

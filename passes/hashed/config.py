@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hashcompile.core.errors import ConfigError
-from hashcompile.core.rows import RowView
 from hashcompile.passes.hashed.weight import TILE_VALUES, WEIGHTS_PER_VALUE
 
 
@@ -23,6 +22,8 @@ class Hashed:
     start: "fit" finds the values that come closest to a trained layer; "sample" takes one of the weights of each
         bucket, which leaves an untrained model the scale of its initialisation.
     seed: of the hash; each layer mixes its own name into it.
+    pool: a name; all layers that this very config is given to share one array of values, `ratio` times as many as they
+        have weights together. Each has its own hash, and one scale (ROAST's global sharing).
 
     Raises ConfigError.
     """
@@ -31,6 +32,7 @@ class Hashed:
     tile: bool = False
     start: Literal["fit", "sample"] = "fit"
     seed: int = 0
+    pool: str | None = None
 
     def __post_init__(self) -> None:
         number = isinstance(self.ratio, (int, float)) and not isinstance(self.ratio, bool)
@@ -47,11 +49,14 @@ class Hashed:
             raise ConfigError(f'Hashed(start={self.start!r}): start must be "fit" or "sample"')
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise ConfigError(f"Hashed(seed={self.seed!r}): seed must be a whole number")
+        if self.pool is not None and not (isinstance(self.pool, str) and self.pool):
+            raise ConfigError(f'Hashed(pool={self.pool!r}): pool is a name, such as "all", or None')
 
     def __str__(self) -> str:
-        return f"hashed, ratio {self.ratio:.4g}" + (", tiles" if self.tile else "")
+        pool = f", pool {self.pool}" if self.pool else ""
+        return f"hashed, ratio {self.ratio:.4g}" + (", tiles" if self.tile else "") + pool
 
-    def count(self, view: RowView) -> int:
-        """Values stored for a weight."""
+    def count(self, weights: int) -> int:
+        """Values stored for so many weights."""
         unit = TILE_VALUES if self.tile else 1
-        return unit * math.ceil(self.ratio * view.numel / unit)
+        return unit * math.ceil(self.ratio * weights / unit)

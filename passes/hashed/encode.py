@@ -8,14 +8,16 @@ from torch import Tensor
 from hashcompile.core.layers import Layer
 from hashcompile.core.method import Compute, Statistics
 from hashcompile.passes.hashed.config import Hashed
-from hashcompile.passes.hashed.fit import fit_values, sample_values
+from hashcompile.passes.hashed.fit import best_gain, fit_values, sample_values, size_of
 from hashcompile.passes.hashed.hash import layer_seed
 from hashcompile.passes.hashed.weight import HashedWeight
 
 
 def refuse(layer: Layer, config: Hashed) -> str | None:
-    """A layer that has no more weights than values, such as one smaller than a tile."""
-    encoded, dense = 4 * config.count(layer.view), 4 * layer.view.numel
+    """A layer that has no more weights than values, such as one smaller than a tile; what shares a pool gains by it."""
+    if config.pool is not None:
+        return None
+    encoded, dense = 4 * config.count(layer.view.numel), 4 * layer.view.numel
     return f"too small to gain: {encoded} bytes encoded, {dense} bytes dense" if encoded >= dense else None
 
 
@@ -23,8 +25,15 @@ def encode(
     weight: Tensor, layer: Layer, config: Hashed, statistics: Statistics, compute: Compute
 ) -> HashedWeight:
     """Fit the values to `weight` under the statistics of its inputs, or draw them from it."""
-    rows, count = layer.view.rows(weight.detach()), config.count(layer.view)
+    rows, count = layer.view.rows(weight.detach()), config.count(layer.view.numel)
     seed = layer_seed(config.seed, layer.parameter)
+    if statistics.pool is not None:
+        pool = statistics.pool
+        code = HashedWeight(layer.view, pool.values, seed, config.tile, size_of(rows)[None], pool.weights)
+        if config.start == "fit":
+            assert code.scale is not None
+            code.scale.data *= best_gain(rows, code.rows().detach(), statistics.gram)
+        return code
     code = HashedWeight(layer.view, torch.zeros(count), seed, config.tile)
     if config.start == "sample":
         values = sample_values(rows, code.index, count, seed)

@@ -72,6 +72,21 @@ def sample_values(rows: Tensor, index: Tensor, count: int, seed: int) -> Tensor:
     return torch.cat([signed, signed.new_zeros(1)])[first].float()
 
 
+def size_of(rows: Tensor) -> Tensor:
+    """The root mean square of `rows`, float32; 1 where they are zero."""
+    size = rows.double().square().mean().sqrt()
+    return torch.where(size > 0, size, 1.0).float()
+
+
+def best_gain(rows: Tensor, decoded: Tensor, gram: Tensor | None) -> float:
+    """The factor of `decoded: (N, K)` that brings its outputs closest to those of `rows`; 1 where there is nothing."""
+    sets = (1 if gram is None else len(gram), -1, rows.shape[1])
+    w, d = rows.double().reshape(sets), decoded.double().reshape(sets)
+    seen = d if gram is None else d @ gram
+    square = float((seen * d).sum())
+    return float((seen * w).sum()) / square if square > 0 else 1.0
+
+
 def check(rows: Tensor, gram: Tensor | None) -> None:
     """Raise WeightError, CalibrationError for what is no number."""
     if not torch.isfinite(rows).all():

@@ -1,12 +1,13 @@
 """The ONNX row: the hash in standard operators, word for word as `hash.py` has it.
 
-An embedding hashes the rows that are read, so its table is never in memory. Any other weight is constant, and a runtime
-computes it once, while it loads the model; our library has no kernel for it yet.
+An embedding hashes the rows that are read, so its table is never in memory. A linear layer of tiles is multiplied from
+the pool by our kernel, where that pays. Any other weight is constant: a runtime computes it once, while it loads the
+model.
 """
 
 from __future__ import annotations
 
-from torch import fx
+from torch import Tensor, fx
 
 from hashcompile.core.layers import Kind
 from hashcompile.core.method import Compute
@@ -15,17 +16,58 @@ from hashcompile.core.packing import TILE
 from hashcompile.passes.hashed.hash import BITS, LAST_SHIFT, MASK, ROUNDS
 from hashcompile.passes.hashed.weight import HashedWeight
 
+# Where tiles read from a pool are faster than a dense weight: by measurement, the pool must stay in the L2 cache of a
+# core, and the dense weight must not.
+POOL_BYTES, DENSE_BYTES = 1 << 20, 1 << 22
+
 
 def fused(code: HashedWeight, consumer: fx.Node, kind: Kind, compute: Compute) -> OnnxOp | None:
-    """An embedding; any other layer gets the dense weight."""
-    if kind is not Kind.EMBEDDING:
-        return None
+    """An embedding, or a linear layer of tiles; any other layer gets the dense weight."""
+    if kind is Kind.LINEAR and pays(code):
+        return linear(code, len(consumer.args) > 2 and consumer.args[2] is not None)
+    return embedding(code) if kind is Kind.EMBEDDING else None
+
+
+def pays(code: HashedWeight) -> bool:
+    """Is it faster to multiply from the pool than from the dense weight?"""
+    return code.tile and 4 * len(code.values) <= POOL_BYTES and 4 * code.view.numel >= DENSE_BYTES
+
+
+def linear(code: HashedWeight, biased: bool) -> OnnxOp:
+
+    def stored() -> dict[str, Tensor]:
+        """What is multiplied last comes first."""
+        parts = code.storage()
+        return {name: parts[name] for name in ("gain", "scale", "pool", "values") if name in parts}
+
+    body = f"""
+HashedLinear<rows, in_features, seed, scaled>(X, {", ".join(stored())}{", bias" if biased else ""}) => (Y)
+{{
+{numbers(code)}
+    ids = Range(zero, rows, one)
+{some_rows(code)}
+    W = Transpose<perm = [1, 0]>(read)
+    {"product" if biased else "Y"} = MatMul(X, W)
+{"    Y = Add(product, bias)" if biased else ""}
+}}"""
+    rows = code.view.size[0]
+    return OnnxOp(
+        "HashedLinear",
+        overload(code) + ("_bias" if biased else ""),
+        stored,
+        attributes(code) | {"scaled": int(code.scale is not None)},
+        body,
+        lambda x: (*x.shape[:-1], rows),
+    )
+
+
+def embedding(code: HashedWeight) -> OnnxOp:
     body = f"""
 HashedEmbedding<rows, in_features, seed>(X, {", ".join(code.storage())}) => (Y)
 {{
     flat_shape = Constant<value_ints = [-1]>()
     ids = Reshape(X, flat_shape)
-{numbers()}
+{numbers(code)}
 {some_rows(code)}
     ids_shape = Shape(X)
     columns_1 = Unsqueeze(columns, axis_0)
@@ -48,7 +90,7 @@ def decode(code: HashedWeight) -> OnnxOp:
     body = f"""
 HashedDecode<rows, in_features, seed, row_shape, order, weight_shape>({", ".join(code.storage())}) => (W)
 {{
-{numbers()}
+{numbers(code)}
     ids = Range(zero, rows, one)
 {some_rows(code)}
 {weight_of_rows("read")}
@@ -70,11 +112,14 @@ def attributes(code: HashedWeight) -> dict[str, Attribute]:
 
 
 def overload(code: HashedWeight) -> str:
-    return ("tile" if code.tile else "element") + ("" if code.scale is None else "_scaled")
+    scaled = "" if code.scale is None else "_scaled" if len(code.scale) == code.view.size[0] else "_gain"
+    return ("tile" if code.tile else "element") + scaled + ("_pool" if code.pooled else "")
 
 
-def numbers() -> str:
+def numbers(code: HashedWeight) -> str:
+    named = "    values = Identity(pool)\n    scale = Identity(gain)\n" if code.pooled else ""
     return f"""\
+{named}\
     zero = Constant<value_int = 0>()
     one = Constant<value_int = 1>()
     two = Constant<value_int = 2>()
@@ -160,10 +205,12 @@ def some_rows(code: HashedWeight) -> str:
 """
     else:
         text += "    index = Identity(start)\n"
-    if code.scale is None:
-        return text + "    read = Gather(table, index)"
-    return f"""{text}\
-    plain = Gather(table, index)
+    text += f"    {'read' if code.scale is None else 'plain'} = Gather(table, index)"
+    if code.scale is not None and len(code.scale) != code.view.size[0]:
+        text += "\n    read = Mul(plain, scale)"
+    elif code.scale is not None:
+        text += """
     row_scale = Gather(scale, ids)
     scale_column = Unsqueeze(row_scale, axis_1)
     read = Mul(plain, scale_column)"""
+    return text

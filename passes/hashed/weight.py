@@ -27,18 +27,28 @@ class HashedWeight(EncodedWeight):
     values: (K,) float32, a parameter whose entries gather the gradients of all the weights that take them. scale: (N,)
     float32, or None for ones: a folded batch norm has them. With `tile`, tiles of 16 rows and 16 columns take 256
     consecutive values each, column after column: 16 rows of one column are the 64 bytes that a register holds.
+
+    pooled: weights of all layers that share these values, one Parameter for all of them; the scale is then (1,), or
+    (N,) once a batch norm is folded in. 0 where nobody shares them.
     """
 
     index: Tensor  # (N, K) int32 into (values, -values); computed from the seed, and not stored
     scale: Tensor | None
 
     def __init__(
-        self, view: RowView, values: Tensor, seed: int, tile: bool, scale: Tensor | None = None
+        self,
+        view: RowView,
+        values: Tensor,
+        seed: int,
+        tile: bool,
+        scale: Tensor | None = None,
+        pooled: int = 0,
     ) -> None:
         super().__init__(view)
         self.seed = seed
         self.tile = tile
-        self.values = nn.Parameter(values)
+        self.pooled = pooled
+        self.values = values if isinstance(values, nn.Parameter) else nn.Parameter(values)
         self.register_parameter("scale", None if scale is None else nn.Parameter(scale))
         self.register_buffer("index", places(*view.size, len(values), seed, tile), persistent=False)
 
@@ -49,18 +59,30 @@ class HashedWeight(EncodedWeight):
 
     def scaled(self, factor: Tensor) -> Self:
         scale = factor if self.scale is None else self.scale.detach() * factor
-        return type(self)(self.view, self.values.detach(), self.seed, self.tile, scale)
+        return type(self)(self.view, self.values.detach(), self.seed, self.tile, scale, self.pooled)
 
     def in_bf16(self) -> Self:
         scale = None if self.scale is None else self.scale.detach()
-        return type(self)(self.view, round_bf16(self.values.detach()), self.seed, self.tile, scale)
+        values = round_bf16(self.values.detach())
+        return type(self)(self.view, values, self.seed, self.tile, scale, self.pooled)
 
     def storage(self) -> dict[str, Tensor]:
+        if self.pooled:  # what is its own comes first, and tells the layer's name
+            assert self.scale is not None
+            return {"gain": self.scale.detach(), "pool": self.values.detach()}
         stored = {"values": self.values.detach()}
         return stored if self.scale is None else stored | {"scale": self.scale.detach()}
 
+    @property
+    def nbytes(self) -> int:
+        """Of a pool, the share that the layer has of all weights in it."""
+        if not self.pooled:
+            return super().nbytes
+        assert self.scale is not None
+        return self.scale.nbytes + round(self.values.nbytes * self.view.numel / self.pooled)
+
     def describe(self) -> dict[str, Any]:
-        return {"seed": self.seed, "tile": self.tile}
+        return {"seed": self.seed, "tile": self.tile, "pooled": self.pooled}
 
     @classmethod
     def restore(cls, view: RowView, description: Mapping[str, Any], storage: Storage) -> Self:
@@ -69,18 +91,24 @@ class HashedWeight(EncodedWeight):
             raise ArtifactError(f"a hashed weight with the seed {seed!r}")
         if not isinstance(tile, bool):
             raise ArtifactError(f"a hashed weight whose tile is {tile!r}")
-        values, scale = storage.tensors.get("values"), storage.tensors.get("scale")
+        pooled = description.get("pooled", 0)
+        if isinstance(pooled, bool) or not isinstance(pooled, int) or (pooled and pooled < view.numel):
+            raise ArtifactError(f"a hashed weight whose values {pooled!r} weights share")
+        values, scale = (
+            storage.tensors.get(name) for name in (("pool", "gain") if pooled else ("values", "scale"))
+        )
         if values is None or values.dtype != torch.float32 or values.ndim != 1:
             raise ArtifactError("a hashed weight without a vector of float32 values")
         if not len(values) or (tile and len(values) % TILE_VALUES):
             raise ArtifactError(f"a hashed weight of {len(values)} values, tile={tile}")
         if len(values) * WEIGHTS_PER_VALUE < view.numel or view.numel == 0 or min(view.shape) < 0:
             raise ArtifactError(f"a hashed weight of shape {view.shape} with {len(values)} values")
-        if scale is not None and (scale.dtype != torch.float32 or tuple(scale.shape) != view.size[:1]):
-            raise ArtifactError(
-                f"scale is {scale.dtype} {tuple(scale.shape)}, wanted float32 {view.size[:1]}"
-            )
-        return cls(view, values, seed, tile, scale)
+        wanted = (1,) if pooled else view.size[:1]
+        if pooled and scale is None:
+            raise ArtifactError("a hashed weight of a pool without its gain")
+        if scale is not None and (scale.dtype != torch.float32 or tuple(scale.shape) != wanted):
+            raise ArtifactError(f"scale is {scale.dtype} {tuple(scale.shape)}, wanted float32 {wanted}")
+        return cls(view, values, seed, tile, scale, pooled)
 
 
 def places(rows: int, columns: int, count: int, seed: int, tile: bool) -> Tensor:

@@ -170,6 +170,23 @@ class _WideDesc(ctypes.Structure):
     ]
 
 
+class _HashedDesc(ctypes.Structure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("isa", c_int32),
+        ("rows", c_int64),
+        ("columns", c_int64),
+        ("seed", c_uint32),
+        ("reserved", c_uint32),
+        ("values", POINTER(c_float)),
+        ("values_len", c_size_t),
+        ("scale", POINTER(c_float)),
+        ("scale_len", c_size_t),
+        ("bias", POINTER(c_float)),
+        ("bias_len", c_size_t),
+    ]
+
+
 class _Kernel(ctypes.Structure):
     _fields_ = [
         ("name", c_char * 64),
@@ -219,6 +236,12 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "hc_wide_open": (c_int32, [POINTER(_WideDesc), POINTER(c_void_p), POINTER(_Error)]),
     "hc_wide_close": (None, [c_void_p]),
     "hc_wide_linear": (c_int32, [c_void_p, _FLOATS, c_size_t, _FLOATS, POINTER(_Exec), POINTER(_Error)]),
+    "hc_hashed_open": (c_int32, [POINTER(_HashedDesc), POINTER(c_void_p), POINTER(_Error)]),
+    "hc_hashed_close": (None, [c_void_p]),
+    "hc_hashed_linear": (
+        c_int32,
+        [c_void_p, _FLOATS, c_size_t, _FLOATS, POINTER(_Exec), POINTER(_Error)],
+    ),
     "hc_decode": (c_int32, [c_void_p, _FLOATS, POINTER(_Error)]),
 }
 
@@ -571,4 +594,45 @@ class Wide:
         m, error = int(np.prod(rows.shape[:-1])), _Error()
         tail = _executor(threads), byref(error)
         _check(_library().hc_wide_linear(self._handle, _floats(rows), m, _floats(y), *tail), error)
+        return y
+
+
+class Hashed:
+    """An open hc_hashed. values: (256 * tiles,), scale, bias: (N,) float32."""
+
+    def __init__(
+        self,
+        values: npt.ArrayLike,
+        scale: npt.ArrayLike | None = None,
+        bias: npt.ArrayLike | None = None,
+        *,
+        shape: tuple[int, int],
+        seed: int,
+        isa: str = "auto",
+    ) -> None:
+        self._handle = c_void_p()
+        self.shape = shape
+        desc = _HashedDesc(size=ctypes.sizeof(_HashedDesc), isa=_isa_id(isa), seed=seed)
+        desc.rows, desc.columns = shape
+        floats = {"values": values, "scale": scale, "bias": bias}
+        held = {name: _float32(array) for name, array in floats.items() if array is not None}
+        for name, array in held.items():
+            setattr(desc, name, _floats(array))
+            setattr(desc, f"{name}_len", array.size)
+        error = _Error()
+        _check(_library().hc_hashed_open(byref(desc), byref(self._handle), byref(error)), error)
+
+    def __del__(self) -> None:
+        if self._handle:
+            _library().hc_hashed_close(self._handle)
+
+    def linear(self, x: npt.ArrayLike, threads: int = 1) -> npt.NDArray[np.float32]:
+        """x: (..., K) -> (..., N)."""
+        rows = _float32(x)
+        if rows.shape[-1] != self.shape[1]:
+            raise NativeError(1, f"x has {rows.shape[-1]} columns; wanted {self.shape[1]}")
+        y = np.empty((*rows.shape[:-1], self.shape[0]), np.float32)
+        m, error = int(np.prod(rows.shape[:-1])), _Error()
+        tail = _executor(threads), byref(error)
+        _check(_library().hc_hashed_linear(self._handle, _floats(rows), m, _floats(y), *tail), error)
         return y

@@ -1,5 +1,5 @@
 /* The C ABI of the hashcompile runtime: linear, conv2d and embedding on codebook weights; attention and norms;
- * wide output layers of fp32.
+ * wide output layers of fp32; linear layers of hashed tiles.
  *
  * A weight W (N, K) is stored as packed indices, a table of centroids and one scale per row:
  *     W[n, k] = codebook[n / group_rows][index[n, k]] * scale[n]          (group_rows 0: one table)
@@ -248,6 +248,28 @@ typedef struct hc_wide_desc {
 
 typedef struct hc_wide hc_wide;
 
+/* A linear layer of tiles: 16 x 16 weights of W (N, K) are one of B = values_len / 256 tiles of `values`, column after
+ * column, or its negative. With
+ *     mix(x):  x ^= x >> 15;  x = x * 0x5A827999 mod 2^31;  x ^= x >> 13;  x = x * 0x6ED9EBA1 mod 2^31;  x ^= x >> 16
+ * the tile (i, j), of rows from 16 i and columns from 16 j on, has
+ *     h = mix(mix((2 i + seed) mod 2^31) ^ mix((2 j + 1 + seed) mod 2^31)),   bucket = floor((h >> 1) * B / 2^30)
+ * and is negated where h is odd. Row n is multiplied by scale[n]. */
+typedef struct hc_hashed_desc {
+    uint32_t size; /* sizeof(hc_hashed_desc) */
+    hc_isa isa;
+    int64_t rows, columns; /* at most 4096 weights a value */
+    uint32_t seed;         /* below 2^31 */
+    uint32_t reserved;     /* 0 */
+    const float* values;   /* copied */
+    size_t values_len;     /* a multiple of 256, not 0 */
+    const float* scale;    /* (N), or one for all rows; NULL for ones */
+    size_t scale_len;
+    const float* bias; /* (N); NULL for none */
+    size_t bias_len;
+} hc_hashed_desc;
+
+typedef struct hc_hashed hc_hashed;
+
 /* One row of the kernel table. */
 typedef struct hc_kernel {
     char name[64];   /* operation, activation type, index width, ISA: codebook_i8_u4_avx2 */
@@ -346,6 +368,14 @@ HC_API void hc_wide_close(hc_wide* wide);
  * instruction set and for every number of threads. */
 HC_API hc_code hc_wide_linear(const hc_wide* wide, const float* x, size_t m, float* y, const hc_exec* exec,
                               hc_error* error);
+
+/* Checks the sizes, and hashes the place of every tile. */
+HC_API hc_code hc_hashed_open(const hc_hashed_desc* desc, hc_hashed** out, hc_error* error);
+HC_API void hc_hashed_close(hc_hashed* weight);
+
+/* y (m, N) = x (m, K) W' + bias, in fp32 and any order of summation. */
+HC_API hc_code hc_hashed_linear(const hc_hashed* weight, const float* x, size_t m, float* y, const hc_exec* exec,
+                                hc_error* error);
 
 /* dense (N, K) = W. */
 HC_API hc_code hc_decode(const hc_weight* weight, float* dense, hc_error* error);

@@ -8,6 +8,7 @@
 #include "codebook_i8/kernel.h"
 #include "depthwise/kernel.h"
 #include "hashcompile.h"
+#include "hashed_f32/kernel.h"
 #include "int8/kernel.h"
 #include "norm/kernel.h"
 #include "rowwise/kernel.h"
@@ -41,6 +42,8 @@ struct AttentionKernels {
 AttentionKernels select_attention(hc_isa cap);
 
 Norm select_norm(hc_isa cap);
+
+HashedF32 select_hashed(hc_isa cap);
 
 Wide select_wide(hc_isa cap);
 

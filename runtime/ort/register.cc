@@ -2,6 +2,7 @@
 #include "ort/attention.h"
 #include "ort/chain.h"
 #include "ort/feed_forward.h"
+#include "ort/hashed.h"
 #include "ort/kernels.h"
 #include "ort/norm.h"
 #include "ort/wide.h"
@@ -83,7 +84,8 @@ extern "C" HC_API OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const
     // Sessions keep pointers to the ops and the domain: they live as long as the process.
     static const OrtCustomOp ops[] = {custom_op<LinearKernel>(), custom_op<ConvKernel>(), custom_op<EmbeddingKernel>(),
                                       custom_op<ChainKernel>(), custom_op<AttentionKernel>(), custom_op<NormKernel>(),
-                                      custom_op<FeedForwardKernel>(), custom_op<WideKernel>()};
+                                      custom_op<FeedForwardKernel>(), custom_op<WideKernel>(),
+                                      custom_op<HashedKernel>()};
     const OrtApi* api = base->GetApi(kApiVersion);
     if (!api) return nullptr; // older than 1.17: it has said so, and will miss the ops
     return status_of(api, kDomain, [&] {

@@ -155,3 +155,38 @@ def test_the_table_and_the_plot_of_hashed_networks(papers: Any, tmp_path: Path) 
     assert hashednets.errors(found).row_count == 2
     hashednets.draw(tmp_path / "plot.png", found)
     assert (tmp_path / "plot.png").stat().st_size > 10_000
+
+
+def test_rows_of_a_wide_layer_are_chosen_in_every_way(papers: Any, tmp_path: Path) -> None:
+    slide = papers("slide")
+    torch.manual_seed(0)
+    head = nn.Linear(24, 300)
+    head.weight.data *= 4
+    inputs = torch.randn(400, 24), torch.randn(60, 24)
+
+    class Times:
+        def of(self, made: Any) -> dict[str, float]:
+            return {"wide_1": 1.0, "full_1": 2.0, "coded_1": 3.0}
+
+    results = [{**key, **job()} for key, job in slide.jobs(head, inputs, [0.8], [64], Times())]
+    assert [each["way"].split(",")[0] for each in results] == ["sketch"] + ["union of tables"] * 2
+    for each in results:
+        assert 0 < each["share"] < 1 and each["recall"] >= 0.6
+    assert results[0]["share"] < results[1]["share"], "a union computes more for the same recall"
+    assert slide.summary(results, [1]).row_count == 3
+    pytest.importorskip("matplotlib", reason="the plots need the extra `benchmarks`")
+    slide.draw(tmp_path / "plot.png", results, [1])
+    assert (tmp_path / "plot.png").stat().st_size > 10_000
+
+
+def test_a_network_of_words_learns(papers: Any) -> None:
+    papers("kept")  # brings the folder of the benchmarks
+    words = importlib.import_module("zoo.words")
+    windows = (torch.arange(4000)[:, None] + torch.arange(words.CONTEXT + 1)) % 50
+    torch.manual_seed(0)
+    model = words.NextWord(50)
+    words.train(model, windows, steps=60, batch=64)
+    with torch.no_grad():
+        right = model(windows[:, : words.CONTEXT]).argmax(1) == windows[:, words.CONTEXT]
+    assert float(right.float().mean()) > 0.9
+    assert list(words.joined(["a", "b", "a", "b", "c"], {("a", "b"), ("b", "c")})) == ["a b", "a b", "c"]
