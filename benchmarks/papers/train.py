@@ -95,5 +95,6 @@ def resume(model: nn.Module, keep: Path | None) -> int:
 def store(model: nn.Module, keep: Path, epochs: int) -> None:
     keep.parent.mkdir(parents=True, exist_ok=True)
     whole = keep.with_suffix(".new")
-    safetensors.torch.save_file({**model.state_dict(), "epochs": torch.tensor(epochs)}, whole)
+    state = {name: value.clone() for name, value in model.state_dict().items()}  # layers may share values
+    safetensors.torch.save_file({**state, "epochs": torch.tensor(epochs)}, whole)
     whole.replace(keep)
