@@ -16,7 +16,7 @@ from hashcompile.core.errors import (
 )
 from hashcompile.core.kept import Refusal
 from hashcompile.core.reshaping import Corrected, Factored, Finding, Reshaping, Size
-from hashcompile.passes.codebook import Codebook, Int8
+from hashcompile.passes.codebook import Codebook, CodebookTraining, Int8
 from hashcompile.passes.hashed import Hashed
 from hashcompile.passes.interpolate import Interpolative
 from hashcompile.passes.lowrank import LowRank, Sampled
@@ -36,6 +36,7 @@ __all__ = [
     "CaptureError",
     "Check",
     "Codebook",
+    "CodebookTraining",
     "CompiledModel",
     "ConfigError",
     "Corrected",

@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from hashcompile.core.console import quiet
+from hashcompile.core.encoded import CODES, taken_out
 from hashcompile.core.errors import CaptureError, ConfigError, WeightError
 from hashcompile.core.graph import CompressedGraph, as_compressed, check, impure, remove_dead, source_line
 from hashcompile.core.layers import arguments
@@ -69,6 +70,7 @@ def capture(
     with quiet():
         history = model.meta if isinstance(model, CompressedGraph) else {}
         model = copy.deepcopy(model).eval()
+        codes = taken_out(model)
     try:
         with torch.no_grad(), quiet():
             given = grouped(shapes, model, example)
@@ -80,6 +82,7 @@ def capture(
     with quiet():
         graph = as_compressed(program.module(check_guards=False))
     graph.meta["tied"] = tied(model)
+    graph.meta[CODES] = codes
     if history:  # the graph of a compiled model: what was done to it before
         graph.meta |= {RESHAPING: history.get(RESHAPING), "tied": history.get("tied", {}) | tied(model)}
     remove_dead(graph)

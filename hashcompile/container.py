@@ -63,13 +63,15 @@ class Contents(NamedTuple):
 def write(path: str | os.PathLike[str], contents: Contents, coding: bool = True) -> None:
     """Write `contents` to `path`, whole or not at all. Raises ArtifactError."""
     graph, signature, samples, extra = contents
-    structure = dense_shapes(flat_copy(graph))
+    flat = flat_copy(graph)
+    codes = encoded_weights(flat)
+    frozen = [name for name, parameter in flat.named_parameters() if not parameter.requires_grad]
+    structure = dense_shapes(flat)
     program = reexport(structure, samples[0], signature.shapes)
     for node in program.graph.nodes:
         for note in ("from_node", "stack_trace"):  # addresses in memory, and paths of the user's machine
             node.meta.pop(note, None)
     program._guards_code = []  # Python about the example's sizes: nobody runs it here, so no file says any
-    codes = encoded_weights(graph)
     tensors = {f"sample.{i}.{j}": value for i, sample in enumerate(samples) for j, value in enumerate(sample)}
     coded: dict[str, dict[str, int]] = {}
     shared: dict[
@@ -123,7 +125,7 @@ def write(path: str | os.PathLike[str], contents: Contents, coding: bool = True)
         },
         "coded": coded,
         "parameters": [name for name, _ in structure.named_parameters(remove_duplicate=False)],
-        "frozen": [name for name, parameter in graph.named_parameters() if not parameter.requires_grad],
+        "frozen": frozen,
         "constants": sorted(program.constants),
         "aliases": aliases,
         "shared": shared,

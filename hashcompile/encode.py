@@ -17,7 +17,7 @@ from torch import fx
 
 from hashcompile.calibrate import source_key, statistics
 from hashcompile.core.console import Tracker
-from hashcompile.core.encoded import EncodedWeight
+from hashcompile.core.encoded import CODES, EncodedWeight
 from hashcompile.core.graph import CompressedGraph, flat_copy, replace_weight
 from hashcompile.core.layers import attribute
 from hashcompile.core.method import Compute, Statistics
@@ -46,10 +46,11 @@ def encode(
 ) -> dict[str, float]:
     """Encode the planned layers of `graph` in place; their relative output errors, by parameter."""
     original = flat_copy(graph)
+    errors = recalled(graph, plan, tracker)
+    plan = replace(plan, decisions=tuple(d for d in plan if d.layer.parameter not in errors))
     surveys, untouched = surveyed(graph, plan, example, batches)
     by_consumer = {name: decision for decision in plan.encoded for name in decision.layer.consumers}
     tied = tied_statistics(original, [decision.layer for decision in plan.encoded], batches)
-    errors: dict[str, float] = {}
     latest: dict[Any, Statistics] = {}  # one entry: query, key and value share one input
     if batches:
         for (node, inputs), (_, before) in zip(walk(graph, batches), walk(original, batches), strict=True):
@@ -79,6 +80,24 @@ def encode(
             errors[name] = encode_tied(graph, decision, [Statistics(0)], found, compute)
             tracker.advance()
     return errors
+
+
+def recalled(graph: CompressedGraph, plan: Plan, tracker: Tracker) -> dict[str, float]:
+    """Put codes that weights had in the user's module where the plan asks for such; their errors, which are none."""
+    codes: dict[str, EncodedWeight] = graph.meta.get(CODES, {})
+    found: dict[str, float] = {}
+    for decision in plan.encoded:
+        name, method = decision.layer.parameter, decision.method
+        assert method is not None
+        if name not in codes or method.recall is None:
+            continue
+        code = method.recall(codes[name], decision.config)
+        # an earlier stage may have changed the weight
+        if code is not None and torch.equal(codes[name].stored()(), attribute(graph, name)):
+            replace_weight(graph, name, code)
+            found[name] = 0.0
+            tracker.advance()
+    return found
 
 
 Found = Mapping[str, Any]  # fields of Statistics that a survey knows of a layer

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hashcompile.core.console import progress
+from hashcompile.core.encoded import CODES
 from hashcompile.core.graph import CompressedGraph, check
 from hashcompile.core.method import Compute
 from hashcompile.core.reshaping import RESHAPING, Reshaping
@@ -48,4 +49,5 @@ def run(
             refit_norms(graph, original, batches)
         graph.recompile()
         check(graph)
+    graph.meta.pop(CODES, None)
     return (plan or dense_plan(graph, reshaping)).reshaped(graph, reshaping), errors

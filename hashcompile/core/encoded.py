@@ -6,15 +6,20 @@ In the graph it stands where the parameter stood, in front of a node that does n
     %y = aten.linear(%x, %w, %b)                     # untouched
 
 so the eager result *is* the reference semantics, and what trains is what the artifact stores.
+
+In a module of the user's it stands for a parameter in the same way, as a parametrization that reads nothing:
+
+    fc.weight                                        # computed by fc.parametrizations.weight[0]()
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from hashcompile.core.entropy import Symbols, coded_size
 from hashcompile.core.rows import RowView
@@ -32,16 +37,20 @@ class EncodedWeight(nn.Module, ABC):
     def rows(self) -> Tensor:
         """The decoded matrix, (N, K) float32: one row an output channel, differentiable in the parameters."""
 
+    def stored(self) -> EncodedWeight:
+        """The code that an artifact has of it; another one while this one still learns."""
+        return self
+
     @abstractmethod
-    def scaled(self, factor: Tensor) -> Self:
+    def scaled(self, factor: Tensor) -> EncodedWeight:
         """A copy whose row n is multiplied by `factor[n]`, (N,): how a batch norm is folded into the code."""
 
-    def joined(self, others: Sequence[EncodedWeight]) -> Self | None:
+    def joined(self, others: Sequence[EncodedWeight]) -> EncodedWeight | None:
         """A code whose rows are those of this one and then those of `others`; None where there is none of its kind."""
         return None
 
     @abstractmethod
-    def in_bf16(self) -> Self:
+    def in_bf16(self) -> EncodedWeight:
         """A copy as the bf16 kernels read it: what they multiply by activations, rounded to bf16."""
 
     @abstractmethod
@@ -58,7 +67,7 @@ class EncodedWeight(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def restore(cls, view: RowView, description: Mapping[str, Any], storage: Storage) -> Self:
+    def restore(cls, view: RowView, description: Mapping[str, Any], storage: Storage) -> EncodedWeight:
         """Inverse of `describe` and `storage`, in which `symbols` may stand for the tensors that they replace.
 
         Raises ArtifactError if they do not fit one another.
@@ -70,6 +79,10 @@ class EncodedWeight(nn.Module, ABC):
 
     def forward(self) -> Tensor:
         return self.view.weight(self.rows())
+
+    def right_inverse(self, weight: Tensor) -> tuple[()]:
+        """What a parametrization keeps of the parameter it stands for: nothing."""
+        return ()
 
     @property
     def nbytes(self) -> int:
@@ -93,3 +106,41 @@ class EncodedWeight(nn.Module, ABC):
 def encoded_weights(module: nn.Module) -> dict[str, EncodedWeight]:
     """All encoded weights of a compressed graph, by the name of the parameter each replaces."""
     return {name: child for name, child in module.named_modules() if isinstance(child, EncodedWeight)}
+
+
+CODES = "codes"  # note of a captured graph: the codes that parameters had in the user's module, by parameter
+
+
+def stand_for(module: nn.Module, leaf: str, code: EncodedWeight) -> None:
+    """Let `code` give the value of the parameter `module.<leaf>`, from here on."""
+    parametrize.register_parametrization(module, leaf, code)
+
+
+def own_parameter(leaf: str) -> property:
+    """Reads `module.<leaf>` where nn.Module keeps it."""
+    return property(lambda module: module._parameters[leaf])
+
+
+def taken_out(model: nn.Module) -> dict[str, EncodedWeight]:
+    """Give parameters their dense values back where codes stand for them; those codes, by parameter.
+
+    For a copy of the user's model: its modules get classes of their own, for a deep copy of a parametrized module has
+    the class of the original, with the property that reads the code.
+    """
+    found: dict[str, EncodedWeight] = {}
+    dense: dict[EncodedWeight, nn.Parameter] = {}  # a code that stands for tied parameters is one
+    for path, module in list(model.named_modules()):
+        if not parametrize.is_parametrized(module):
+            continue
+        lists: Any = module.parametrizations
+        for leaf, (first, *others) in list(lists.items()):
+            if not isinstance(first, EncodedWeight) or others:
+                continue
+            code = first.stored()
+            if first not in dense:
+                dense[first] = nn.Parameter(code().detach())
+            del lists[leaf]
+            module.__class__ = type(type(module).__name__, (type(module),), {leaf: own_parameter(leaf)})
+            module._parameters[leaf] = dense[first]
+            found[f"{path}.{leaf}" if path else leaf] = first
+    return found

@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, fx, nn
 
-from hashcompile.core.encoded import EncodedWeight
+from hashcompile.core.encoded import EncodedWeight, encoded_weights
 from hashcompile.core.errors import GraphError
 from hashcompile.core.layers import attribute, holder_of
 
@@ -49,14 +49,18 @@ def set_training(graph: fx.Graph, mode: bool) -> bool:
 
 
 def flat_copy(graph: CompressedGraph) -> CompressedGraph:
-    """A copy in evaluation mode that takes its placeholders in order and returns a flat tuple.
+    """A copy in evaluation mode that takes its placeholders in order and returns a flat tuple; with codes as they are
+    stored.
 
     Nodes and module tree are its own; the tensors are those of `graph`, which it may replace but not write to.
     """
     nodes = fx.Graph()
     nodes.output(nodes.graph_copy(graph.graph, {}))
     set_training(nodes, mode=False)
-    return CompressedGraph(graph, nodes)
+    flat = CompressedGraph(graph, nodes)
+    for name, code in encoded_weights(flat).items():
+        replace_module(flat, name, code.stored())
+    return flat
 
 
 def as_compressed(module: fx.GraphModule) -> CompressedGraph:

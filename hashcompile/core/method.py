@@ -92,6 +92,8 @@ class Method:
     # (config, layers, graph, example, calibration) -> what only the whole model tells; None where every layer is alone
     encode: Callable[[Tensor, Layer, Any, Statistics, Compute], EncodedWeight]
     # (weight, layer, config, statistics, compute) -> the code
+    recall: Callable[[EncodedWeight, Any], EncodedWeight | None] | None
+    # (code that a weight has already, config) -> that code, where it is what the config asks for
     onnx_fused: Callable[[Any, fx.Node, Kind, Compute], OnnxOp | None]
     # (code, consumer, its kind, compute) -> decode + consumer as one node; None where no kernel does both
     onnx_decode: Callable[[Any], OnnxOp]  # code -> the dense weight, for any other consumer

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 from hashcompile.core.method import Method
 from hashcompile.passes.codebook.config import Codebook, Int8
-from hashcompile.passes.codebook.encode import encode, refuse
+from hashcompile.passes.codebook.encode import encode, recall, refuse
+from hashcompile.passes.codebook.learning import LearningCodebook
 from hashcompile.passes.codebook.onnx import decode, fused
+from hashcompile.passes.codebook.training import CodebookTraining
 from hashcompile.passes.codebook.weight import CodebookWeight
 
 METHOD = Method(
@@ -15,10 +17,11 @@ METHOD = Method(
     refuse=refuse,
     survey=None,
     encode=encode,
+    recall=recall,
     onnx_fused=fused,
     onnx_decode=decode,
 )
 
 INT8 = replace(METHOD, name="int8", config=Int8)
 
-__all__ = ["INT8", "METHOD", "Codebook", "CodebookWeight", "Int8"]
+__all__ = ["INT8", "METHOD", "Codebook", "CodebookTraining", "CodebookWeight", "Int8", "LearningCodebook"]

@@ -17,6 +17,7 @@ class Codebook:
     granularity: "per_tensor", one table for the whole weight; or "per_group", one for every `group_size` consecutive
         output channels (rows of an embedding).
     group_size: output channels that share a table; a multiple of 16, the rows of a kernel's tile.
+    learn: assignments train as well as tables and scales, in `compiled.graph_module` or under `CodebookTraining`.
 
     Raises ConfigError.
     """
@@ -24,6 +25,7 @@ class Codebook:
     bits: int = 4
     granularity: Literal["per_tensor", "per_group"] = "per_tensor"
     group_size: int | None = None
+    learn: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.bits, bool) or not isinstance(self.bits, int) or not 1 <= self.bits <= 8:
@@ -32,6 +34,8 @@ class Codebook:
             raise ConfigError(
                 f'Codebook(granularity={self.granularity!r}): granularity must be "per_tensor" or "per_group"'
             )
+        if not isinstance(self.learn, bool):
+            raise ConfigError(f"Codebook(learn={self.learn!r}): learn must be True or False")
         if self.granularity == "per_tensor" and self.group_size is not None:
             raise ConfigError(
                 f'Codebook(group_size={self.group_size!r}): a group size needs granularity="per_group"'
@@ -48,7 +52,8 @@ class Codebook:
             )
 
     def __str__(self) -> str:
-        return f"codebook {self.bits} bit" + (f", groups of {self.group_size}" if self.group_size else "")
+        groups = f", groups of {self.group_size}" if self.group_size else ""
+        return f"codebook {self.bits} bit{groups}{', learnt' if self.learn else ''}"
 
     @property
     def group_rows(self) -> int:

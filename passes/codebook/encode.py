@@ -7,11 +7,13 @@ import math
 import torch
 from torch import Tensor
 
+from hashcompile.core.encoded import EncodedWeight
 from hashcompile.core.layers import Layer
 from hashcompile.core.method import Compute, Statistics
 from hashcompile.core.packing import layout
 from hashcompile.passes.codebook.config import Codebook, Int8
 from hashcompile.passes.codebook.fit import fit_codebook
+from hashcompile.passes.codebook.learning import LearningCodebook
 from hashcompile.passes.codebook.weight import CodebookWeight
 
 
@@ -28,8 +30,8 @@ def refuse(layer: Layer, config: Codebook | Int8) -> str | None:
 
 def encode(
     weight: Tensor, layer: Layer, config: Codebook | Int8, statistics: Statistics, compute: Compute
-) -> CodebookWeight:
-    """Fit the code to `weight` under the statistics of its inputs."""
+) -> CodebookWeight | LearningCodebook:
+    """Fit the code to `weight` under the statistics of its inputs. A code that learns begins there."""
     rows = layer.view.rows(weight.detach()).contiguous()
     fit = fit_codebook(
         rows,
@@ -42,6 +44,18 @@ def encode(
     )
     # tables of largest magnitude 1, scales of the weights' size: both train at the usual learning rates
     unit = fit.codebook.abs().max().clamp_min(torch.finfo(torch.float32).tiny)
-    return CodebookWeight(
+    code = CodebookWeight(
         layer.view, config.bits, config.group_rows, fit.indices, fit.codebook / unit, fit.scale * unit
     )
+    if isinstance(config, Codebook) and config.learn:
+        return LearningCodebook(code, weight, grid=compute == "int8")
+    return code
+
+
+def recall(code: EncodedWeight, config: Codebook | Int8) -> EncodedWeight | None:
+    """The learnt code of a weight, as it will be stored; to be learnt on, as it is."""
+    if not isinstance(config, Codebook) or not isinstance(code, (CodebookWeight, LearningCodebook)):
+        return None
+    if (code.bits, code.group_rows) != (config.bits, config.group_rows):
+        return None
+    return code if config.learn else code.stored()

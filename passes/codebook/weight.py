@@ -41,7 +41,7 @@ class CodebookWeight(EncodedWeight):
         if len(self.codebook) == 1:
             values = self.codebook[0][self.indices.int()]
         else:
-            group = torch.arange(len(self.indices)) // self.group_rows
+            group = torch.arange(len(self.indices), device=self.indices.device) // self.group_rows
             values = self.codebook[group[:, None], self.indices.int()]
         return values * self.scale[:, None]
 

@@ -15,6 +15,7 @@ METHOD = Method(
     refuse=refuse,
     survey=survey,
     encode=encode,
+    recall=None,
     onnx_fused=fused,
     onnx_decode=decode,
 )

@@ -1,0 +1,377 @@
+"""Learnt codebooks in a training loop: prepared, annealed, held, frozen, compiled; alone, in parts and in parallel."""
+
+from __future__ import annotations
+
+import copy
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+import hashcompile as hc
+from hashcompile.core.encoded import encoded_weights
+from tests.models import build
+from tests.oracle import relative, rounding, run, stock
+
+By = Literal["soft", "straight-through"]
+WAYS: tuple[By, ...] = ("soft", "straight-through")
+LEARN = hc.Codebook(bits=2, learn=True)
+STEPS = 10
+
+
+def network() -> nn.Module:
+    """Seeded; its last layer is too small for a code."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 24, 3, padding=1, bias=False),
+        nn.BatchNorm2d(24),
+        nn.ReLU(),
+        nn.Conv2d(24, 32, 3, stride=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(32 * 9, 40),
+        nn.Linear(40, 2),
+    )
+
+
+def batch(step: int) -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(step)
+    x = torch.randn(16, 3, 8, 8, generator=draw)
+    return x, (x.mean((1, 2, 3)) > 0).long()
+
+
+def adam(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.Adam(model.parameters(), 3e-3)
+
+
+def sgd(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), 0.02, 0.9, nesterov=True, weight_decay=5e-4)
+
+
+def loop(
+    model: nn.Module, training: hc.CodebookTraining, optimizer: torch.optim.Optimizer, steps: range
+) -> list[float]:
+    losses = []
+    for step in steps:
+        x, y = batch(step)
+        loss = nn.functional.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        training.step()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("by", WAYS)
+@pytest.mark.parametrize("compute", ["float", "int8"])
+def test_from_the_model_to_the_file(by: By, compute: Any, tmp_path: Path) -> None:
+    """What is evaluated while training, what is frozen, what is compiled, and what runs are one and the same."""
+    model = network().train()
+    training = hc.CodebookTraining(model, LEARN, steps=STEPS, by=by, compute=compute)
+    assert set(training.weights) == {"0.weight", "3.weight", "6.weight"}
+    assert "too small" in training.refused["7.weight"]
+    before = [weight.stored().indices for weight in training.weights.values()]
+    loop(model, training, adam(model), range(STEPS))
+    assert all(weight.held for weight in training.weights.values())
+    x = batch(99)[0]
+    with torch.no_grad():
+        wanted = model.eval()(x)
+        early = hc.compile(model, (x[:2],), hc.Codebook(bits=2), [(x,)], compute=compute)  # needs no `freeze`
+        training.freeze()
+        assert not training.weights and torch.equal(model(x), wanted)
+    moved = [model.get_submodule(f"{n}.parametrizations.weight.0") for n in (0, 3, 6)]
+    assert any(not torch.equal(code.indices, old) for code, old in zip(moved, before, strict=True))
+    for code in moved:
+        assert all(len(row.unique()) <= 4 for row in code.rows().detach())
+    compiled = hc.compile(model, (x[:2],), hc.Codebook(bits=2), [(x,)], compute=compute)
+    codes: dict[str, Any] = encoded_weights(compiled.graph_module)
+    others: dict[str, Any] = encoded_weights(early.graph_module)
+    for name, code in zip(("0.weight", "3.weight", "6.weight"), moved, strict=True):
+        for found in (codes[name], others[name]):
+            assert torch.equal(found.indices, code.indices)
+            assert torch.equal(found.codebook, code.codebook) and torch.equal(found.scale, code.scale)
+        assert compiled.errors[name] == 0
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), wanted, rtol=1e-5, atol=1e-5)
+        checks = compiled.export_onnx(tmp_path / "m.onnx")
+        assert all(check.error <= check.tolerance for check in checks)
+        assert relative(run(stock(tmp_path / "m.onnx"), (x,)), wanted) <= 2 * rounding(compiled)
+
+
+@pytest.mark.parametrize("by", WAYS)
+def test_assignments_learn(by: By) -> None:
+    """A layer whose weights are of two values, but for their signs, is found again; tables alone cannot find it."""
+    draw = torch.Generator().manual_seed(0)
+    signs = torch.randn(64, 64, generator=draw).sign()
+    near = signs * torch.rand(64, 64, generator=draw)
+    flipped = torch.rand(64, 64, generator=draw) < 0.1
+    inputs = torch.randn(512, 64, generator=draw)
+    wanted = inputs @ signs.T
+
+    def trained(prepare: Callable[[nn.Module], hc.CodebookTraining | None]) -> float:
+        model = nn.Linear(64, 64, bias=False)
+        model.weight.data = torch.where(flipped, -near, near)
+        training = prepare(model)
+        optimizer = torch.optim.Adam(model.parameters(), 0.03)
+        for _ in range(150):
+            optimizer.zero_grad()
+            nn.functional.mse_loss(model(inputs), wanted).backward()
+            optimizer.step()
+            if training:
+                training.step()
+        return relative(model.eval()(inputs), wanted)
+
+    def learnt(model: nn.Module) -> hc.CodebookTraining:
+        return hc.CodebookTraining(model, hc.Codebook(bits=1, learn=True), steps=150, by=by)
+
+    def tables(model: nn.Module) -> None:
+        hc.CodebookTraining(model, hc.Codebook(bits=1, learn=True), steps=1).freeze()
+
+    assert trained(learnt) < 0.02 < 0.3 < trained(tables)
+
+
+@pytest.mark.parametrize("stop", [3, 9])  # while assignments train, and when they are held
+@pytest.mark.parametrize("make", [adam, sgd])
+@pytest.mark.parametrize("by", WAYS)
+def test_resumes_bit_by_bit(by: By, make: Callable[[nn.Module], torch.optim.Optimizer], stop: int) -> None:
+    def prepared() -> tuple[nn.Module, hc.CodebookTraining, torch.optim.Optimizer]:
+        model = network().train()
+        training = hc.CodebookTraining(model, LEARN, steps=STEPS, by=by)
+        return model, training, make(model)
+
+    whole = prepared()
+    losses = loop(*whole, range(STEPS))
+    first = prepared()
+    assert loop(*first, range(stop)) == losses[:stop]
+    file = io.BytesIO()
+    torch.save([each.state_dict() for each in first], file)
+    file.seek(0)
+    second = prepared()
+    for each, state in zip(reversed(second), reversed(torch.load(file)), strict=True):  # in any order
+        each.load_state_dict(state)
+    assert loop(*second, range(stop, STEPS)) == losses[stop:]
+    for name, value in whole[0].state_dict().items():
+        assert torch.equal(second[0].state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("by", WAYS)
+def test_mixed_precision(by: By) -> None:
+    model = network().train()
+    training = hc.CodebookTraining(model, LEARN, steps=60, by=by)
+    optimizer, scaler = adam(model), torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    losses = []
+    for step in range(60):
+        x, y = batch(step % 4)
+        with torch.autocast("cpu", torch.bfloat16):
+            output = model(x)
+            loss = nn.functional.cross_entropy(output, y)
+        assert output.dtype == torch.bfloat16
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        training.step()
+        losses.append(float(loss))
+    assert sum(losses[-4:]) < sum(losses[:4]) / 2
+    assert all(p.dtype == torch.float32 and bool(torch.isfinite(p).all()) for p in model.parameters())
+
+
+def in_parallel(rank: int, folder: str, by: By) -> None:
+    """One of two processes, each with half of every batch."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
+    model = without_norm()
+    training = hc.CodebookTraining(model, LEARN, steps=STEPS, by=by)
+    wrapped = DistributedDataParallel(model)
+    optimizer = sgd(wrapped)
+    for step in range(STEPS):
+        x, y = batch(step)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(wrapped(x[rank::2]), y[rank::2]).backward()
+        optimizer.step()
+        training.step()
+    torch.save(model.state_dict(), f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def without_norm() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 64), nn.ReLU(), nn.Linear(64, 32), nn.Linear(32, 2))
+
+
+@pytest.mark.parametrize("by", WAYS)
+def test_two_processes(by: By, tmp_path: Path) -> None:
+    """The same model in both, and that of one process with whole batches."""
+    torch.multiprocessing.spawn(in_parallel, (str(tmp_path), by), nprocs=2)
+    mine, other = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    model = without_norm()
+    training = hc.CodebookTraining(model, LEARN, steps=STEPS, by=by)
+    loop(model, training, sgd(model), range(STEPS))
+    for name, value in model.state_dict().items():
+        assert torch.equal(mine[name], other[name]), name
+        if name.endswith("indices"):  # gradients are summed in another order: one that is halfway may differ
+            assert float((mine[name] != value).double().mean()) < 0.01
+        else:
+            torch.testing.assert_close(mine[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_the_graph_of_a_compiled_model(tmp_path: Path) -> None:
+    """Begins at what was fitted to data; exports and saves what is stored, whatever the mode and the temperature."""
+    model, inputs = build("cnn")
+    x = inputs(64)[0]
+    plain = hc.compile(model, inputs(4), hc.Codebook(2), [(x,)])
+    compiled = hc.compile(model, inputs(4), LEARN, [(x,)])
+    graph = compiled.graph_module
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), plain(x), rtol=1e-4, atol=1e-4)
+        wanted = model(x)
+    assert "learnt" in str(compiled.plan["conv"]) + str(compiled.report())
+    training = hc.CodebookTraining(graph, steps=40)
+    graph.train()
+    optimizer = torch.optim.Adam(graph.parameters(), 2e-3)
+    losses = []
+    for step in range(40):
+        loss = nn.functional.mse_loss(graph(x), wanted)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        training.step()
+        losses.append(float(loss))
+        if step == 20:
+            checks = compiled.export_onnx(tmp_path / "early.onnx")
+            assert all(check.error <= check.tolerance for check in checks)
+            compiled.save(tmp_path / "early.hc")
+            graph.eval()
+            with torch.no_grad():
+                early = compiled(x)
+                assert torch.equal(hc.load(tmp_path / "early.hc")(x), early)
+                assert relative(run(stock(tmp_path / "early.onnx"), (x,)), early) <= 2 * rounding(compiled)
+            graph.train()
+    assert losses[-1] < losses[0]
+    graph.eval()
+    with torch.no_grad():
+        before = compiled(x)
+        training.freeze()
+        assert torch.equal(compiled(x), before)
+    assert all(type(code).__name__ == "CodebookWeight" for code in encoded_weights(graph).values())
+    compiled.save(tmp_path / "m.hc")
+    compiled.export_onnx(tmp_path / "m.onnx")
+    assert torch.equal(hc.load(tmp_path / "m.hc")(x), before)
+
+
+def test_tied_weights_have_one_code() -> None:
+    model, inputs = build("tied")
+    training = hc.CodebookTraining(model, {"*": LEARN, "fc": None}, steps=2)
+    assert len(training.weights) == 1
+    model(*inputs(4)).square().mean().backward()
+    training.freeze()
+    wanted = model(*inputs(4)).detach()
+    compiled = hc.compile(model, inputs(4), {"*": hc.Codebook(2), "fc": None}, compute="float")
+    assert len(compiled.plan.encoded) == 1 and compiled.plan.encoded[0].layer.tied
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(*inputs(4)), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_compiling_leaves_the_model_as_it_is() -> None:
+    """Its deep copy shares the class in which torch keeps a parametrized weight; others may be there as well."""
+    model = network().eval()
+    nn.utils.parametrizations.weight_norm(model[7], "weight")
+    torch.nn.utils.parametrize.register_parametrization(model[6], "bias", nn.ReLU())
+    hc.CodebookTraining(model, {"6": LEARN}, steps=2).freeze()
+    twin, x = copy.deepcopy(model), batch(0)[0]
+    wanted, names = model(x), list(model.state_dict())
+    compiled = hc.compile(model, (x[:2],), {"6": hc.Codebook(2)}, compute="float")
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), wanted, rtol=1e-5, atol=1e-5)
+    assert compiled.errors == {"6.weight": 0.0}
+    assert list(model.state_dict()) == names
+    assert torch.equal(model(x), wanted) and torch.equal(twin(x), wanted)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        hc.Codebook(bits=3),
+        hc.Codebook(bits=2, granularity="per_group", group_size=16),
+        hc.Int8(),
+        [hc.PruneChannels(amount=0.5), hc.Codebook(bits=2)],
+    ],
+    ids=str,
+)
+def test_what_a_learnt_code_does_not_fit_is_fitted(method: Any) -> None:
+    model = network().eval()
+    hc.CodebookTraining(model, {"3": LEARN}, steps=1).freeze()
+    compiled = hc.compile(model, (batch(0)[0],), method, compute="float", progress=False)
+    assert len(compiled.plan.encoded) >= 3
+    quality = compiled.quality
+    assert quality is not None and quality.relative_error > 0
+
+
+def test_learns_on_after_compiling() -> None:
+    model = network().eval()
+    hc.CodebookTraining(model, LEARN, steps=STEPS)
+    graph = hc.compile(model, (batch(0)[0],), LEARN).graph_module
+    with torch.no_grad():
+        torch.testing.assert_close(graph(batch(0)[0]), model(batch(0)[0]), rtol=1e-4, atol=1e-4)
+    assert len(hc.CodebookTraining(graph, steps=3).weights) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ({"steps": 0}, "at least 1"),
+        ({"steps": True}, "at least 1"),
+        ({"by": "magic"}, "straight-through"),
+        ({"temperature": (0.1, 1.0)}, "fall"),
+        ({"temperature": (1.0, 0.0)}, "above 0"),
+        ({"temperature": 1.0}, "two numbers"),
+        ({"hold": 1.0}, "below 1"),
+        ({"method": None}, "learn=True"),
+        ({"method": hc.Codebook(bits=2)}, "learn=True"),
+        ({"method": hc.Int8()}, "learn=True"),
+        ({"method": {"nothing": LEARN}}, "no layer matches"),
+        ({"method": {"7": LEARN}}, "too small"),
+        ({"compute": "int4"}, "bf16"),
+    ],
+)
+def test_refused(arguments: dict[str, Any], word: str) -> None:
+    with pytest.raises(hc.ConfigError, match=word):
+        hc.CodebookTraining(network(), **({"method": LEARN, "steps": 5} | arguments))
+
+
+def test_refused_config() -> None:
+    with pytest.raises(hc.ConfigError, match="True or False"):
+        hc.Codebook(learn="soft")  # type: ignore[arg-type]
+
+
+def test_refused_weights() -> None:
+    model = network()
+    with torch.no_grad():
+        model[3].weight[0, 0, 0, 0] = torch.nan
+    with pytest.raises(hc.WeightError, match=r"layer 3: .*NaN"):
+        hc.CodebookTraining(model, LEARN, steps=5)
+    with pytest.raises(hc.WeightError, match=r"layer 0: .*float\(\)"):
+        hc.CodebookTraining(network().bfloat16(), LEARN, steps=5)
+
+
+def test_refused_state() -> None:
+    training = hc.CodebookTraining(network(), LEARN, steps=5)
+    with pytest.raises(hc.ConfigError, match="6 steps"):
+        training.load_state_dict({"done": 3, "steps": 6, "by": "soft"})
+
+
+def test_freezing_early_and_often() -> None:
+    model = network()
+    training = hc.CodebookTraining(model, LEARN, steps=5)
+    training.freeze()
+    training.freeze()
+    training.step()
+    x = batch(0)[0]
+    model(x).sum().backward()
+    assert model.get_submodule("3.parametrizations.weight.0").codebook.grad is not None
