@@ -44,6 +44,7 @@ class Pool:
 
     values: nn.Parameter  # (K,) float32, one for all of them
     weights: int  # of all these layers
+    size: float  # root mean square of all these weights: that of the values
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ def encode(
     seed = layer_seed(config.seed, layer.parameter)
     if statistics.pool is not None:
         pool = statistics.pool
-        code = HashedWeight(layer.view, pool.values, seed, config.tile, size_of(rows)[None], pool.weights)
+        gain = size_of(rows)[None] / pool.size
+        code = HashedWeight(layer.view, pool.values, seed, config.tile, gain, pool.weights)
         if config.start == "fit":
             assert code.scale is not None
             code.scale.data *= best_gain(rows, code.rows().detach(), statistics.gram)

@@ -29,7 +29,7 @@ class HashedWeight(EncodedWeight):
     consecutive values each, column after column: 16 rows of one column are the 64 bytes that a register holds.
 
     pooled: weights of all layers that share these values, one Parameter for all of them; the scale is then (1,), or
-    (N,) once a batch norm is folded in. 0 where nobody shares them.
+    (N,) once a batch norm is folded in, and does not train. 0 where nobody shares them.
     """
 
     index: Tensor  # (N, K) int32 into (values, -values); computed from the seed, and not stored
@@ -49,7 +49,8 @@ class HashedWeight(EncodedWeight):
         self.tile = tile
         self.pooled = pooled
         self.values = values if isinstance(values, nn.Parameter) else nn.Parameter(values)
-        self.register_parameter("scale", None if scale is None else nn.Parameter(scale))
+        scales = None if scale is None else nn.Parameter(scale, requires_grad=not pooled)
+        self.register_parameter("scale", scales)
         self.register_buffer("index", places(*view.size, len(values), seed, tile), persistent=False)
 
     def rows(self) -> Tensor:

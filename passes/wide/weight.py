@@ -83,7 +83,7 @@ class WideWeight(EncodedWeight):
         text = (
             f"computes {found.share:.2%} of {rows} rows with sketches of {len(self.start)} bit, recall of the best "
             f"{found.recall:.2%}, of the ten best {found.recall_ten:.2%}, on {found.inputs} inputs; "
-            f"reads {read:.2%} of the full product's bytes"
+            f"for one input it reads {read:.2%} of the full product's bytes"
         )
         if read >= 0.5:
             return f"{text}: does not pay, leave it dense or encode it"

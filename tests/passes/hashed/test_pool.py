@@ -58,19 +58,21 @@ def test_one_parameter_for_all_and_a_hash_for_each(tile: bool) -> None:
 
 
 def test_values_and_scales_are_least_squares() -> None:
-    """Of sum |W - g A v|^2 in v, for g the root mean square of each layer; then of each g."""
+    """Of sum |W - g A v|^2 in v, for g the root mean square of each layer over that of all; then of each g."""
     model = mlp()
     compiled = compiled_of(model, hc.Hashed(1 / 4, pool="all"))
     codes = codes_of(compiled)
     count = len(next(iter(codes.values())).values)
     blocks, right = [], []
+    every = torch.cat([model.get_parameter(name).detach().double().flatten() for name in codes])
+    unit = every.square().mean().sqrt()
     for name, code in codes.items():
         weight = model.get_parameter(name).detach().double()
         size = weight.square().mean().sqrt()
         index = code.index.flatten().long()
         a = torch.zeros(len(index), count, dtype=torch.float64)
         a[torch.arange(len(index)), index % count] = torch.where(index < count, 1.0, -1.0).double()
-        blocks.append(a * size)
+        blocks.append(a * size / unit)
         right.append(weight.flatten())
     best = torch.linalg.lstsq(torch.cat(blocks), torch.cat(right)[:, None], driver="gelsd").solution[:, 0]
     first = next(iter(codes.values()))
@@ -92,6 +94,21 @@ def test_scales_follow_the_inputs() -> None:
         first = model[0](x) - model[0].bias
         lost = [relative(x @ codes_of(each)["0.weight"]().T, first) for each in (free, fitted)]
     assert lost[1] < lost[0]
+
+
+def test_it_trains_at_the_rate_of_weights() -> None:
+    """Weights of one layer five times as large, momentum, and a rate that suits a network without a pool."""
+    compiled = compiled_of(mlp(), hc.Hashed(1 / 4, pool="all", start="sample"))
+    graph = compiled.graph_module.train()
+    optimizer = torch.optim.SGD((p for p in graph.parameters() if p.requires_grad), lr=0.02, momentum=0.9)
+    labels = torch.arange(200) % 10
+    x = torch.randn(10, 60, generator=torch.Generator().manual_seed(0))[labels] + 0.1 * torch.randn(200, 60)
+    for _ in range(100):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(graph(x), labels).backward()
+        optimizer.step()
+    assert float((graph(x).argmax(1) == labels).float().mean()) > 0.95
+    assert not any(code.scale.requires_grad for code in codes_of(compiled).values())
 
 
 def test_gradients_of_all_layers_add_up() -> None:
