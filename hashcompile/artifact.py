@@ -17,7 +17,7 @@ from hashcompile import container
 from hashcompile.calibrate import read_batches
 from hashcompile.core.console import format_bytes, progress
 from hashcompile.core.encoded import encoded_weights
-from hashcompile.core.errors import ArtifactError, HashcompileError, WeightError
+from hashcompile.core.errors import ArtifactError, ConfigError, ExportError, HashcompileError, WeightError
 from hashcompile.core.files import staged
 from hashcompile.core.graph import CompressedGraph, flat_copy
 from hashcompile.core.method import COMPUTES, Compute
@@ -33,7 +33,7 @@ from hashcompile.plan import Plan
 from hashcompile.ranges import Ranges, measure
 from hashcompile.report import LayerReport, Quality, Report, ReshapingReport
 from hashcompile.rounded import rounded
-from hashcompile.verify import Check, Subject, verify
+from hashcompile.verify import Check, Subject, verify, verify_library
 
 STORED = 2  # samples of the example inputs that a .hc file keeps: enough to export and verify again
 
@@ -149,6 +149,43 @@ class CompiledModel:
             model = rounded(graph, self.compute, ranges) if self.compute != "float" else None
             with progress("verifying", None, show):
                 return verify(subject, self.samples, model)
+
+    def export_tvm(
+        self, path: str | os.PathLike[str], target: Any = "cpu", show: bool = True
+    ) -> tuple[Check, ...]:
+        """Write one shared library that TVM's runtime alone loads, our kernels and the weights inside. Its function
+        `main` takes the inputs in their order, and returns a tuple of the outputs. A C++ compiler links it.
+
+        target: "cpu", a library for this machine; or a `tvm.target.Target`.
+        show: say what is being done, at a terminal.
+
+        Returns the checks made (none with `verify=False`). Raises ConfigError (without TVM, too), ExportError,
+        VerificationError, ArtifactError; whatever stood at `path` then stands there still.
+        """
+        try:
+            from hashcompile.lower import tvm as lower_tvm
+            from hashcompile.lower import tvm_library
+        except ImportError as error:
+            raise ConfigError("export_tvm needs TVM: pip install 'hashcompile[tvm]'") from error
+        where = tvm_library.platform(target)
+        self.check_finite()
+        graph, ranges = self.graph_module, self.ranges.valid(self.graph_module)
+        if partial := partial_layers(graph, self.compute):
+            raise ExportError(
+                f"{', '.join(partial)}: wide outputs have no form in a TVM library; export ONNX"
+            )
+        with progress("lowering to TVM", None, show):
+            lowered = lower_tvm.lower(graph, self.signature, self.samples[0], self.compute, ranges)
+        with staged(path) as stage:
+            file = stage / Path(path).name
+            with progress("compiling", None, show):
+                tvm_library.build(lowered, where, file)
+            if not self.verify:
+                return ()
+            model = rounded(graph, self.compute, ranges) if self.compute != "float" else None
+            with progress("verifying", None, show):
+                run = tvm_library.runner(file)
+                return verify_library(file.name, run, flat_copy(graph), self.signature, self.samples, model)
 
     def check_finite(self) -> None:
         """Raise WeightError where training left a tensor with NaN or infinite values."""

@@ -48,7 +48,7 @@ OUTPUT = "output"  # the last node of a graph
 class Check:
     """One comparison of an artifact with the compressed graph, of the output that came closest to its tolerance."""
 
-    runtime: str  # "stock", "hashcompile"
+    runtime: str  # "stock", "hashcompile", "tvm"
     error: float
     tolerance: float
     runs: int
@@ -98,7 +98,7 @@ def compare(
     subject: Subject, runtime: Runtime, inputs: Sequence[Batch], wanted: Sequence[Sequence[Tensor]]
 ) -> Check:
     """All inputs through one session; `wanted[output][input]`. Raises VerificationError."""
-    tolerances = tolerances_of(runtime, inputs, wanted)
+    tolerances = tolerances_of(runtime.rounded, inputs, wanted)
     try:
         session = runtime.open(subject.path)
     except Exception as failure:
@@ -114,19 +114,56 @@ def compare(
                 for batch, mask in zip(inputs, masks, strict=True)
             ]
         )
+    where = f"{subject.path.name} in {runtime.name} ONNX Runtime"
+    return judged(
+        where,
+        runtime.name,
+        Outcome(inputs, wanted, got, tolerances),
+        lambda worst: first_difference(subject, runtime, inputs[worst], masks[worst]),
+    )
+
+
+def verify_library(
+    name: str,
+    run: Callable[[Batch], list[Tensor]],
+    graph: CompressedGraph,
+    signature: Signature,
+    batches: Sequence[Batch],
+    rounded: CompressedGraph | None = None,
+) -> tuple[Check, ...]:
+    """The same for a library that `run` calls, with our kernels in it. Raises VerificationError."""
+    inputs = [variant for batch in batches for variant in batch_sizes(batch, signature)]
+    wanted = outputs_of(graph, inputs)
+    tolerances = tolerances_of(rounded, inputs, wanted)
+    got = transposed([run(batch) for batch in inputs])
+    return (judged(name, "tvm", Outcome(inputs, wanted, got, tolerances)),)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """[output][input], but for the inputs themselves and the tolerances, one an output."""
+
+    inputs: Sequence[Batch]
+    wanted: Sequence[Sequence[Tensor]]
+    got: Sequence[Sequence[Tensor]]
+    tolerances: Sequence[float]
+
+
+def judged(where: str, runtime: str, outcome: Outcome, explain: Callable[[int], str] | None = None) -> Check:
+    """`explain` tells where the run of one input, by its place, went astray. Raises VerificationError."""
     closest = (0.0, EXACT)
-    for values, reference, tolerance in zip(got, wanted, tolerances, strict=True):
+    for values, reference, tolerance in zip(outcome.got, outcome.wanted, outcome.tolerances, strict=True):
         error = distance(values, reference)
         if not error <= tolerance:
             by_input = [distance([a], [b]) for a, b in zip(values, reference, strict=True)]
             worst = by_input.index(max(by_input))
             raise VerificationError(
-                f"{subject.path.name} in {runtime.name} ONNX Runtime differs from the compressed graph: "
-                f"{measure(reference)} {error:.3g}, tolerance {tolerance:.3g}; "
-                f"{first_difference(subject, runtime, inputs[worst], masks[worst])}"
+                f"{where} differs from the compressed graph: "
+                f"{measure(reference)} {error:.3g}, tolerance {tolerance:.3g}"
+                + (f"; {explain(worst)}" if explain else "")
             )
         closest = max(closest, (error, tolerance), key=lambda pair: pair[0] / (pair[1] or 1.0))
-    return Check(runtime.name, *closest, len(inputs))
+    return Check(runtime, *closest, len(outcome.inputs))
 
 
 def masks_of(
@@ -145,13 +182,14 @@ def masks_of(
 
 
 def tolerances_of(
-    runtime: Runtime, inputs: Sequence[Batch], wanted: Sequence[Sequence[Tensor]]
+    graph: CompressedGraph | None, inputs: Sequence[Batch], wanted: Sequence[Sequence[Tensor]]
 ) -> list[float]:
-    """How far each output may be off. Raises VerificationError where the rounding itself leaves nothing of one."""
-    if runtime.rounded is None:
+    """How far each output may be off; `graph` has its activations rounded, None where nothing is. Raises
+    VerificationError where the rounding itself leaves nothing of an output."""
+    if graph is None:
         return [EXACT] * len(wanted)
-    rounded = outputs_of(runtime.rounded, inputs)
-    reached = rounded_outputs(runtime.rounded)
+    rounded = outputs_of(graph, inputs)
+    reached = rounded_outputs(graph)
     found = [tolerance_of(*each) for each in zip(rounded, wanted, reached, strict=True)]
     for position, tolerance in enumerate(found):
         if not tolerance < 1:  # zeros are off by 1

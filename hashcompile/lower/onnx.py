@@ -21,7 +21,6 @@ from torch.utils import _pytree as pytree
 
 from hashcompile.core.console import quiet
 from hashcompile.core.errors import ExportError
-from hashcompile.core.flatten import reexport
 from hashcompile.core.graph import CompressedGraph
 from hashcompile.core.method import Compute
 from hashcompile.core.onnx_op import DOMAIN, OPSET, OVERLOAD, VERSION, OnnxOp
@@ -30,8 +29,7 @@ from hashcompile.core.signature import Batch, Signature
 from hashcompile.lower.chain import Chain
 from hashcompile.lower.chain_op import OPERATOR as CHAIN
 from hashcompile.lower.chain_op import overload
-from hashcompile.lower.fuse import fuse
-from hashcompile.lower.select import select
+from hashcompile.lower.program import fused
 
 EXTERNAL = 1_500_000_000  # bytes from which weights go to a file beside the model: protobuf ends at 2 GiB
 CODES = re.compile(r"\.(codes|values|gain)_*$")  # the first constant of a node, whose name tells the layer's
@@ -56,12 +54,10 @@ def lower(
     ranges: Mapping[str, Range],
 ) -> Lowered:
     """Lower `graph`; `ranges` are those of activations, by node. Raises ExportError naming the reason."""
-    selection = select(graph, compute)
-    flat, ops = fuse(selection, ranges)
     try:
         with torch.no_grad(), quiet():
-            program = reexport(flat, example, signature.shapes)
-            exported = torch.onnx.export(program, (), dynamo=True, opset_version=OPSET, verbose=False)
+            made = fused(graph, signature, example, compute, ranges)
+            exported = torch.onnx.export(made.program, (), dynamo=True, opset_version=OPSET, verbose=False)
     except Exception as error:
         raise ExportError(
             f"the compressed graph could not be lowered to ONNX: {first_line(error)}"
@@ -69,9 +65,9 @@ def lower(
     assert exported is not None and exported.exported_program is not None
     model = exported.model
     name_inputs(model, signature)
-    attach_bodies(model, ops)
+    attach_bodies(model, made.ops)
     origin = origins(exported.exported_program, {node.name for node in graph.graph.nodes})
-    origin |= chain_origins(model, selection.chains)
+    origin |= chain_origins(model, made.selection.chains)
     name_outputs(model, output_names(graph), origin)
     strip(model)
     return Lowered(model, origin)

@@ -255,6 +255,14 @@ def library_path() -> Path:
     raise RuntimeLibraryError("the native library is missing: reinstall hashcompile-runtime")
 
 
+def tvm_archive_path() -> Path:
+    """Our kernels with the function by which libraries of TVM call them: an archive to link into such a library."""
+    path = files(__package__) / "libhashcompile_tvm.a"
+    if path.is_file():
+        return Path(str(path))
+    raise RuntimeLibraryError("the archive of kernels for TVM is missing: reinstall hashcompile-runtime")
+
+
 @cache
 def _library() -> ctypes.CDLL:
     library = ctypes.CDLL(str(library_path()))

@@ -60,8 +60,6 @@ namespace hc::ort {
 
 constexpr uint32_t kApiVersion = 17;
 
-enum ElementType { kAny = 0, kFloat = 1, kUint8 = 2, kInt64 = 7, kBool = 9 };
-enum Characteristic { kRequired = 0, kOptional = 1, kVariadic = 2 };
 enum StatusCode { kFail = 1, kInvalidArgument = 2 };
 
 // A slot and its signature: api(kGetInput, context, 0, &value).

@@ -1,7 +1,5 @@
 #include "ort/host.h"
 
-#include "ops/sizes.h"
-
 namespace hc::ort {
 namespace {
 
@@ -49,12 +47,6 @@ void check(const OrtApi* api, OrtStatus* status) {
     snprintf(failure.text, sizeof failure.text, "%s", kGetErrorMessage(api, status));
     kReleaseStatus(api, status);
     throw failure;
-}
-
-size_t Tensor::count() const {
-    size_t count = 1;
-    for (const int64_t dim : dims) count = product(count, static_cast<size_t>(dim));
-    return count;
 }
 
 std::string Node::name() const {

@@ -1,11 +1,6 @@
 // RegisterCustomOps: the entry point that SessionOptions.register_custom_ops_library calls.
-#include "ort/attention.h"
-#include "ort/chain.h"
-#include "ort/feed_forward.h"
-#include "ort/hashed.h"
-#include "ort/kernels.h"
-#include "ort/norm.h"
-#include "ort/wide.h"
+#include "nodes/all.h"
+#include "ort/host.h"
 
 namespace hc::ort {
 namespace {
@@ -76,16 +71,18 @@ OrtCustomOp custom_op() {
     return op;
 }
 
+template <class... Kernel>
+std::vector<OrtCustomOp> custom_ops(Kernels<Kernel...>) {
+    return {custom_op<Kernel>()...};
+}
+
 } // namespace
 } // namespace hc::ort
 
 extern "C" HC_API OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
     using namespace hc::ort;
     // Sessions keep pointers to the ops and the domain: they live as long as the process.
-    static const OrtCustomOp ops[] = {custom_op<LinearKernel>(), custom_op<ConvKernel>(), custom_op<EmbeddingKernel>(),
-                                      custom_op<ChainKernel>(), custom_op<AttentionKernel>(), custom_op<NormKernel>(),
-                                      custom_op<FeedForwardKernel>(), custom_op<WideKernel>(),
-                                      custom_op<HashedKernel>()};
+    static const std::vector<OrtCustomOp> ops = custom_ops(All{});
     const OrtApi* api = base->GetApi(kApiVersion);
     if (!api) return nullptr; // older than 1.17: it has said so, and will miss the ops
     return status_of(api, kDomain, [&] {

@@ -4,9 +4,9 @@
 #include <memory>
 
 #include "hashcompile.h"
-#include "ort/host.h"
+#include "nodes/host.h"
 
-namespace hc::ort {
+namespace hc::nodes {
 
 struct WeightDeleter {
     void operator()(hc_weight* weight) const { hc_weight_close(weight); }
@@ -34,4 +34,4 @@ void check(hc_code code, const hc_error& error);
 
 std::string text_of(const std::vector<int64_t>& dims);
 
-} // namespace hc::ort
+} // namespace hc::nodes

@@ -5,9 +5,9 @@
 #include <memory>
 
 #include "hashcompile.h"
-#include "ort/host.h"
+#include "nodes/host.h"
 
-namespace hc::ort {
+namespace hc::nodes {
 
 constexpr Formal kWideInputs[] = {{kFloat, kRequired}, {kFloat, kRequired}, {kFloat, kRequired}, {kFloat, kRequired},
                                   {kUint8, kRequired}, {kUint8, kRequired}, {kFloat, kOptional}};
@@ -27,4 +27,4 @@ class WideKernel {
     std::unique_ptr<hc_wide, WideDeleter> wide_;
 };
 
-} // namespace hc::ort
+} // namespace hc::nodes

@@ -3,9 +3,9 @@
 // but for compute, which they share.
 #pragma once
 
-#include "ort/kernels.h"
+#include "nodes/kernels.h"
 
-namespace hc::ort {
+namespace hc::nodes {
 
 constexpr Formal kFeedForwardInputs[] = {{kFloat, kRequired}, {kUint8, kRequired}, {kFloat, kRequired},
                                          {kFloat, kRequired}, {kFloat, kOptional}, {kUint8, kRequired},
@@ -23,4 +23,4 @@ class FeedForwardKernel {
     Epilogue between_, after_;
 };
 
-} // namespace hc::ort
+} // namespace hc::nodes

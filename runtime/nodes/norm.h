@@ -3,9 +3,9 @@
 #pragma once
 
 #include "hashcompile.h"
-#include "ort/host.h"
+#include "nodes/host.h"
 
-namespace hc::ort {
+namespace hc::nodes {
 
 constexpr Formal kNormInputs[] = {{kFloat, kRequired}, {kFloat, kRequired}, {kFloat, kOptional}, {kFloat, kOptional}};
 
@@ -20,4 +20,4 @@ class NormKernel {
     hc_norm_desc desc_{};
 };
 
-} // namespace hc::ort
+} // namespace hc::nodes

@@ -1,8 +1,8 @@
-#include "ort/norm.h"
+#include "nodes/norm.h"
 
-#include "ort/weight.h"
+#include "nodes/weight.h"
 
-namespace hc::ort {
+namespace hc::nodes {
 namespace {
 
 const float* row(const Call& call, size_t index, const char* name, int64_t columns) {
@@ -43,4 +43,4 @@ void NormKernel::run(Call& call) const {
     check(hc_norm(&desc, x.floats(), residual.floats(), y, &exec, &error), error);
 }
 
-} // namespace hc::ort
+} // namespace hc::nodes

@@ -5,9 +5,9 @@
 #include <memory>
 
 #include "hashcompile.h"
-#include "ort/host.h"
+#include "nodes/host.h"
 
-namespace hc::ort {
+namespace hc::nodes {
 
 constexpr Formal kHashedInputs[] = {{kFloat, kRequired}, {kFloat, kRequired}, {kFloat, kOptional}, {kFloat, kOptional}};
 
@@ -26,4 +26,4 @@ class HashedKernel {
     std::unique_ptr<hc_hashed, HashedDeleter> weight_;
 };
 
-} // namespace hc::ort
+} // namespace hc::nodes

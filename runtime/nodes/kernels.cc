@@ -1,6 +1,6 @@
-#include "ort/kernels.h"
+#include "nodes/kernels.h"
 
-namespace hc::ort {
+namespace hc::nodes {
 namespace {
 
 // `count` values for 2 dimensions from an attribute of 1 or 2; a 1-D window is the last row of a 2-D one.
@@ -136,4 +136,4 @@ void EmbeddingKernel::run(Call& call) const {
     check(hc_embedding(weight_.get(), static_cast<const int64_t*>(ids.data), ids.count(), y, &exec, &error), error);
 }
 
-} // namespace hc::ort
+} // namespace hc::nodes

@@ -1,9 +1,9 @@
-#include "ort/attention.h"
+#include "nodes/attention.h"
 
 #include <math.h>
 #include <string.h>
 
-namespace hc::ort {
+namespace hc::nodes {
 namespace {
 
 // How one of Q, K and V lies in memory.
@@ -116,4 +116,4 @@ void AttentionKernel::run(Call& call) const {
     check(hc_attention(&desc, q.floats(), keys, values, mask.data, y, &exec, &error), error);
 }
 
-} // namespace hc::ort
+} // namespace hc::nodes

@@ -2,9 +2,9 @@
 // runs.
 #pragma once
 
-#include "ort/weight.h"
+#include "nodes/weight.h"
 
-namespace hc::ort {
+namespace hc::nodes {
 
 constexpr Formal kLayerInputs[] = {{kFloat, kRequired}, {kUint8, kRequired}, {kFloat, kRequired},
                                    {kFloat, kRequired}, {kFloat, kOptional}, {kFloat, kOptional}};
@@ -71,4 +71,4 @@ class EmbeddingKernel {
     Weight weight_;
 };
 
-} // namespace hc::ort
+} // namespace hc::nodes

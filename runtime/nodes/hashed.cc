@@ -1,8 +1,8 @@
-#include "ort/hashed.h"
+#include "nodes/hashed.h"
 
-#include "ort/kernels.h"
+#include "nodes/kernels.h"
 
-namespace hc::ort {
+namespace hc::nodes {
 
 HashedKernel::HashedKernel(const Node& node) : rows_(node.attribute("rows")), columns_(node.attribute("in_features")) {
     const size_t scaled = node.attribute("scaled") != 0;
@@ -37,4 +37,4 @@ void HashedKernel::run(Call& call) const {
     check(hc_hashed_linear(weight_.get(), x.floats(), rows.count, y, &exec, &error), error);
 }
 
-} // namespace hc::ort
+} // namespace hc::nodes

@@ -1,8 +1,8 @@
-#include "ort/chain.h"
+#include "nodes/chain.h"
 
 #include <string.h>
 
-namespace hc::ort {
+namespace hc::nodes {
 namespace {
 
 // One step, as attribute `steps` has it.
@@ -124,4 +124,4 @@ void ChainKernel::run(Call& call) const {
     check(hc_chain_run(chain_.get(), shapes.data(), x.data(), y.data(), &exec, &error), error);
 }
 
-} // namespace hc::ort
+} // namespace hc::nodes

@@ -5,9 +5,9 @@
 // (B, H, Sq, Sk). Attributes: num_heads, kv_heads, scale, is_causal, hidden_is_zero.
 #pragma once
 
-#include "ort/weight.h"
+#include "nodes/weight.h"
 
-namespace hc::ort {
+namespace hc::nodes {
 
 constexpr Formal kAttentionInputs[] = {{kFloat, kRequired}, {kFloat, kOptional}, {kFloat, kOptional}, {kAny, kOptional}};
 
@@ -22,4 +22,4 @@ class AttentionKernel {
     hc_attention_desc desc_{};
 };
 
-} // namespace hc::ort
+} // namespace hc::nodes

@@ -1,6 +1,6 @@
-#include "ort/feed_forward.h"
+#include "nodes/feed_forward.h"
 
-namespace hc::ort {
+namespace hc::nodes {
 namespace {
 
 constexpr size_t kUp = 1, kDown = 5; // the inputs that hold codes
@@ -31,4 +31,4 @@ void FeedForwardKernel::run(Call& call) const {
           error);
 }
 
-} // namespace hc::ort
+} // namespace hc::nodes

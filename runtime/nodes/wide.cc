@@ -1,8 +1,8 @@
-#include "ort/wide.h"
+#include "nodes/wide.h"
 
-#include "ort/kernels.h"
+#include "nodes/kernels.h"
 
-namespace hc::ort {
+namespace hc::nodes {
 
 WideKernel::WideKernel(const Node& node) {
     const Tensor weight = node.constant(1, "values", kFloat, kRequired);
@@ -49,4 +49,4 @@ void WideKernel::run(Call& call) const {
     check(hc_wide_linear(wide_.get(), x.floats(), rows.count, y, &exec, &error), error);
 }
 
-} // namespace hc::ort
+} // namespace hc::nodes

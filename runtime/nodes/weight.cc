@@ -1,6 +1,8 @@
-#include "ort/weight.h"
+#include "nodes/weight.h"
 
-namespace hc::ort {
+#include "ops/sizes.h"
+
+namespace hc::nodes {
 namespace {
 
 // The layout is in the shape of the codes, so a file made for another one is refused here.
@@ -18,6 +20,12 @@ void check_codes(const Tensor& codes, uint32_t bits, int64_t rows, int64_t colum
 }
 
 } // namespace
+
+size_t Tensor::count() const {
+    size_t count = 1;
+    for (const int64_t dim : dims) count = product(count, static_cast<size_t>(dim));
+    return count;
+}
 
 void check(hc_code code, const hc_error& error) {
     if (code != HC_OK) fail(code, "%s", error.text);
@@ -73,4 +81,4 @@ OpenWeight open_weight(const Node& node, size_t first, const WeightForm& form, b
     return {desc.rows, desc.columns, Weight(weight)};
 }
 
-} // namespace hc::ort
+} // namespace hc::nodes

@@ -5,9 +5,9 @@
 //     steps: kChainFields integers each; bounds: low and high of each
 #pragma once
 
-#include "ort/weight.h"
+#include "nodes/weight.h"
 
-namespace hc::ort {
+namespace hc::nodes {
 
 constexpr Formal kChainInputs[] = {{kAny, kVariadic}};
 
@@ -26,4 +26,4 @@ class ChainKernel {
     std::unique_ptr<hc_chain, Deleter> chain_;
 };
 
-} // namespace hc::ort
+} // namespace hc::nodes

@@ -1,0 +1,20 @@
+// Every kernel that a file may name.
+#pragma once
+
+#include "nodes/attention.h"
+#include "nodes/chain.h"
+#include "nodes/feed_forward.h"
+#include "nodes/hashed.h"
+#include "nodes/kernels.h"
+#include "nodes/norm.h"
+#include "nodes/wide.h"
+
+namespace hc::nodes {
+
+template <class... Kernel>
+struct Kernels {};
+
+using All = Kernels<LinearKernel, ConvKernel, EmbeddingKernel, ChainKernel, AttentionKernel, NormKernel,
+                    FeedForwardKernel, WideKernel, HashedKernel>;
+
+} // namespace hc::nodes
