@@ -46,7 +46,7 @@ def lower(
     compute: Compute,
     ranges: Mapping[str, Range],
 ) -> Lowered:
-    """Lower `graph`; `ranges` are those of activations, by node. Raises ExportError, which names what TVM cannot import."""
+    """Lower `graph`; `ranges` are those of activations, by node. Raises ExportError for what TVM cannot import."""
     with torch.no_grad(), quiet():
         program = fused(graph, signature, example, compute, ranges).program.run_decompositions()
     unknown = [node for node in program.graph.nodes if node.op == "call_function" and not known(node)]
