@@ -36,7 +36,9 @@ def test_a_library_computes_what_the_onnx_file_does(name: str, compute: Compute,
     run, session = runner(tmp_path / "m.so"), hcrt.session(tmp_path / "m.onnx", threads=1)
     for batch in (1, 2, 5):
         given = inputs(batch)
-        wanted = session.run(None, {e.name: v.numpy() for e, v in zip(session.get_inputs(), given, strict=True)})
+        wanted = session.run(
+            None, {e.name: v.numpy() for e, v in zip(session.get_inputs(), given, strict=True)}
+        )
         for a, b in zip(run(given), wanted, strict=True):
             # our kernels give the same bits to either host; what lies between them is computed in another order
             torch.testing.assert_close(a, torch.from_numpy(b), rtol=1e-4, atol=1e-5)
@@ -141,7 +143,9 @@ def test_constants_are_aligned_and_stored_once() -> None:
     codes = torch.arange(3, dtype=torch.uint8)
     scale = torch.tensor([1.0, 2.0])
     nodes = [
-        TvmNode("A", "a", {"bits": 4, "low": -1.5, "pads": (1, 2), "activation": "relu"}, [0, codes, None, scale]),
+        TvmNode(
+            "A", "a", {"bits": 4, "low": -1.5, "pads": (1, 2), "activation": "relu"}, [0, codes, None, scale]
+        ),
         TvmNode("B", "b", {}, [scale, 0]),
     ]
     data = encode(nodes)
