@@ -95,17 +95,22 @@ void hc_wide::sketch(const float* x, uint8_t* to) const {
 }
 
 size_t hc_wide::outputs(const float* x, const uint8_t* sketch, size_t first, size_t count, bool all, float* y) const {
-    uint8_t near[kRowsAtOnce];
+    alignas(uint64_t) uint8_t near[kRowsAtOnce] = {};
     if (all)
         memset(near, 1, count);
     else
         kernel.near(sketches + first, rows, sketch, bytes(), limit + first, count, near);
+    std::fill_n(y + first, count, -INFINITY);
     uint32_t chosen[kRowsAtOnce];
     size_t found = 0;
-    for (size_t n = 0; n < count; ++n) {
-        y[first + n] = -INFINITY;
-        chosen[found] = static_cast<uint32_t>(first + n);
-        found += near[n];
+    for (size_t n = 0; n < count; n += sizeof(uint64_t)) {
+        uint64_t some;
+        memcpy(&some, near + n, sizeof some);
+        if (!some) continue; // most are far
+        for (size_t i = n; i < n + sizeof some; ++i) {
+            chosen[found] = static_cast<uint32_t>(first + i);
+            found += near[i];
+        }
     }
     kernel.products(x, columns, weight, bias.data(), chosen, found, y);
     return found;
@@ -128,7 +133,7 @@ void wide_linear(const hc_wide& wide, const float* x, size_t m, float* y, const 
     const double row_ns = static_cast<double>(wide.bytes()) * kSketchNs +
                           static_cast<double>(columns) * kRowShare * kProductNs;
     parallel(exec, product(m, runs), row_ns * kRowsAtOnce, [&](size_t begin, size_t end) {
-        for (size_t unit = begin; unit < end; ++unit) found[unit / runs] += outputs(unit / runs, unit % runs, false);
+        for (size_t unit = begin; unit < end; ++unit) found[unit % m] += outputs(unit % m, unit / m, false);
     });
     for (size_t i = 0; i < m; ++i)
         if (!found[i])
