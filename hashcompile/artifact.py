@@ -235,6 +235,7 @@ def load(path: str | os.PathLike[str]) -> CompiledModel:
     except (KeyError, TypeError, ValueError, AttributeError, HashcompileError) as error:
         raise ArtifactError(f"{path} is damaged: its plan or its figures cannot be read: {error}") from error
     graph.meta[RESHAPING] = plan.reshaping
+    graph.meta["tied"] = dict(plan.reshaping.tied) if plan.reshaping else {}
     return CompiledModel(
         graph_module=graph,
         plan=plan,

@@ -20,7 +20,15 @@ from torch.utils import _pytree as pytree
 from hashcompile.core.console import quiet
 from hashcompile.core.encoded import CODES, taken_out
 from hashcompile.core.errors import CaptureError, ConfigError, WeightError
-from hashcompile.core.graph import CompressedGraph, as_compressed, check, impure, remove_dead, source_line
+from hashcompile.core.graph import (
+    CompressedGraph,
+    as_compressed,
+    check,
+    impure,
+    remove_dead,
+    source_line,
+    tensors,
+)
 from hashcompile.core.layers import arguments
 from hashcompile.core.reshaping import RESHAPING
 from hashcompile.core.shapes import batch_shapes, flat_shapes, grouped, one_larger, symbolic, widen
@@ -86,6 +94,7 @@ def capture(
     if history:  # the graph of a compiled model: what was done to it before
         graph.meta |= {RESHAPING: history.get(RESHAPING), "tied": history.get("tied", {}) | tied(model)}
     remove_dead(graph)
+    graph.meta["unread"] = unread(model, graph)
     refuse_state(graph)
     refuse_chance(graph)
     check(graph)
@@ -134,11 +143,18 @@ def refuse_chance(graph: fx.GraphModule) -> None:
 
 
 def tied(model: nn.Module) -> dict[str, list[str]]:
-    """For every path of a parameter, the other paths of the same one."""
+    """For every path of a parameter or buffer, the other paths of the same one."""
     paths: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        paths.setdefault(id(parameter), []).append(name)
+    for name, tensor in tensors(model):
+        paths.setdefault(id(tensor), []).append(name)
     return {name: [n for n in same if n != name] for same in paths.values() if len(same) > 1 for name in same}
+
+
+def unread(model: nn.Module, graph: fx.GraphModule) -> dict[str, tuple[int, ...]]:
+    """The shapes of the model's parameters and buffers that the graph has under no name, since nothing reads them."""
+    others = tied(model)
+    held = {other for name, _ in tensors(graph) for other in (name, *others.get(name, ()))}
+    return {name: tuple(tensor.shape) for name, tensor in tensors(model) if name not in held}
 
 
 def named(example: Inputs, model: nn.Module) -> Iterable[tuple[str, Any]]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
-
-from hashcompile.core.graph import CompressedGraph, check, flat_copy
+from hashcompile.core.graph import CompressedGraph, check, flat_copy, tensors
 from hashcompile.core.kept import Kept, Refusal, compose
 from hashcompile.core.layers import layers
 from hashcompile.core.macs import macs
@@ -47,11 +45,12 @@ def reshape(
         corrected += outcome.corrected
         factored += outcome.factored
         check(graph)
-    for name, others in graph.meta[
-        "tied"
-    ].items():  # one tensor of the graph, several paths in the user's model
+    # one tensor of the graph, several paths in the user's model
+    for name, others in graph.meta["tied"].items():
         for other in others if name in kept else ():
             kept[other], shapes[other] = kept[name], shapes[name]
+    for name, shape in graph.meta["unread"].items():
+        kept[name], shapes[name] = {}, shape
     after = size_of(graph, sample)
     methods = tuple(map(str, scopes))
     return Reshaping(
@@ -64,15 +63,8 @@ def reshape(
         tuple(findings),
         tuple(corrected),
         tuple(factored),
+        graph.meta["tied"],
     )
-
-
-def tensors(graph: CompressedGraph) -> list[tuple[str, Tensor]]:
-    """Every parameter and buffer, under all its names."""
-    return [
-        *graph.named_parameters(remove_duplicate=False),
-        *graph.named_buffers(remove_duplicate=False),
-    ]
 
 
 def size_of(graph: CompressedGraph, sample: Batch) -> Size:

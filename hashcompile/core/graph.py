@@ -106,16 +106,21 @@ def replace_tensor(graph: fx.GraphModule, path: str, value: Tensor) -> None:
         holder._buffers[leaf] = value
 
 
+def tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """Every parameter and buffer, under all its names."""
+    return [
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ]
+
+
 def remove_dead(graph: fx.GraphModule) -> bool:
     """Remove nodes nobody reads, then the parameters, buffers and modules nobody holds. True if any went."""
     modified = graph.graph.eliminate_dead_code(
         lambda node: node.op in ("placeholder", "output") or impure(node)
     )
     read = {str(node.target) for node in graph.graph.nodes if node.op in ("get_attr", "call_module")}
-    for name, _ in [
-        *graph.named_parameters(remove_duplicate=False),
-        *graph.named_buffers(remove_duplicate=False),
-    ]:
+    for name, _ in tensors(graph):
         if not any(name == target or name.startswith(target + ".") for target in read):
             delattr(*holder_of(graph, name))
             modified = True

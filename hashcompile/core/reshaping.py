@@ -71,6 +71,7 @@ class Reshaping:
     findings: tuple[Finding, ...] = ()  # of all steps, in their order
     corrected: tuple[Corrected, ...] = ()  # by the last step
     factored: tuple[Factored, ...] = ()  # by all steps
+    tied: Mapping[str, list[str]] = field(default_factory=dict)  # for every path of a tensor, its other paths
 
     def numel_before(self, parameter: str) -> int | None:
         """How many weights of the model that came first `parameter` stands for, each factor for an equal part of its
@@ -94,6 +95,7 @@ class Reshaping:
             methods=self.methods + later.methods,
             findings=self.findings + later.findings,
             factored=self.factored + later.factored,
+            tied={**self.tied, **later.tied},
         )
 
     def describe(self) -> dict[str, Any]:
@@ -108,6 +110,7 @@ class Reshaping:
             "findings": [asdict(finding) for finding in self.findings],
             "corrected": [asdict(each) for each in self.corrected],
             "factored": [asdict(each) for each in self.factored],
+            "tied": dict(self.tied),
         }
 
     @classmethod
@@ -123,6 +126,7 @@ class Reshaping:
             tuple(Finding(**finding) for finding in description.get("findings", ())),
             tuple(Corrected(**each) for each in description.get("corrected", ())),
             tuple(map(restore_factored, description.get("factored", ()))),
+            {str(name): list(map(str, same)) for name, same in description.get("tied", {}).items()},
         )
 
 

@@ -103,7 +103,7 @@ class Labels:
                 self.edges.append(self.distinct(small[held], top.expand(small.shape)[held]))
                 mixed = ~held.all(dim, keepdim=True) & (top >= 0)
                 self.pin(top[mixed], f"{self.where} mixes it with values without channels")
-                self.bonds.append((top[top >= 0].unique(), f"{self.where} mixes all of them"))
+                self.bonds.append((top[top >= 0].unique(), f"{self.where} mixes all of its channels"))
                 small = top
         return small.expand([1 if dim in dims else size for dim, size in enumerate(labels.shape)])
 

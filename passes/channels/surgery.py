@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
 from hashcompile.core.errors import GraphError
-from hashcompile.core.graph import CompressedGraph, remove_dead
+from hashcompile.core.graph import CompressedGraph, remove_dead, tensors
 from hashcompile.core.kept import Kept
 from hashcompile.core.layers import holder_of
 from hashcompile.passes.channels.groups import ChannelGroups
@@ -29,9 +29,8 @@ def remove(channels: ChannelGroups, removed: Sequence[Tensor]) -> Kept:
     gone = torch.zeros(len(channels.resolved.root), dtype=torch.bool)
     for group, mask in zip(channels.groups, removed, strict=True):
         gone[group.classes[mask]] = True
-    names = [name for name, _ in graph.named_parameters(remove_duplicate=False)]
-    names += [name for name, _ in graph.named_buffers(remove_duplicate=False)]
-    kept = {name: kept_of(channels, channels.trace.parameters.by_name.get(name), gone) for name in names}
+    held = channels.trace.parameters.by_name
+    kept = {name: kept_of(channels, held.get(name), gone) for name, _ in tensors(graph)}
     if not bool(gone.any()):
         return kept
     cut = Cut(channels, gone)
@@ -41,8 +40,8 @@ def remove(channels: ChannelGroups, removed: Sequence[Tensor]) -> Kept:
             rewrite = REWRITES.get(getattr(node.target, "overloadpacket", node.target))
             if rewrite is not None and cut.touches(node):
                 rewrite(cut, node)
-    for held in channels.trace.parameters.by_memory.values():
-        slice_tensor(graph, held, kept[held.names[0]])
+    for each in channels.trace.parameters.by_memory.values():
+        slice_tensor(graph, each, kept[each.names[0]])
     remove_dead(graph)
     refresh(graph)
     return kept

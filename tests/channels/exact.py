@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from hashcompile.capture import Captured, capture
-from hashcompile.core.graph import CompressedGraph, check, flat_copy, replace_tensor
+from hashcompile.core.graph import CompressedGraph, check, flat_copy, replace_tensor, tensors
 from hashcompile.core.kept import Kept
 from hashcompile.core.layers import attribute
 from hashcompile.passes.channels import ChannelGroups, Role, find_groups, remove
@@ -111,13 +111,13 @@ def removal(
     graph = whole.graph
     channels = find_groups(graph, whole.example, inside_heads)
     removed = choose(channels)
-    before = tensors_of(graph)
+    before = dict(tensors(graph))
     wanted = [outputs(silenced(graph, channels, removed, garbage), whole) for garbage in (False, True)]
     size = sum(parameter.numel() for parameter in graph.parameters())
     kept = remove(channels, removed)
     check(graph)
     assert kept.keys() == before.keys()
-    for name, tensor in tensors_of(graph).items():
+    for name, tensor in dict(tensors(graph)).items():
         if name in before:
             assert torch.equal(sliced(before[name], kept[name]), tensor), name
     got = outputs(graph, whole)
@@ -129,12 +129,6 @@ def removal(
 def outputs(graph: CompressedGraph, whole: Captured) -> list[Any]:
     """At two batch sizes."""
     return [graph(*inputs) for inputs in batches(whole.example)]
-
-
-def tensors_of(graph: CompressedGraph) -> dict[str, Tensor]:
-    found = dict(graph.named_parameters(remove_duplicate=False))
-    found |= dict(graph.named_buffers(remove_duplicate=False))
-    return found
 
 
 def sliced(tensor: Tensor, kept: dict[int, Tensor]) -> Tensor:

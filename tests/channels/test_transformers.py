@@ -44,5 +44,5 @@ def test_what_a_swin_loses() -> None:
         assert len(kept[f"{block}.norm1.weight"][0]) == width
     assert plan.reshaping is not None
     reasons = {refusal.layer: refusal.reason for refusal in plan.reshaping.refused}
-    assert reasons["patch"] == "layer_norm mixes all of them"
+    assert reasons["patch"] == "layer_norm mixes all of its channels"
     assert reasons["head"] == "it leaves the model as an output"

@@ -194,6 +194,37 @@ def test_a_tied_weight_is_told_of_under_all_its_names() -> None:
     assert kept["head.weight"][1].tolist() == kept["embed.weight"][1].tolist()
 
 
+def test_every_parameter_and_buffer_has_its_entry(tmp_path: Path) -> None:
+    """Those that are read, under all their names; those that nothing reads are whole."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.out = nn.Conv2d(3, 12, 1), nn.Conv2d(3, 12, 1), nn.Conv2d(12, 3, 1)
+            self.norm = self.same_norm = nn.BatchNorm2d(12)
+            self.spare = nn.Linear(12, 12)
+            self.register_buffer("note", torch.zeros(12))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(self.norm(self.a(x)).relu() * self.same_norm(self.b(x)))
+
+    model, x = Net().eval(), torch.randn(2, 3, 4, 4)
+    first = hc.compile(model, (x,), method=hc.PruneChannels(amount=0.5))
+    first.save(tmp_path / "first.hc")
+    second = hc.compile(
+        hc.load(tmp_path / "first.hc").graph_module, (x,), method=hc.PruneChannels(amount=0.5)
+    )
+    for compiled, width in ((first, 6), (second, 3)):
+        kept = compiled.plan.kept
+        assert kept.keys() == model.state_dict().keys()
+        assert kept["note"] == kept["spare.weight"] == kept["norm.num_batches_tracked"] == {}
+        for norm in ("norm", "same_norm"):
+            for name in ("weight", "bias", "running_mean", "running_var"):
+                assert kept[f"{norm}.{name}"][0].tolist() == kept["a.weight"][0].tolist()
+        assert len(kept["b.weight"][0]) == width
+        follows(model, compiled)
+
+
 def test_double_precision() -> None:
     model = chain(5, 24, 16, 3).double()
     x: tuple[Tensor] = (torch.randn(2, 5, dtype=torch.float64),)
