@@ -36,6 +36,8 @@ CONSUMERS: dict[Any, tuple[Kind, int]] = {  # operator -> (kind, position of the
     aten.embedding.default: (Kind.EMBEDDING, 0),
 }
 
+COPIES = (aten.contiguous.default, aten.clone.default, aten.alias.default, aten.detach.default)
+
 
 def arguments(node: fx.Node) -> dict[str, Any]:
     """All arguments of an aten node by the names of its schema, defaults filled in."""

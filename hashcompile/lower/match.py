@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import fx
 
-from hashcompile.core.layers import arguments
+from hashcompile.core.layers import COPIES, arguments
 
 aten = torch.ops.aten
 
-COPIES = (aten.contiguous.default, aten.clone.default, aten.alias.default, aten.detach.default)
 CASTS = (aten.to.dtype, aten.to.device, aten.to.dtype_layout, aten._to_copy.default)
 VIEWS = (aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.flatten.using_ints)
 SPLITS = (aten.split.Tensor, aten.split_with_sizes.default, aten.split.sizes, aten.chunk.default)

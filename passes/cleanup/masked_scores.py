@@ -15,17 +15,11 @@ from typing import Any
 import torch
 from torch import fx
 
-from hashcompile.core.layers import attribute
+from hashcompile.core.layers import COPIES, attribute
 
 aten = torch.ops.aten
 
-COPIES = (
-    aten.lift_fresh_copy.default,
-    aten.detach_.default,
-    aten.detach.default,
-    aten.clone.default,
-    aten.alias.default,
-)
+CONSTANTS = (*COPIES, aten.lift_fresh_copy.default, aten.detach_.default)  # what a number passes on its way
 HIDES = -1e9  # float32 holds multiples of 64 there: the score is rounded away
 
 
@@ -84,7 +78,7 @@ def overwritten(node: fx.Node) -> tuple[fx.Node, fx.Node, bool, float] | None:
 
 def number(value: Any) -> float | None:
     """The number in an argument, or in a tensor of no dims: made of a number, or held by the model."""
-    while isinstance(value, fx.Node) and value.target in COPIES:
+    while isinstance(value, fx.Node) and value.target in CONSTANTS:
         value = value.args[0]
     if isinstance(value, fx.Node) and value.target in (aten.full.default, aten.scalar_tensor.default):
         shape, filled = (value.args[0], value.args[1]) if len(value.args) > 1 else ([], value.args[0])
