@@ -225,7 +225,8 @@ def draw(path: Path, results: Sequence[Record], sizes: Sequence[int]) -> None:
         left.plot([e["recall"] for e in mine], [100 * e["share"] for e in mine], **style)
         for panel, size in zip(right, sizes, strict=True):
             timed = [each for each in mine if f"wide_{size}" in each]
-            panel.plot([e["recall"] for e in timed], [e[f"wide_{size}"] for e in timed], **style)
+            if timed:
+                panel.plot([e["recall"] for e in timed], [e[f"wide_{size}"] for e in timed], **style)
     left.set(yscale="log", xlabel="recall of the best class", ylabel="rows computed, %")
     left.legend(fontsize=8)
     for panel, size in zip(right, sizes, strict=True):
