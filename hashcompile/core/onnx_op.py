@@ -37,6 +37,7 @@ class OnnxOp:
     body: str  # the function in ONNX text form
     out_shape: Callable[..., tuple[Any, ...]]  # shape of Y from the activations; sizes may be symbolic
     activations: int = 1  # inputs before the constants; 0: the node only decodes
+    kernel: bool = True  # our runtime computes it; False: no runtime does, but from the body
 
     def exported(self) -> dict[str, Any]:
         """The attributes in the exporter's types. The overload is among them: the exporter has no place for it."""

@@ -36,8 +36,13 @@ from hashcompile.lower.symbolic import SymbolicOp
 from hashcompile.passes import method_of_code
 
 
-def fuse(selection: Selection, ranges: Mapping[str, Range]) -> tuple[fx.GraphModule, list[OnnxOp]]:
-    """The selection's graph with symbolic operators in place of encoded weights, and those operators."""
+def fuse(
+    selection: Selection, ranges: Mapping[str, Range], bodies: bool = True
+) -> tuple[fx.GraphModule, list[OnnxOp]]:
+    """The selection's graph with symbolic operators in place of encoded weights, and those operators.
+
+    bodies: what has no kernel is an operator too, for a runtime that reads bodies; else it becomes a dense weight.
+    """
     graph = selection.graph
     ops: list[OnnxOp] = []
     for name in selection.codes:
@@ -49,7 +54,7 @@ def fuse(selection: Selection, ranges: Mapping[str, Range]) -> tuple[fx.GraphMod
     for name, readers in selection.readers.items():
         for reader in readers:
             if reader not in selection.chained | selection.paired and reader not in joined:
-                ops.append(fuse_reader(selection, name, reader))
+                ops += fuse_reader(selection, name, reader, bodies)
     for pair in selection.feed_forwards:
         ops += fuse_feed_forward(selection, pair)
     replaced: dict[fx.Node, fx.Node] = {}
@@ -61,27 +66,29 @@ def fuse(selection: Selection, ranges: Mapping[str, Range]) -> tuple[fx.GraphMod
     return graph, ops
 
 
-def fuse_reader(selection: Selection, parameter: str, reader: fx.Node) -> OnnxOp:
+def fuse_reader(selection: Selection, parameter: str, reader: fx.Node, bodies: bool) -> Iterable[OnnxOp]:
     op = selection.ops.get(reader)
-    return (
-        decode_before(selection, parameter, reader)
-        if op is None
-        else fuse_layer(selection, parameter, reader, op)
-    )
+    if op is not None and (bodies or op.kernel):
+        return (fuse_layer(selection, parameter, reader, op),)
+    return decode_before(selection, parameter, reader, bodies)
 
 
-def decode_before(selection: Selection, parameter: str, reader: fx.Node) -> OnnxOp:
-    """Put the dense weight in front of a reader that wants it."""
+def decode_before(selection: Selection, parameter: str, reader: fx.Node, bodies: bool) -> Iterable[OnnxOp]:
+    """Put the dense weight in front of a reader that wants it: decoded while the model loads, or here and now."""
     graph, code = selection.graph, selection.codes[parameter]
-    op = method_of_code(code).onnx_decode(code)
     (weight,) = [
         node for node in reader.all_input_nodes if node.op == "call_module" and node.target == parameter
     ]
     with graph.graph.inserting_before(reader):
+        if not bodies:
+            (dense,) = stored(graph, parameter, {"dense": code().detach()})
+            reader.replace_input_with(weight, dense)
+            return ()
+        op = method_of_code(code).onnx_decode(code)
         held = stored(graph, parameter, op.constants())
         graph.add_submodule(f"{reader.name}_op", SymbolicOp(op, torch.float32))
         reader.replace_input_with(weight, graph.graph.call_module(f"{reader.name}_op", tuple(held)))
-    return op
+    return (op,)
 
 
 def fuse_layer(selection: Selection, parameter: str, layer: fx.Node, op: OnnxOp) -> OnnxOp:

@@ -56,7 +56,7 @@ def lower(
     """Lower `graph`; `ranges` are those of activations, by node. Raises ExportError naming the reason."""
     try:
         with torch.no_grad(), quiet():
-            made = fused(graph, signature, example, compute, ranges)
+            made = fused(graph, signature, example, compute, ranges, bodies=True)
             exported = torch.onnx.export(made.program, (), dynamo=True, opset_version=OPSET, verbose=False)
     except Exception as error:
         raise ExportError(

@@ -32,8 +32,9 @@ def fused(
     example: Batch,
     compute: Compute,
     ranges: Mapping[str, Range],
+    bodies: bool,
 ) -> Fused:
-    """`ranges` are those of activations, by node."""
+    """`ranges` are those of activations, by node; `bodies` as in `fuse`."""
     selection = select(graph, compute)
-    flat, ops = fuse(selection, ranges)
+    flat, ops = fuse(selection, ranges, bodies)
     return Fused(reexport(flat, example, signature.shapes), ops, selection)

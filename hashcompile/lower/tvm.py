@@ -48,14 +48,17 @@ def lower(
 ) -> Lowered:
     """Lower `graph`; `ranges` are those of activations, by node. Raises ExportError for what TVM cannot import."""
     with torch.no_grad(), quiet():
-        program = fused(graph, signature, example, compute, ranges).program.run_decompositions()
+        made = fused(graph, signature, example, compute, ranges, bodies=False)
+        program = made.program.run_decompositions()
     unknown = [node for node in program.graph.nodes if node.op == "call_function" and not known(node)]
     if unknown:
         raise ExportError("TVM cannot import " + "; ".join(dict.fromkeys(map(located, unknown))))
     converter = Converter(program)
     try:
         module = from_exported_program(
-            program, custom_convert_map=dict.fromkeys(OURS, converter), run_ep_decomposition=False
+            program,
+            custom_convert_map={**dict.fromkeys(OURS, converter), "embedding.default": embedding},
+            run_ep_decomposition=False,
         )
     except Exception as error:
         raise ExportError(f"TVM could not import the compressed graph: {error}") from error
@@ -111,6 +114,14 @@ class Converter:
             relax.call_dps_packed(FUNCTION, arguments, out_ty=types if len(types) > 1 else types[0])
         )
         return [made] if several and len(types) == 1 else made
+
+
+def embedding(node: fx.Node, importer: Any) -> Any:
+    """Rows of a dense table: NaN for an id that has none, where TVM by itself would read what lies there."""
+    table, ids = importer.env[node.args[0]], importer.env[node.args[1]]
+    emit = importer.block_builder.emit
+    rows = emit(relax.op.take(table, emit(relax.op.reshape(ids, [-1])), axis=0, mode="nan"))
+    return emit(relax.op.reshape(rows, [*ids.ty.shape.values, table.ty.shape.values[-1]]))
 
 
 def attributes(node: fx.Node) -> dict[str, Attribute]:

@@ -82,6 +82,7 @@ HashedEmbedding<rows, in_features, seed>(X, {", ".join(code.storage())}) => (Y)
         attributes(code),
         body,
         lambda ids: (*ids.shape, columns),
+        kernel=False,
     )
 
 

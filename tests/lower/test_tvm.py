@@ -87,6 +87,32 @@ def test_what_a_kernel_refuses_names_the_node(tmp_path: Path) -> None:
         runner(tmp_path / "m.so")((torch.full_like(given, 10**6),))
 
 
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("embedding", hc.Hashed(1 / 4)),  # hashes what is read, in ONNX alone
+        ("transposed", hc.Codebook(4)),
+        ("mlp", hc.Sparse(0.5)),
+    ],
+)
+def test_what_has_no_kernel_is_dense_in_the_library(name: str, method: object, tmp_path: Path) -> None:
+    model, inputs = build(name)
+    compiled = hc.compile(model, inputs(3), method, compute="float")
+    compiled.export_tvm(tmp_path / "m.so")
+    for batch in (1, 4):
+        (got,) = runner(tmp_path / "m.so")(inputs(batch))
+        torch.testing.assert_close(got, compiled(*inputs(batch)).detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_an_id_without_a_row_reads_nothing_else(tmp_path: Path) -> None:
+    model, inputs = build("embedding")
+    hc.compile(model, inputs(2), hc.PruneChannels(0)).export_tvm(tmp_path / "m.so")
+    (given,) = inputs(2)
+    given[0, 0] = 10**6
+    (got,) = runner(tmp_path / "m.so")((given,))
+    assert bool(got[0, 0].isnan().all()) and bool(got[0, 1:].isfinite().all())
+
+
 class Odd(nn.Module):
     """Computes something that no importer knows."""
 
