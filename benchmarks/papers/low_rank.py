@@ -25,6 +25,7 @@ from typing import Annotated
 
 import torch
 import typer
+from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script: its packages lie one folder up
 
@@ -61,8 +62,6 @@ def main(
 ) -> None:
     """Measure what is lost and what is saved."""
     torch.set_num_threads(threads)
-    ways = [way for way in thin_ways() if not only or any(fnmatch(way.name, glob) for glob in only)]
-    todo = [(way, each) for way in ways for each in way.among(strength)]
     verdicts: list[tuple[str, ...]] = []
     for name in names or SUBJECTS:
         try:
@@ -70,6 +69,12 @@ def main(
         except MissingDataError as error:
             show(f"skipped {name}: {error}")
             continue
+        ways = [
+            way
+            for way in thin_ways(any(isinstance(each, nn.Conv2d) for each in given.model.modules()))
+            if not only or any(fnmatch(way.name, glob) for glob in only)
+        ]
+        todo = [(way, each) for way in ways for each in way.among(strength)]
         whole = top1(given.model, *given.test)
         setting = {"images": images, "test": test, "epochs": epochs, "top1": whole}
         show(f"{given.title}: {whole:.2f} % of {len(given.test[1])} test images")

@@ -52,11 +52,11 @@ def ways() -> Iterator[Way]:
         yield Way(f"auto, {rule}", lambda _, rule=rule: hc.PruneChannels("auto", rule=rule), (0.0,))
 
 
-def thin_ways() -> Iterator[Way]:
-    """Of computing a product from fewer numbers, whichever form a convolution then takes."""
+def thin_ways(convolutional: bool) -> Iterator[Way]:
+    """Of computing a product from fewer numbers, in the form that suits a convolution best, and in each of them."""
     for by in ("svd", "pca", "whitened"):
         yield Way(f"by {by}", lambda energy, by=by: hc.LowRank(energy=energy, by=by, conv="auto"), ENERGIES)
-    for conv in ("tucker", "spatial", "channel"):
+    for conv in ("tucker", "spatial", "channel") if convolutional else ():
         yield Way(
             f"by whitened, {conv}", lambda energy, conv=conv: hc.LowRank(energy=energy, conv=conv), ENERGIES
         )
