@@ -1,5 +1,6 @@
 """hashcompile: compile a trained PyTorch model to a small, fast, verified artifact."""
 
+from hashcompile import recipes
 from hashcompile.artifact import CompiledModel, load
 from hashcompile.compiler import compile
 from hashcompile.core.errors import (
@@ -69,4 +70,5 @@ __all__ = [
     "Wide",
     "compile",
     "load",
+    "recipes",
 ]

@@ -189,12 +189,15 @@ def check_globs(graph: CompressedGraph, rules: Rules) -> None:
     found = tuple(layers(graph))
     encoded = encoded_weights(graph)
     for glob, _ in rules:
-        if glob == "*" or any(matches(glob, layer) for layer in found):
+        if any(matches(glob, layer) for layer in found) or (glob == "*" and not encoded):
             continue
         if any(
             fnmatchcase(name, glob) or fnmatchcase(name.removesuffix(".weight"), glob) for name in encoded
         ):
-            raise ConfigError(f"every layer that {glob!r} matches was already encoded by an earlier stage")
+            raise ConfigError(
+                f"every layer that {glob!r} matches was already encoded by an earlier stage, and a weight has one "
+                "code: hc.Sparse(bits=...) gives kept weights a codebook"
+            )
         names = [layer.name for layer in found]
         near = difflib.get_close_matches(glob, names, n=3, cutoff=0.3) or names[:3]
         raise ConfigError(f"no layer matches {glob!r}; did you mean {' or '.join(map(repr, near))}?")

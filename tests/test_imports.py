@@ -35,6 +35,7 @@ FLOORS = (  # from the cellar up; a module may import its own floor and those be
     ("hashcompile.container", "hashcompile.artifact"),
     ("hashcompile.pipeline", "hashcompile.encode", "hashcompile.reshape"),
     ("hashcompile.compiler",),
+    ("hashcompile.recipes",),
     ("hashcompile",),
     ("hashcompile.race", "hashcompile.bench_worker", "hashcompile.bench_onnx"),
     ("hashcompile.inspector", "hashcompile.bench"),

@@ -287,3 +287,15 @@ def test_a_double_weight_that_is_left_alone_anyway_is_no_error() -> None:
 
     plan = hc.compile(Table(), (torch.randn(2, 64),)).plan
     assert [d.layer.name for d in plan.refused] == ["table"]
+
+
+def test_a_second_code_for_all_layers_is_refused() -> None:
+    """It would have nothing to do, and nobody would be told; where the first leaves a layer, the second has it."""
+    with pytest.raises(hc.ConfigError, match=r"'\*' matches was already encoded .* hc.Sparse\(bits=...\)"):
+        hc.compile(Net(), X, method=[hc.Sparse(0.9), C4])
+    with pytest.raises(hc.ConfigError, match="already encoded"):
+        hc.compile(Net(), X, method=[C4, hc.Sparse(0.9)])
+    compiled = hc.compile(Net(), X, method=[{"head": hc.Sparse(0.9)}, C4])
+    kinds = {name: type(code).__name__ for name, code in encoded_weights(compiled.graph_module).items()}
+    assert kinds.pop("head.weight") == "SparseValues"
+    assert set(kinds.values()) == {"CodebookWeight"}

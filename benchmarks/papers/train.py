@@ -34,20 +34,24 @@ def train(
     keep: Path | None = None,
     seed: int = 0,
     moved: bool = False,
+    bf16: bool = False,
+    decay: float = 5e-4,
+    after: Callable[[], None] = lambda: None,
 ) -> None:
-    """SGD with Nesterov momentum 0.9, weight decay 5e-4, batches of 128, a rate that falls to zero as a cosine.
+    """SGD with Nesterov momentum 0.9, weight decay, batches of 128, a rate that falls to zero as a cosine.
 
     masks: parameters of which entries stay zero, by name. keep: a file in which each epoch is kept, and from which
-    training goes on. moved: images are shifted by up to 4 pixels and mirrored, as is usual for CIFAR-10, and products
-    computed in bf16 where the CPU has it, which takes half the time.
+    training goes on. moved: images are shifted by up to 4 pixels and mirrored, as is usual for CIFAR-10. bf16, which
+    goes with it: products are computed in bf16 where the CPU has it, which takes half the time. after: called behind
+    every step, those that were done before among them.
     """
     steps = max(1, round(epochs * len(inputs) / 128))
-    optimizer = torch.optim.SGD(model.parameters(), rate, 0.9, nesterov=True, weight_decay=5e-4)
+    optimizer = torch.optim.SGD(model.parameters(), rate, 0.9, nesterov=True, weight_decay=decay)
     whole = max(1, len(inputs) // 128)
     done = resume(model, keep)
     model.train()
     parameters = dict(model.named_parameters())
-    bf16 = moved and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    low = (moved or bf16) and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     with progress("training", steps) as bar:
         for step in range(steps):
             order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed + step // whole))
@@ -57,14 +61,15 @@ def train(
                 optimizer.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * step / steps)) / 2
                 optimizer.zero_grad()
                 images = shifted(inputs[batch], seed + step) if moved else inputs[batch]
-                with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                with torch.autocast("cpu", torch.bfloat16, enabled=low):
                     logits = model(images)
                 nn.functional.cross_entropy(logits.float(), labels[batch]).backward()
                 optimizer.step()
                 for name, mask in (masks or {}).items():
                     parameters[name].data *= mask
+            after()
             bar.advance()
-            if keep is not None and (step + 1) % whole == 0:
+            if keep is not None and step >= done * whole and (step + 1) % whole == 0:
                 store(model, keep, (step + 1) // whole)
     model.eval()
 
@@ -95,6 +100,9 @@ def resume(model: nn.Module, keep: Path | None) -> int:
 def store(model: nn.Module, keep: Path, epochs: int) -> None:
     keep.parent.mkdir(parents=True, exist_ok=True)
     whole = keep.with_suffix(".new")
-    state = {name: value.clone() for name, value in model.state_dict().items()}  # layers may share values
+    held = model.state_dict().items()
+    state = {
+        name: value.clone(memory_format=torch.contiguous_format) for name, value in held
+    }  # some share values
     safetensors.torch.save_file({**state, "epochs": torch.tensor(epochs)}, whole)
     whole.replace(keep)

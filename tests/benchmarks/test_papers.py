@@ -190,3 +190,59 @@ def test_a_network_of_words_learns(papers: Any) -> None:
         right = model(windows[:, : words.CONTEXT]).argmax(1) == windows[:, words.CONTEXT]
     assert float(right.float().mean()) > 0.9
     assert list(words.joined(["a", "b", "a", "b", "c"], {("a", "b"), ("b", "c")})) == ["a b", "a b", "c"]
+
+
+def test_deep_compression_of_a_small_network(papers: Any, tmp_path: Path) -> None:
+    deep = papers("deep_compression")
+    rows = (deep.Layer(0.5, 4.0, 4.0, 0.1),) * 2
+    small = deep.Network("small", network, 0.1, {"0": 0.5, "3": 0.25}, {"*": 3}, rows, (2.0, 10, 2.5, 1))
+    data = deep.mnist.Images(*digits(512))
+    keep = tmp_path / "small"
+    found = deep.measure(small, data, data, 3, 2, keep)
+    assert found["compressed_error"] < 10
+    assert found["file"] == keep.with_suffix(".hc").stat().st_size < found["packed_file"]
+    assert [(each["layer"], each["kept"], each["bits"]) for each in found["layers"]] == [
+        ("0", 0.5, 3),
+        ("3", 0.75, 3),
+    ]
+    stages = ("whole", "pruned", "tuned")
+    epochs = [deep_epochs(papers, keep.with_name(f"small_{stage}.safetensors")) for stage in stages]
+    assert epochs == [3, 2, deep.TUNING]
+    again = deep.measure(small, data, data, 3, 2, keep)
+    assert again == found, "every stage goes on from its end"
+    assert deep.layer_table(found, small).row_count == 2
+    assert deep.networks_table([found]).row_count == 1
+    pytest.importorskip("matplotlib", reason="the plots need the extra `benchmarks`")
+    deep.draw(tmp_path / "plot.png", [found])
+    assert (tmp_path / "plot.png").stat().st_size > 10_000
+
+
+def deep_epochs(papers: Any, path: Path) -> int:
+    return int(papers("train").safetensors.torch.load_file(path)["epochs"])
+
+
+def test_training_calls_back_for_steps_that_were_done_before(papers: Any, tmp_path: Path) -> None:
+    """A schedule that counts steps is where it was, and what was kept is not written over by the way there."""
+    train, calls = papers("train").train, []
+    for epochs in (1, 2):
+        train(
+            network(),
+            *digits(512),
+            epochs=2 if epochs == 2 else 1,
+            rate=0.1,
+            keep=tmp_path / "net.safetensors",
+            after=lambda: calls.append(deep_epochs(papers, tmp_path / "net.safetensors") if calls[4:] else 0),
+        )
+    assert len(calls) == 4 + 8
+    assert calls[5:8] == [1, 1, 1]
+
+
+def test_huffman_lengths_of_a_known_code(papers: Any) -> None:
+    """Frequencies 4, 2, 1, 1 have lengths 1, 2, 3, 3; and nothing is below the entropy."""
+    import numpy as np
+
+    coders = papers("entropy")
+    values = np.repeat(np.arange(4, dtype=np.uint8), [4, 2, 1, 1])
+    assert coders.huffman(values, 4) == (14 + 16) / 8
+    assert coders.limit(values) == 14 / 8
+    assert coders.huffman(np.zeros(10, np.uint8), 2) == (10 + 8) / 8
