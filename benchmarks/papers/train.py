@@ -42,8 +42,8 @@ def train(
 
     masks: parameters of which entries stay zero, by name. keep: a file in which each epoch is kept, and from which
     training goes on. moved: images are shifted by up to 4 pixels and mirrored, as is usual for CIFAR-10. bf16, which
-    goes with it: products are computed in bf16 where the CPU has it, which takes half the time. after: called behind
-    every step, those that were done before among them.
+    goes with it: products are computed in bf16 where the CPU or GPU has it, which takes half the time. after: called
+    behind every step, those that were done before among them.
     """
     steps = max(1, round(epochs * len(inputs) / 128))
     optimizer = torch.optim.SGD(model.parameters(), rate, 0.9, nesterov=True, weight_decay=decay)
@@ -51,7 +51,7 @@ def train(
     done = resume(model, keep)
     model.train()
     parameters = dict(model.named_parameters())
-    low = (moved or bf16) and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    native = inputs.is_cuda or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     with progress("training", steps) as bar:
         for step in range(steps):
             order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed + step // whole))
@@ -61,7 +61,7 @@ def train(
                 optimizer.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * step / steps)) / 2
                 optimizer.zero_grad()
                 images = shifted(inputs[batch], seed + step) if moved else inputs[batch]
-                with torch.autocast("cpu", torch.bfloat16, enabled=low):
+                with torch.autocast(inputs.device.type, torch.bfloat16, enabled=(moved or bf16) and native):
                     logits = model(images)
                 nn.functional.cross_entropy(logits.float(), labels[batch]).backward()
                 optimizer.step()

@@ -62,6 +62,36 @@ def _stage(inputs: int, outputs: int, stride: int, blocks: int) -> nn.Sequential
     return nn.Sequential(Block(inputs, outputs, stride), *rest)
 
 
+class Wide(nn.Module):
+    """A block of ResNet-18 and -34: shortcuts that change shape are a 1 x 1 convolution."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        same = inputs == outputs and stride == 1
+        projection = (nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        self.shortcut = nn.Sequential() if same else nn.Sequential(*projection)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, inputs, H, W)` -> `(B, outputs, H / stride, W / stride)`."""
+        y = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
+        return (y + self.shortcut(x)).relu()
+
+
+def resnet34() -> nn.Sequential:
+    """ResNet-34 for images of 32 x 32, not trained: a 3 x 3 stem, no pooling in front, 64 to 512 channels."""
+    layers: list[nn.Module] = [nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
+    inputs = 64
+    for outputs, blocks in ((64, 3), (128, 4), (256, 6), (512, 3)):
+        for block in range(blocks):
+            layers.append(Wide(inputs, outputs, 2 if block == 0 and outputs > 64 else 1))
+            inputs = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
+
+
 def load(depth: int) -> ResNet:
     """The trained network of 20 or 56 layers. Raises MissingDataError."""
     model = ResNet(depth)

@@ -246,3 +246,41 @@ def test_huffman_lengths_of_a_known_code(papers: Any) -> None:
     assert coders.huffman(values, 4) == (14 + 16) / 8
     assert coders.limit(values) == 14 / 8
     assert coders.huffman(np.zeros(10, np.uint8), 2) == (10 + 8) / 8
+
+
+@pytest.mark.parametrize("way", ["k-means", "tables", "straight-through", "soft"])
+def test_learnt_codebooks_are_measured_from_their_files(papers: Any, way: str) -> None:
+    learnt = papers("learnt_codebooks")
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 32, 3, 2), nn.BatchNorm2d(32), nn.ReLU(), nn.Flatten(), nn.Linear(288, 40)
+    )
+    labels = torch.arange(256) % 4
+    images = (
+        torch.randn(256, 3, 8, 8, generator=torch.Generator().manual_seed(0)) + labels[:, None, None, None]
+    )
+    data = images, labels
+    papers("train").train(model, *data, epochs=20, rate=0.1)
+    found = learnt.measure(model, learnt.Way(way), 4, data, data, epochs=1)
+    assert found["top1"] > 60
+    assert found["hc"] > 2 * 288 * 40 / 8 and found["onnx"] < 4 * 288 * 40 / 2
+
+
+def test_the_table_and_the_knee_of_learnt_codebooks(papers: Any, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the plots need the extra `benchmarks`")
+    learnt = papers("learnt_codebooks")
+    found = [
+        {"way": "soft", "weights": count, "top1": top1, "onnx": 1000 * count, "hc": 900 * count}
+        for count, top1 in ((2, 80.0), (4, 86.0), (8, 88.0), (16, 88.4), (32, 88.3))
+    ]
+    assert learnt.knee(found) == 8
+    assert learnt.accuracies(found).row_count == 5
+    learnt.draw(tmp_path / "plot.png", "a network", 88.5, found)
+    assert (tmp_path / "plot.png").stat().st_size > 10_000
+
+
+def test_resnet34_for_small_images(papers: Any) -> None:
+    papers("learnt_codebooks")
+    model = importlib.import_module("zoo.cifar").resnet34().eval()
+    assert sum(parameter.numel() for parameter in model.parameters()) == 21_282_122
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)

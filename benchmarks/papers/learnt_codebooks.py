@@ -1,0 +1,216 @@
+"""How many allowed weights a network needs, and what learning their assignments is worth: ResNet-20 and -34, CIFAR-10.
+
+    python benchmarks/papers/learnt_codebooks.py [resnet20] [resnet34] [--weights 2] [--weights 4] [--only 'soft']
+        [--epochs 1] [--images 10000] [--test 2000] [--schedule 3] [--out DIR]
+
+Each number of allowed weights, 2 to 64, in each of these ways:
+
+- k-means: the weights alone.
+- fitted: k-means, then error feedback on calibration data; where the others begin.
+- tables: fitted; then tables, scales, norms and biases are trained with the assignments as they are.
+- straight-through, soft: fitted; then assignments are trained too.
+
+The last three train in the same way, on the same images, for as many steps. Accuracy is that of the exported file on
+our runtime, in int8 arithmetic; sizes are those of the files. ResNet-34 (3 x 3 stem, no pooling in front, 64 to 512
+channels) is trained here for `--schedule` epochs of all images, each kept: 100 and more for its full accuracy, for
+which one wants a GPU. It is used where there is one.
+
+A table goes to stdout; JSON and a plot to `build/benchmarks`. What was measured is not measured again. The data folder
+is named by HASHCOMPILE_DATA.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import torch
+import typer
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script: its packages lie one folder up
+
+from contest.prepared import BUILD
+from zoo import cifar
+from zoo.data import MissingDataError
+
+import hashcompile as hc
+import hashcompile_runtime as hcrt
+from hashcompile.core.console import format_bytes, progress, show, table
+from papers.kept import Kept, Record
+from papers.train import top1, train
+
+CALIBRATION = 512
+RATE = 0.01  # of every way that trains
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+ENOUGH = 0.5  # points of accuracy: fewer allowed weights are enough where more of them gain no more than this
+
+
+class Name(StrEnum):
+    resnet20 = "resnet20"
+    resnet34 = "resnet34"
+
+
+class Way(StrEnum):
+    kmeans = "k-means"
+    fitted = "fitted"
+    tables = "tables"
+    straight = "straight-through"
+    soft = "soft"
+
+
+Data = tuple[Tensor, Tensor]  # images and labels
+
+
+def main(
+    names: Annotated[
+        list[Name] | None, typer.Argument(help="Which networks; both, if none is named.")
+    ] = None,
+    weights: Annotated[
+        list[int] | None, typer.Option(help="Allowed weights, a power of 2; repeatable, 2 to 64 by default.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Globs over the ways; repeatable.")] = None,
+    epochs: Annotated[float, typer.Option(min=0.01, help="Of training codes, over `--images`.")] = 1.0,
+    images: Annotated[int, typer.Option(min=512, help="Training images for codes.")] = 50_000,
+    test: Annotated[int, typer.Option(min=250, help="Test images.")] = 2_000,
+    schedule: Annotated[int, typer.Option(min=1, help="Epochs in which ResNet-34 is trained first.")] = 3,
+    threads: Annotated[int, typer.Option(min=1)] = 2,
+    out: Annotated[Path, typer.Option(help="Folder for JSON, plots and trained networks.")] = BUILD,
+) -> None:
+    """Train and measure, and say how many allowed weights are enough."""
+    torch.set_num_threads(threads)
+    for name in names or list(Name):
+        try:
+            model = network(name, out / "papers", schedule)
+            learn, check = shuffled(cifar.images("train", images)), cifar.images("test", test)
+        except MissingDataError as error:
+            show(f"skipped {name}: {error}")
+            continue
+        whole = top1(model, *check)
+        setting = {"images": images, "test": test, "epochs": epochs, "top1": whole}
+        kept = Kept(out / f"learnt_codebooks_{name}.json", setting)
+        counts = sorted(weights or [2**bits for bits in range(1, 7)])
+        ways = [way for way in Way if not only or any(fnmatch(way, glob) for glob in only)]
+        found = []
+        with progress(name, len(counts) * len(ways)) as bar:
+            for count in counts:
+                for way in ways:
+                    trial = partial(measure, model, way, count, learn, check, epochs)
+                    found.append(kept.once({"way": way.value, "weights": count}, trial))
+                    bar.advance()
+        trained = "" if name is Name.resnet20 else f", itself trained for {schedule} epochs"
+        show(
+            f"{name}{trained}: {whole:.2f} % of {test} test images; codes trained for {epochs:g} epochs of {images}"
+        )
+        show(accuracies(found), "")
+        for way in ways:
+            show(f"{way}: {knee([each for each in found if each['way'] == way])} allowed weights are enough")
+        draw(out / f"learnt_codebooks_{name}.png", name, whole, found)
+
+
+def network(name: Name, folder: Path, schedule: int) -> nn.Module:
+    if name is Name.resnet20:
+        return cifar.load(20)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = cifar.resnet34()
+    keep = folder / f"resnet34_{schedule}.safetensors"
+    inputs, labels = (each.to(DEVICE) for each in cifar.images("train"))
+    model.to(DEVICE)
+    train(model, inputs, labels, epochs=schedule, rate=0.1, keep=keep, moved=True)
+    return model.cpu()
+
+
+def shuffled(images: Data) -> Data:
+    order = torch.randperm(len(images[1]), generator=torch.Generator().manual_seed(1))
+    return images[0][order], images[1][order]
+
+
+def measure(model: nn.Module, way: Way, count: int, learn: Data, check: Data, epochs: float) -> Record:
+    """Compress, train and export; top-1 in percent, and bytes."""
+    bits = count.bit_length() - 1
+    learns = way in (Way.straight, Way.soft)
+    calibration = [(batch,) for batch in learn[0][:CALIBRATION].split(64)]
+    compiled = hc.compile(
+        model,
+        (learn[0][:2],),
+        hc.Codebook(bits, learn=learns),
+        None if way is Way.kmeans else calibration,
+        progress=False,
+    )
+    if way not in (Way.kmeans, Way.fitted):
+        graph = compiled.graph_module.to(DEVICE)
+        training = None
+        if learns:
+            steps = max(1, round(epochs * len(learn[1]) / 128))
+            training = hc.CodebookTraining(graph, steps=steps, by=way.value)
+        after = training.step if training else None
+        inputs, labels = (each.to(DEVICE) for each in learn)
+        train(graph, inputs, labels, epochs=epochs, rate=RATE, moved=True, after=after)
+        graph.cpu()
+        if training:
+            training.freeze()
+    compiled = compiled.calibrate(calibration)
+    with TemporaryDirectory() as folder:
+        onnx, artifact = Path(folder, "model.onnx"), Path(folder, "model.hc")
+        compiled.export_onnx(onnx, show=False)
+        compiled.save(artifact)
+        session = hcrt.session(onnx, threads=torch.get_num_threads())
+        given = session.get_inputs()[0].name
+
+        def answer(images: Tensor) -> Tensor:
+            return torch.from_numpy(session.run(None, {given: images.numpy()})[0])
+
+        return {"top1": top1(answer, *check), "onnx": onnx.stat().st_size, "hc": artifact.stat().st_size}
+
+
+def knee(found: Sequence[Record]) -> int:
+    """The fewest allowed weights from which on more gain no more than `ENOUGH` points."""
+    best = max(each["top1"] for each in found)
+    return min(each["weights"] for each in found if each["top1"] >= best - ENOUGH)
+
+
+def accuracies(found: Sequence[Record]) -> object:
+    """A row for each number of allowed weights."""
+    ways = list(dict.fromkeys(each["way"] for each in found))
+    rows = []
+    for count in dict.fromkeys(each["weights"] for each in found):
+        mine = {each["way"]: each for each in found if each["weights"] == count}
+        sizes = [format_bytes(max(each[file] for each in mine.values())) for file in ("onnx", "hc")]
+        rows.append(
+            (str(count), *(f"{mine[way]['top1']:.2f}" if way in mine else "" for way in ways), *sizes)
+        )
+    return table((">allowed weights", *(f">{way}" for way in ways), ">.onnx", ">.hc"), rows)
+
+
+def draw(path: Path, name: str, whole: float, found: Sequence[Record]) -> None:
+    """Accuracy against the number of allowed weights, and against bytes. Needs matplotlib."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    canvas, panels = pyplot.subplots(1, 2, figsize=(12, 4.5), sharey=True, layout="constrained")
+    for panel, axis in zip(panels, ("weights", "onnx"), strict=True):
+        for way in dict.fromkeys(each["way"] for each in found):
+            mine = sorted((each[axis], each["top1"]) for each in found if each["way"] == way)
+            panel.plot(*zip(*mine, strict=True), "o-", markersize=4, label=way)
+        panel.axhline(whole, color="0.5", linewidth=0.8)
+        panel.set_xscale("log", base=2 if axis == "weights" else 10)
+    panels[0].set(xlabel="allowed weights", ylabel="top-1, %", title=name)
+    panels[0].xaxis.set_major_formatter("{x:g}")
+    panels[1].set(xlabel="bytes of the .onnx file")
+    panels[0].legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    canvas.savefig(path, dpi=110)
+    pyplot.close(canvas)
+
+
+if __name__ == "__main__":
+    typer.run(main)
