@@ -135,27 +135,25 @@ def shuffled(images: Data) -> Data:
 def measure(model: nn.Module, way: Way, count: int, learn: Data, check: Data, epochs: float) -> Record:
     """Compress, train and export; top-1 in percent, and bytes."""
     bits = count.bit_length() - 1
-    learns = way in (Way.straight, Way.soft)
+    trains = way in (Way.tables, Way.straight, Way.soft)
     calibration = [(batch,) for batch in learn[0][:CALIBRATION].split(64)]
     compiled = hc.compile(
         model,
         (learn[0][:2],),
-        hc.Codebook(bits, learn=learns),
+        hc.Codebook(bits, learn=trains),
         None if way is Way.kmeans else calibration,
         progress=False,
     )
-    if way not in (Way.kmeans, Way.fitted):
+    if trains:
         graph = compiled.graph_module.to(DEVICE)
-        training = None
-        if learns:
-            steps = max(1, round(epochs * len(learn[1]) / 128))
-            training = hc.CodebookTraining(graph, steps=steps, by=way.value)
-        after = training.step if training else None
+        by = "soft" if way is Way.soft else "straight-through"
+        hold = 1.0 if way is Way.tables else 0.2
+        steps = max(1, round(epochs * len(learn[1]) / 128))
+        training = hc.CodebookTraining(graph, steps=steps, by=by, hold=hold)
         inputs, labels = (each.to(DEVICE) for each in learn)
-        train(graph, inputs, labels, epochs=epochs, rate=RATE, moved=True, after=after)
+        train(graph, inputs, labels, epochs=epochs, rate=RATE, moved=True, after=training.step)
         graph.cpu()
-        if training:
-            training.freeze()
+        training.freeze()
     compiled = compiled.calibrate(calibration)
     with TemporaryDirectory() as folder:
         onnx, artifact = Path(folder, "model.onnx"), Path(folder, "model.hc")

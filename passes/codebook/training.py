@@ -59,7 +59,8 @@ class CodebookTraining:
             or "straight-through": it is the nearest all along, and gradients pass as if it were itself.
         temperature: of the mixture, in the beginning and before assignments are held; it falls geometrically. At 1 the
             mixture nearly follows the latent weight, at 0 it is the nearest entry.
-        hold: share of the steps, at the end, in which assignments do not change.
+        hold: share of the steps, at the end, in which assignments do not change. With 1 they never do: tables are tuned,
+            on the grid of the int8 kernels where `compute` asks for it.
         compute: as in `compile`; for "int8" tables learn on the grid of the int8 kernels.
 
     Attributes: `weights`, those that learn, and `refused`, reasons why others are left alone; by parameter.
@@ -91,8 +92,8 @@ class CodebookTraining:
                 f"CodebookTraining(temperature={temperature!r}): wanted two numbers that fall and are above 0, "
                 "such as (1.0, 0.02)"
             )
-        if isinstance(hold, bool) or not isinstance(hold, (int, float)) or not 0 <= hold < 1:
-            raise ConfigError(f"CodebookTraining(hold={hold!r}): wanted a share from 0 to below 1")
+        if isinstance(hold, bool) or not isinstance(hold, (int, float)) or not 0 <= hold <= 1:
+            raise ConfigError(f"CodebookTraining(hold={hold!r}): wanted a share from 0 to 1")
         if compute not in COMPUTES:
             raise ConfigError(f'CodebookTraining(compute={compute!r}): wanted "int8", "float" or "bf16"')
         self.steps, self.by, self.temperature, self.hold = steps, by, temperature, hold
@@ -153,7 +154,7 @@ class CodebookTraining:
 
     def _set(self) -> None:
         first, last = self.temperature
-        part = min(1.0, self.done / ((1 - self.hold) * self.steps))
+        part = 1.0 if self._held else self.done / ((1 - self.hold) * self.steps)
         for weight in self.weights.values():
             weight.temperature = first * (last / first) ** part if self.by == "soft" else 0.0
             if self._held:

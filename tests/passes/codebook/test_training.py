@@ -331,7 +331,7 @@ def test_learns_on_after_compiling() -> None:
         ({"temperature": (0.1, 1.0)}, "fall"),
         ({"temperature": (1.0, 0.0)}, "above 0"),
         ({"temperature": 1.0}, "two numbers"),
-        ({"hold": 1.0}, "below 1"),
+        ({"hold": 1.5}, "from 0 to 1"),
         ({"method": None}, "learn=True"),
         ({"method": hc.Codebook(bits=2)}, "learn=True"),
         ({"method": hc.Int8()}, "learn=True"),
@@ -364,6 +364,16 @@ def test_refused_state() -> None:
     training = hc.CodebookTraining(network(), LEARN, steps=5)
     with pytest.raises(hc.ConfigError, match="6 steps"):
         training.load_state_dict({"done": 3, "steps": 6, "by": "soft"})
+
+
+def test_held_from_the_beginning() -> None:
+    model = network().train()
+    training = hc.CodebookTraining(model, LEARN, steps=STEPS, hold=1.0)
+    before = {name: weight.stored() for name, weight in training.weights.items()}
+    loop(model, training, adam(model), range(STEPS))
+    for name, weight in training.weights.items():
+        assert torch.equal(weight.stored().indices, before[name].indices)
+        assert not torch.equal(weight.stored().codebook, before[name].codebook)
 
 
 def test_freezing_early_and_often() -> None:
