@@ -59,8 +59,8 @@ class CodebookTraining:
             or "straight-through": it is the nearest all along, and gradients pass as if it were itself.
         temperature: of the mixture, in the beginning and before assignments are held; it falls geometrically. At 1 the
             mixture nearly follows the latent weight, at 0 it is the nearest entry.
-        hold: share of the steps, at the end, in which assignments do not change. With 1 they never do: tables are tuned,
-            on the grid of the int8 kernels where `compute` asks for it.
+        hold: share of the steps, at the end, in which assignments do not change. With 1 they never do: tables are
+            tuned, on the grid of the int8 kernels where `compute` asks for it.
         compute: as in `compile`; for "int8" tables learn on the grid of the int8 kernels.
 
     Attributes: `weights`, those that learn, and `refused`, reasons why others are left alone; by parameter.
