@@ -94,8 +94,8 @@ def batches(example: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
 
 def difference(got: Any, wanted: Any) -> float:
     pairs = zip(pytree.tree_leaves(got), pytree.tree_leaves(wanted), strict=True)
-    errors = (float((a - b).norm() / b.norm().clamp_min(1e-300)) for a, b in pairs if isinstance(a, Tensor))
-    return max(errors, default=0.0)
+    errors = [(a - b).norm() / b.norm().clamp_min(1e-300) for a, b in pairs if isinstance(a, Tensor)]
+    return float(torch.stack(errors).max()) if errors else 0.0  # NaN, where there is one
 
 
 class Removal(NamedTuple):
@@ -112,7 +112,9 @@ def removal(
     channels = find_groups(graph, whole.example, inside_heads)
     removed = choose(channels)
     before = dict(tensors(graph))
-    wanted = [outputs(silenced(graph, channels, removed, garbage), whole) for garbage in (False, True)]
+    zeros, garbage = (outputs(silenced(graph, channels, removed, each), whole) for each in (False, True))
+    # zeros in a weight that is divided by its own norm are no reference: garbage alone is
+    wanted = [zeros, garbage] if finite(zeros) else [garbage]
     size = sum(parameter.numel() for parameter in graph.parameters())
     kept = remove(channels, removed)
     check(graph)
@@ -121,14 +123,20 @@ def removal(
         if name in before:
             assert torch.equal(sliced(before[name], kept[name]), tensor), name
     got = outputs(graph, whole)
-    errors = [difference(a, b) for twin in wanted for a, b in zip(got, twin, strict=True)]
-    return Removal(max(errors), 1 - sum(parameter.numel() for parameter in graph.parameters()) / size, kept)
+    errors = torch.tensor([difference(a, b) for twin in wanted for a, b in zip(got, twin, strict=True)])
+    return Removal(
+        float(errors.max()), 1 - sum(parameter.numel() for parameter in graph.parameters()) / size, kept
+    )
 
 
 @torch.no_grad()
 def outputs(graph: CompressedGraph, whole: Captured) -> list[Any]:
     """At two batch sizes."""
     return [graph(*inputs) for inputs in batches(whole.example)]
+
+
+def finite(values: Any) -> bool:
+    return all(bool(each.isfinite().all()) for each in pytree.tree_leaves(values) if isinstance(each, Tensor))
 
 
 def sliced(tensor: Tensor, kept: dict[int, Tensor]) -> Tensor:
