@@ -119,7 +119,7 @@ void hashed_linear(const hc_hashed& weight, const float* x, size_t m, float* y, 
                 alignas(64) float sum[kHashedRows * kTile] = {};
                 const size_t some = smaller(last - row, kHashedRows);
                 const float* of = both.data() + row * pitch;
-                weight.kernel({weight.pool.data(), &weight.place[tile * weight.across], weight.across,
+                weight.kernel({weight.pool.data(), weight.place.data() + tile * weight.across, weight.across,
                                {of, of + m * pitch}, pitch, static_cast<int>(some), sum});
                 for (size_t i = 0; i < some; ++i)
                     for (size_t r = 0; r < count; ++r)

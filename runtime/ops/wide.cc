@@ -123,11 +123,11 @@ void wide_linear(const hc_wide& wide, const float* x, size_t m, float* y, const 
     Scratch<uint8_t> sketches(product(m, wide.bytes()));
     std::vector<std::atomic<size_t>> found(m);
     parallel(exec, m, static_cast<double>(wide.planes.size()) * kProjectNs, [&](size_t begin, size_t end) {
-        for (size_t i = begin; i < end; ++i) wide.sketch(x + i * columns, &sketches[i * wide.bytes()]);
+        for (size_t i = begin; i < end; ++i) wide.sketch(x + i * columns, sketches.data() + i * wide.bytes());
     });
     const auto outputs = [&](size_t i, size_t run, bool all) {
         const size_t first = run * kRowsAtOnce;
-        return wide.outputs(x + i * columns, &sketches[i * wide.bytes()], first, smaller(rows - first, kRowsAtOnce),
+        return wide.outputs(x + i * columns, sketches.data() + i * wide.bytes(), first, smaller(rows - first, kRowsAtOnce),
                             all, y + i * rows);
     };
     const double row_ns = static_cast<double>(wide.bytes()) * kSketchNs +
