@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
+from hashcompile.core.encoded import EncodedWeight
 from hashcompile.core.graph import STANDS_FOR, CompressedGraph
 from hashcompile.core.layers import CONSUMERS
 from hashcompile.core.method import Compute, compute_of
@@ -35,9 +36,12 @@ def rounded(graph: CompressedGraph, compute: Compute, ranges: Mapping[str, Range
         match compute_of(op):
             case "int8":
                 round_input(flat, node, ROUND[op.operator])
+                round_weight(selection, node, lambda code: code.in_int8())
             case "bf16":
                 round_input(flat, node, round_bf16)
-                round_weight(selection, node)
+                round_weight(selection, node, lambda code: code.in_bf16())
+    for node in selection.chained:
+        round_weight(selection, node, lambda code: code.in_int8())
     round_chains(selection, ranges)
     if compute == "int8":
         round_attentions(flat)
@@ -50,12 +54,14 @@ def round_input(flat: CompressedGraph, layer: fx.Node, rounding: Callable[[Tenso
         layer.update_arg(0, flat.graph.call_function(rounding, (layer.args[0],)))
 
 
-def round_weight(selection: Selection, layer: fx.Node) -> None:
+def round_weight(
+    selection: Selection, layer: fx.Node, rounding: Callable[[EncodedWeight], EncodedWeight]
+) -> None:
     """The weight of one layer; other readers of it may have another arithmetic."""
     flat = selection.graph
     weight: Any = layer.args[CONSUMERS[layer.target][1]]
-    name = f"{layer.name}_bf16"
-    flat.add_submodule(name, selection.codes[weight.target].in_bf16())
+    name = f"{layer.name}_rounded"
+    flat.add_submodule(name, rounding(selection.codes[weight.target]))
     with flat.graph.inserting_before(layer):
         layer.replace_input_with(weight, flat.graph.call_module(name))
 

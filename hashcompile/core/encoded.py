@@ -49,6 +49,11 @@ class EncodedWeight(nn.Module, ABC):
         """A code whose rows are those of this one and then those of `others`; None where there is none of its kind."""
         return None
 
+    def in_int8(self) -> EncodedWeight:
+        """A copy as the int8 kernels read it: what they multiply by activations, rounded to 8 bits. This one itself
+        where no int8 kernel reads codes of its kind."""
+        return self
+
     @abstractmethod
     def in_bf16(self) -> EncodedWeight:
         """A copy as the bf16 kernels read it: what they multiply by activations, rounded to bf16."""

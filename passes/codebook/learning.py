@@ -111,6 +111,9 @@ class LearningCodebook(EncodedWeight):
     def joined(self, others: Sequence[EncodedWeight]) -> CodebookWeight | None:
         return self.stored().joined(others)
 
+    def in_int8(self) -> CodebookWeight:
+        return self.stored().in_int8()
+
     def in_bf16(self) -> CodebookWeight:
         return self.stored().in_bf16()
 

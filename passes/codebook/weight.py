@@ -13,7 +13,7 @@ from hashcompile.core.encoded import EncodedWeight
 from hashcompile.core.entropy import Symbols
 from hashcompile.core.errors import ArtifactError
 from hashcompile.core.packing import TILE, layout, pack, unpack
-from hashcompile.core.rounding import round_bf16
+from hashcompile.core.rounding import round_bf16, round_rows
 from hashcompile.core.rows import RowView
 from hashcompile.core.storage import Storage
 
@@ -55,9 +55,14 @@ class CodebookWeight(EncodedWeight):
             self.scale.detach() * factor,
         )
 
-    def in_bf16(self) -> Self:
-        table = round_bf16(self.codebook.detach())
-        return type(self)(self.view, self.bits, self.group_rows, self.indices, table, self.scale.detach())
+    def in_int8(self) -> CodebookWeight:
+        return self.with_table(round_rows(self.codebook.detach()))
+
+    def in_bf16(self) -> CodebookWeight:
+        return self.with_table(round_bf16(self.codebook.detach()))
+
+    def with_table(self, table: Tensor) -> CodebookWeight:
+        return CodebookWeight(self.view, self.bits, self.group_rows, self.indices, table, self.scale.detach())
 
     def joined(self, others: Sequence[EncodedWeight]) -> CodebookWeight | None:
         """Needs groups of rows that fit all parts; a table that must be repeated for that may not cost more than 1%."""
