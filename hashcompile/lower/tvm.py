@@ -50,7 +50,9 @@ def lower(
     with torch.no_grad(), quiet():
         made = fused(graph, signature, example, compute, ranges, bodies=False)
         program = made.program.run_decompositions()
-    unknown = [node for node in program.graph.nodes if node.op == "call_function" and not known(node)]
+    known = {*OURS, *ExportedProgramImporter().convert_map}
+    calls = [node for node in program.graph.nodes if node.op == "call_function"]
+    unknown = [node for node in calls if getattr(node.target, "__name__", "") not in known]
     if unknown:
         raise ExportError("TVM cannot import " + "; ".join(dict.fromkeys(map(located, unknown))))
     converter = Converter(program)
@@ -63,14 +65,6 @@ def lower(
     except Exception as error:
         raise ExportError(f"TVM could not import the compressed graph: {error}") from error
     return Lowered(module, converter.nodes)
-
-
-def known(node: fx.Node) -> bool:
-    return name_of(node) in OURS or name_of(node) in ExportedProgramImporter().convert_map
-
-
-def name_of(node: fx.Node) -> str:
-    return str(getattr(node.target, "__name__", node.target))
 
 
 def located(node: fx.Node) -> str:
