@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -177,7 +178,7 @@ def test_mixed_precision(by: By) -> None:
         scaler.step(optimizer)
         scaler.update()
         training.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert sum(losses[-4:]) < sum(losses[:4]) / 2
     assert all(p.dtype == torch.float32 and bool(torch.isfinite(p).all()) for p in model.parameters())
 
@@ -197,6 +198,9 @@ def in_parallel(rank: int, folder: str, by: By) -> None:
         optimizer.step()
         training.step()
     torch.save(model.state_dict(), f"{folder}/{rank}.pt")
+    # The reducer first: as the group's last owner it would join, with the GIL, a thread that waits for the GIL.
+    del wrapped
+    gc.collect()
     torch.distributed.destroy_process_group()
 
 
@@ -208,7 +212,7 @@ def without_norm() -> nn.Module:
 @pytest.mark.parametrize("by", WAYS)
 def test_two_processes(by: By, tmp_path: Path) -> None:
     """The same model in both, and that of one process with whole batches."""
-    torch.multiprocessing.spawn(in_parallel, (str(tmp_path), by), nprocs=2)
+    torch.multiprocessing.spawn(in_parallel, (str(tmp_path), by), nprocs=2, daemon=True)  # dies with us
     mine, other = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     model = without_norm()
     training = hc.CodebookTraining(model, LEARN, steps=STEPS, by=by)
