@@ -27,8 +27,7 @@ from hashcompile.core.signature import Batch, Inputs, Signature
 from hashcompile.core.sweep import sweep
 from hashcompile.lower import onnx as lower_onnx
 from hashcompile.lower.select import select
-from hashcompile.partial import Candidates
-from hashcompile.passes.wide import WideWeight
+from hashcompile.partial import partial_layers
 from hashcompile.plan import Plan
 from hashcompile.ranges import Ranges, measure
 from hashcompile.report import LayerReport, Quality, Report, ReshapingReport
@@ -248,17 +247,6 @@ def load(path: str | os.PathLike[str]) -> CompiledModel:
         ranges=ranges,
         rounding_error=error,
     )
-
-
-def partial_layers(graph: CompressedGraph, compute: Compute) -> dict[str, Candidates]:
-    """The layers that our kernels compute in part, by the names of their nodes."""
-    selection = select(graph, compute)
-    codes = {
-        reader: selection.codes[name] for name, readers in selection.readers.items() for reader in readers
-    }
-    return {
-        node.name: code.candidates for node in selection.ops if isinstance(code := codes[node], WideWeight)
-    }
 
 
 def rounding_error(

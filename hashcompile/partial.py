@@ -17,13 +17,25 @@ import onnx
 import torch
 from torch import Tensor, fx
 
+from hashcompile.core.encoded import Candidates
 from hashcompile.core.errors import VerificationError
-from hashcompile.core.graph import STANDS_FOR
+from hashcompile.core.graph import STANDS_FOR, CompressedGraph
+from hashcompile.core.method import Compute
+from hashcompile.lower.select import select
 
-Candidates = Callable[[Tensor], Tensor]  # inputs of a layer (..., K) -> (..., N) bool
 Masks = Mapping[str, Tensor]  # node -> (..., N) bool, the outputs that were computed
 
 COMMON = 0.5  # of the candidates of file and index at the least, where rounded activations move some
+
+
+def partial_layers(graph: CompressedGraph, compute: Compute) -> dict[str, Candidates]:
+    """The layers that our kernels compute in part, by the names of their nodes."""
+    selection = select(graph, compute)
+    codes = {
+        reader: selection.codes[name] for name, readers in selection.readers.items() for reader in readers
+    }
+    found = {node.name: codes[node].candidates for node in selection.ops}
+    return {name: candidates for name, candidates in found.items() if candidates is not None}
 
 
 def record(graph: fx.GraphModule, inputs: Sequence[Tensor], masks: Masks) -> dict[str, Any]:

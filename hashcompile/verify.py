@@ -30,12 +30,13 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 import hashcompile_runtime as hcrt
+from hashcompile.core.encoded import Candidates
 from hashcompile.core.errors import VerificationError
 from hashcompile.core.graph import CompressedGraph, source_line
 from hashcompile.core.rounding import ROUNDINGS
 from hashcompile.core.signature import Batch, Signature
 from hashcompile.core.sweep import sweep
-from hashcompile.partial import Candidates, Masks, check_candidates, computed, expose, record
+from hashcompile.partial import Masks, check_candidates, computed, expose, record
 
 OpenSession = Callable[[Path], onnxruntime.InferenceSession]
 

@@ -15,7 +15,7 @@ In a module of the user's it stands for a parameter in the same way, as a parame
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,9 +25,16 @@ from hashcompile.core.entropy import Symbols, coded_size
 from hashcompile.core.rows import RowView
 from hashcompile.core.storage import Storage
 
+Candidates = Callable[[Tensor], Tensor]  # inputs of a layer (..., K) -> (..., N) bool
+
 
 class EncodedWeight(nn.Module, ABC):
-    """Base of all codes. Sub-classes own their tensors; `view` says how rows (N, K) become the weight."""
+    """Base of all codes. Sub-classes own their tensors; `view` says how rows (N, K) become the weight.
+
+    candidates: the outputs that our kernels compute of a layer, where they do not compute all of them.
+    """
+
+    candidates: Candidates | None = None
 
     def __init__(self, view: RowView) -> None:
         super().__init__()

@@ -161,6 +161,20 @@ def test_resumes_bit_by_bit(by: By, make: Callable[[nn.Module], torch.optim.Opti
         assert torch.equal(second[0].state_dict()[name], value), name
 
 
+def test_a_checkpoint_keeps_what_is_held() -> None:
+    """Entries are those that were held, not those nearest to latent weights that momentum has moved since."""
+    models = network().eval(), network().eval()
+    training = [hc.CodebookTraining(model, LEARN, steps=1, hold=1.0) for model in models]
+    for weight in training[0].weights.values():
+        weight.latent.data.neg_()
+    models[1].load_state_dict(models[0].state_dict())
+    training[1].load_state_dict(training[0].state_dict())
+    x = batch(0)[0]
+    assert torch.equal(models[1](x), models[0](x))
+    training[1].freeze()
+    assert torch.equal(models[1](x), models[0](x))
+
+
 @pytest.mark.parametrize("by", WAYS)
 def test_mixed_precision(by: By) -> None:
     model = network().train()
