@@ -29,16 +29,14 @@ import typer
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script: its packages lie one folder up
 
 from contest.prepared import BUILD
-from zoo.data import MissingDataError
 
 import hashcompile as hc
 from hashcompile.core.console import progress, show
 from papers.curves import draw
 from papers.kept import Kept
 from papers.measure import Point, latencies, measured, point, run, weights_cut
-from papers.subjects import Name, Subject, subject
+from papers.subjects import Name, Subject, subjects
 from papers.tables import accuracies, speeds
-from papers.train import top1
 from papers.ways import Way, ways
 
 SUBJECTS = (Name.lenet300, Name.lenet5, Name.resnet20, Name.resnet56, Name.vgg)
@@ -69,15 +67,9 @@ def main(
     torch.set_num_threads(threads)
     chosen = [way for way in ways() if not only or any(fnmatch(way.name, glob) for glob in only)]
     parts = part or list(Part)
-    for name in names or SUBJECTS:
-        try:
-            given = subject(name, out / "papers", images, test)
-        except MissingDataError as error:
-            show(f"skipped {name}: {error}")
-            continue
-        whole = top1(given.model, *given.test)
+    for given, whole in subjects(names or SUBJECTS, out / "papers", images, test):
+        name = given.name
         setting = {"images": images, "test": test, "epochs": epochs, "threads": threads, "top1": whole}
-        show(f"{given.title}: {whole:.2f} % of {len(given.test[1])} test images")
         if Part.methods in parts:
             kept = Kept(out / f"channels_{name}_methods.json", setting)
             todo = [(way, each) for way in chosen for each in way.among(strength)]

@@ -30,15 +30,13 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script: its packages lie one folder up
 
 from contest.prepared import BUILD
-from zoo.data import MissingDataError
 
 from hashcompile.core.console import show, table
 from papers.curves import draw
 from papers.kept import Kept
 from papers.measure import Latency, Point, latencies, run
-from papers.subjects import Name, subject
+from papers.subjects import Name, subjects
 from papers.tables import accuracies, speeds
-from papers.train import top1
 from papers.ways import thin_ways
 
 SUBJECTS = (Name.mlp, Name.lenet300, Name.lenet5, Name.resnet20, Name.vgg)
@@ -63,21 +61,15 @@ def main(
     """Measure what is lost and what is saved."""
     torch.set_num_threads(threads)
     verdicts: list[tuple[str, ...]] = []
-    for name in names or SUBJECTS:
-        try:
-            given = subject(name, out / "papers", images, test)
-        except MissingDataError as error:
-            show(f"skipped {name}: {error}")
-            continue
+    for given, whole in subjects(names or SUBJECTS, out / "papers", images, test):
+        name = given.name
         ways = [
             way
             for way in thin_ways(any(isinstance(each, nn.Conv2d) for each in given.model.modules()))
             if not only or any(fnmatch(way.name, glob) for glob in only)
         ]
         todo = [(way, each) for way in ways for each in way.among(strength)]
-        whole = top1(given.model, *given.test)
         setting = {"images": images, "test": test, "epochs": epochs, "top1": whole}
-        show(f"{given.title}: {whole:.2f} % of {len(given.test[1])} test images")
         points = run(given, todo, epochs, Kept(out / f"low_rank_{name}.json", setting))
         show(accuracies(points, whole), "")
         draw(out / f"low_rank_{name}.png", given.title, "macs, share left", whole, points, attrgetter("macs"))

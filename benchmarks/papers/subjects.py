@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -10,8 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from zoo import cifar, mnist
+from zoo.data import MissingDataError
 
-from .train import train
+from hashcompile.core.console import show
+
+from .train import top1, train
 
 VGG_WIDTH, VGG_EPOCHS = 16, 3
 MLP_WIDTH, MLP_EPOCHS = 2048, 4
@@ -67,6 +70,19 @@ def subject(name: Name, folder: Path, images: int, test: int | None) -> Subject:
     model = _trained(lambda: mnist.vgg(VGG_WIDTH), data, VGG_EPOCHS, 0.1, kept)
     title = f"VGG-16-BN, {VGG_WIDTH} to {8 * VGG_WIDTH} channels, Fashion-MNIST, trained here for {VGG_EPOCHS} epochs"
     return Subject(name, title, model, _shuffled(learn), check, 0.02)
+
+
+def subjects(names: Iterable[Name], folder: Path, images: int, test: int) -> Iterator[tuple[Subject, float]]:
+    """One after the other, with its accuracy in percent, and its title on stdout; one without data is skipped aloud."""
+    for name in names:
+        try:
+            given = subject(name, folder, images, test)
+        except MissingDataError as error:
+            show(f"skipped {name}: {error}")
+            continue
+        whole = top1(given.model, *given.test)
+        show(f"{given.title}: {whole:.2f} % of {len(given.test[1])} test images")
+        yield given, whole
 
 
 def _trained(make: Callable[[], nn.Module], data: str, epochs: int, rate: float, keep: Path) -> nn.Module:
