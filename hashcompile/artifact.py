@@ -155,10 +155,12 @@ class CompiledModel:
         """Write one shared library that TVM's runtime alone loads, our kernels and the weights inside. Its function
         `main` takes the inputs in their order, and returns a tuple of the outputs. A C++ compiler links it.
 
-        target: "cpu", a library for this machine; or a `tvm.target.Target`.
+        target: "cpu", a library for this machine; "arm64", one for 64-bit ARM Linux, on any machine; or a
+            `tvm.target.Target` for one of them.
         show: say what is being done, at a terminal.
 
-        Returns the checks made (none with `verify=False`). Raises ConfigError (without TVM, too), ExportError,
+        Returns the checks made (none with `verify=False`); what cannot run here is compiled for this machine too, and
+        that is checked. Raises ConfigError (without TVM, too), ExportError (what is missing to compile with, too),
         VerificationError, ArtifactError; whatever stood at `path` then stands there still.
         """
         try:
@@ -166,7 +168,7 @@ class CompiledModel:
             from hashcompile.lower import tvm_library
         except ImportError as error:
             raise ConfigError("export_tvm needs TVM: pip install 'hashcompile[tvm]'") from error
-        where = tvm_library.platform(target)
+        where = tvm_library.platform(target, show)
         self.check_finite()
         graph, ranges = self.graph_module, self.ranges.valid(self.graph_module)
         if partial := partial_layers(graph, self.compute):
@@ -182,8 +184,7 @@ class CompiledModel:
             if not self.verify:
                 return ()
             model = rounded(graph, self.compute, ranges) if self.compute != "float" else None
-            with progress("verifying", None, show):
-                run = tvm_library.runner(file)
+            with progress("verifying", None, show), tvm_library.running(lowered, where, file) as run:
                 return verify_library(file.name, run, flat_copy(graph), self.signature, self.samples, model)
 
     def check_finite(self) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from platform import machine
@@ -17,6 +17,8 @@ from tvm.target import Target
 
 from hashcompile.core.errors import ConfigError, ExportError
 from hashcompile.core.signature import Batch
+from hashcompile.lower import cross_archive
+from hashcompile.lower.compiler import NATIVE, Command, arm64, call
 from hashcompile.lower.tvm import Lowered
 from hashcompile.lower.tvm_nodes import encode
 from hashcompile_runtime import tvm_archive_path
@@ -36,34 +38,55 @@ hc_nodes:
 """
 
 
+# Eight years of CPUs; our kernels look for more when they are loaded.
+X86 = {"kind": "llvm", "mcpu": "x86-64-v3"}
+ARM64 = {"kind": "llvm", "mtriple": "aarch64-linux-gnu"}
+
+
 @dataclass(frozen=True)
 class Platform:
     """What a library is made for."""
 
     target: Target
-    compiler: str  # drives assembler and linker
+    compiler: Command  # drives assembler and linker
     archive: Path  # our kernels
+    native: bool  # this machine runs it
 
 
-def platform(target: str | Target) -> Platform:
-    """For "cpu", or a target of TVM's own that this machine runs. Raises ConfigError."""
+def platform(target: str | Target, show: bool = False) -> Platform:
+    """For "cpu", "arm64", or a target of TVM's own for one of these. Raises ConfigError, and ExportError where what
+    compiles for another machine is missing.
+    """
     if target == "cpu":
-        # eight years of CPUs; our kernels look for more when they are loaded
-        target = Target({"kind": "llvm", **({"mcpu": "x86-64-v3"} if machine() == "x86_64" else {})})
+        target = Target(X86 if machine() == "x86_64" else {"kind": "llvm"})
+    elif target == "arm64":
+        target = Target(ARM64)
     if not isinstance(target, Target):
-        raise ConfigError(f'target={target!r}: wanted "cpu" or a tvm.target.Target')
+        raise ConfigError(f'target={target!r}: wanted "cpu", "arm64" or a tvm.target.Target')
     if target.kind.name != "llvm":
         raise ConfigError(f"target {target}: libraries are made for CPUs only, which TVM calls llvm")
-    return Platform(target, "c++", tvm_archive_path())
+    triple = str(target.attrs.get("mtriple", "")).split("-")
+    if triple[0] in ("", machine()):
+        return Platform(target, NATIVE, tvm_archive_path(), native=True)
+    if triple[0] == "aarch64" and triple[-2:] == ["linux", "gnu"]:
+        compiler = arm64()
+        return Platform(target, compiler, cross_archive.archive(compiler, triple[0], show), native=False)
+    raise ConfigError(f"target {target}: libraries are made for this machine and for aarch64-linux-gnu")
 
 
 def build(lowered: Lowered, where: Platform, path: Path) -> None:
     """Write the library to `path`. Raises ExportError."""
+
+    def link(output: str, objects: Sequence[str]) -> None:
+        call([*where.compiler, "-shared", "-fPIC", "-o", output, *objects])
+
     with TemporaryDirectory() as name:
         addons = linked(lowered, where, Path(name)) if lowered.nodes else []
         try:
             made = tvm.compile(lowered.module, where.target)
-            made.export_library(str(path), addons=addons, cc=where.compiler)
+            made.export_library(str(path), addons=addons, fcompile=link)
+        except ExportError:
+            raise
         except Exception as error:
             raise ExportError(f"TVM could not compile the model for {where.target}: {error}") from error
 
@@ -72,14 +95,18 @@ def linked(lowered: Lowered, where: Platform, folder: Path) -> list[str]:
     """What is linked to TVM's own code: our nodes, as an object, and our kernels."""
     (folder / "nodes.bin").write_bytes(encode(lowered.nodes))
     (folder / "nodes.S").write_text(DATA.format(name="nodes.bin"))
-    command = [where.compiler, "-c", "nodes.S", "-o", "nodes.o"]
-    try:
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
-    except FileNotFoundError as error:
-        raise ExportError(f"a TVM library needs a C++ compiler: there is no {where.compiler}") from error
-    except subprocess.CalledProcessError as error:
-        raise ExportError(f"{' '.join(command)} failed: {error.stderr.strip()}") from error
+    call([*where.compiler, "-c", "nodes.S", "-o", "nodes.o"], folder)
     return [str(folder / "nodes.o"), str(where.archive)]
+
+
+@contextmanager
+def running(lowered: Lowered, where: Platform, path: Path) -> Iterator[Callable[[Batch], list[Tensor]]]:
+    """The library at `path`; where this machine cannot run it, one made from the same module that it can run."""
+    with TemporaryDirectory() as name:
+        if not where.native:
+            path = Path(name) / path.name
+            build(lowered, platform("cpu"), path)
+        yield runner(path)
 
 
 def runner(path: Path) -> Callable[[Batch], list[Tensor]]:

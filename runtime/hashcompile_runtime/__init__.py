@@ -1,7 +1,7 @@
 """Run models with codebook weights: ONNX Runtime with our kernels registered. No torch."""
 
 from ._errors import ModelError, NativeError, RuntimeLibraryError
-from ._native import KernelInfo, cpu_features, kernels, library_path, tvm_archive_path
+from ._native import KernelInfo, cpu_features, kernels, library_path, source_path, tvm_archive_path
 from ._session import session
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "kernels",
     "library_path",
     "session",
+    "source_path",
     "tvm_archive_path",
 ]

@@ -81,6 +81,14 @@ def tvm_archive_path() -> Path:
     raise RuntimeLibraryError("the archive of kernels for TVM is missing: reinstall hashcompile-runtime")
 
 
+def source_path() -> Path:
+    """The sources of the library and the archive, with their CMakeLists.txt, for a machine of another kind."""
+    path = files(__package__) / "source"
+    if (path / "CMakeLists.txt").is_file():
+        return Path(str(path))
+    raise RuntimeLibraryError("the runtime's sources are missing: reinstall hashcompile-runtime")
+
+
 @cache
 def _library() -> ctypes.CDLL:
     library = ctypes.CDLL(str(library_path()))

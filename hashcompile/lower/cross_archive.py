@@ -1,0 +1,87 @@
+"""Our kernels for a device of another kind: compiled from the runtime's sources once, and kept in the user's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sysconfig
+from pathlib import Path
+from shutil import which
+from tempfile import TemporaryDirectory
+
+import hashcompile_runtime as hcrt
+from hashcompile.core.console import progress
+from hashcompile.core.errors import ExportError
+from hashcompile.lower.compiler import TO_INSTALL, ZIG, Command, call
+
+ARCHIVE = "hashcompile_tvm"  # in runtime/CMakeLists.txt
+
+
+def archive(compiler: Command, machine: str, show: bool) -> Path:
+    """The archive that `compiler` makes for `machine`, as CMake names it. A minute or two when first asked for; then it
+    is there until sources, compiler or its version change.
+
+    Raises ExportError.
+    """
+    source = hcrt.source_path()
+    place = cache() / f"{ARCHIVE}-{machine}-{fingerprint(source, compiler)}.a"
+    if place.is_file():
+        return place
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            progress(f"compiling our kernels for {machine}, once", None, show),
+            TemporaryDirectory(dir=place.parent) as build,
+        ):
+            call(configuration(source, Path(build), compiler, machine))
+            call([cmake(), "--build", build, "--target", ARCHIVE, "--parallel", str(os.cpu_count())])
+            os.replace(Path(build) / f"lib{ARCHIVE}.a", place)
+    except OSError as error:
+        raise ExportError(
+            f"cannot keep compiled kernels in {place.parent}: {error.strerror or error}"
+        ) from error
+    return place
+
+
+def cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hashcompile"
+
+
+def fingerprint(source: Path, compiler: Command) -> str:
+    """Of everything that decides what the archive holds."""
+    found = hashlib.sha256("\0".join((*compiler, call([*compiler, "--version"]))).encode())
+    for path in sorted(path for path in source.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        found.update(f"\0{path.relative_to(source)}\0{len(content)}\0".encode())
+        found.update(content)
+    return found.hexdigest()[:16]
+
+
+def configuration(source: Path, build: Path, compiler: Command, machine: str) -> list[str]:
+    settings = {
+        "CMAKE_BUILD_TYPE": "Release",
+        "CMAKE_SYSTEM_NAME": "Linux",
+        "CMAKE_SYSTEM_PROCESSOR": machine,
+        "CMAKE_CXX_COMPILER": ";".join(compiler),
+    }
+    if compiler[: len(ZIG)] == ZIG:  # brings its own; this machine's may not know the other's object files
+        settings["CMAKE_CXX_ARCHIVE_CREATE"] = " ".join((*ZIG, "ar", "qcs", "<TARGET>", "<OBJECTS>"))
+        settings["CMAKE_CXX_ARCHIVE_FINISH"] = ""
+    command = [cmake(), "-S", str(source), "-B", str(build)]
+    if ninja := installed("ninja"):
+        settings["CMAKE_MAKE_PROGRAM"] = ninja
+        command += ["-G", "Ninja"]
+    return command + [f"-D{name}={value}" for name, value in settings.items()]
+
+
+def cmake() -> str:
+    if path := installed("cmake"):
+        return path
+    raise ExportError(
+        f"our kernels for a device are compiled with CMake, which is not installed: {TO_INSTALL}"
+    )
+
+
+def installed(name: str) -> str | None:
+    """A program on the path, or one that pip put beside this Python."""
+    return which(name) or which(name, path=sysconfig.get_path("scripts"))
