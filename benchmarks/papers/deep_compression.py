@@ -34,7 +34,7 @@ import hashcompile as hc
 from hashcompile.core.console import show, table
 from hashcompile.core.encoded import encoded_weights
 from hashcompile.inspector import tensor_sizes
-from papers.kept import Kept, Record
+from papers.kept import Kept, Record, label
 from papers.train import top1, train
 
 TUNING, TUNING_RATE, PRUNING_DECAY = 3, 0.002, 2e-4
@@ -126,8 +126,9 @@ def main(
             **shape,
         }
         kept = Kept(out / f"deep_compression_{name}.json", setting)
+        stages = out / "papers" / f"{name}_{label(setting)}"
         measured = kept.once(
-            {"network": name}, partial(measure, network, learn, check, epochs, pruning, out / "papers" / name)
+            {"network": name}, partial(measure, network, learn, check, epochs, pruning, stages)
         )
         show(f"{network.title}, trained for {epochs} epochs, pruned in {pruning}, fine-tuned in {TUNING}")
         show(layer_table(measured, network), "")
@@ -287,8 +288,8 @@ def draw(path: Path, found: Sequence[Record]) -> None:
             "graph, manifest, images": each["file"] - each["coded"],
         }
         below = 0.0
-        for label, size in parts.items():
-            panel.bar("ours", size / 1000, bottom=below, label=label)
+        for part, size in parts.items():
+            panel.bar("ours", size / 1000, bottom=below, label=part)
             below += size / 1000
         panel.bar("the paper", each["published"][3], color="0.7")
         panel.set_title(f"{each['title']}, {each['dense'] / 1000:.0f} kB in float32")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,12 +12,17 @@ Record = dict[str, Any]
 
 
 class Kept:
-    """What was measured in the same setting is not measured again."""
+    """What was measured in the same setting is not measured again. Those of other settings stay in the file."""
 
-    def __init__(self, path: Path, setting: Mapping[str, float]) -> None:
-        self.path, self.setting = path, dict(setting)
-        before = json.loads(path.read_text()) if path.exists() else {}
-        self.results: list[Record] = before["results"] if before.get("setting") == self.setting else []
+    def __init__(self, path: Path, setting: Mapping[str, Any]) -> None:
+        self.path = path
+        self.runs: list[Record] = json.loads(path.read_text()) if path.exists() else []
+        known = [run for run in self.runs if run["setting"] == dict(setting)]
+        self.run = known[0] if known else {"setting": dict(setting), "results": []}
+
+    @property
+    def results(self) -> list[Record]:
+        return self.run["results"]
 
     def once(self, key: Mapping[str, Any], measure: Callable[[], Record]) -> Record:
         """The record that has the entries of `key`, measured now if there is none."""
@@ -24,10 +30,20 @@ class Kept:
             if all(each.get(name) == value for name, value in key.items()):
                 return each
         found = {**key, **measure()}
-        self.write([*self.results, found])
+        self.results.append(found)
+        self.write()
         return found
 
-    def write(self, results: list[Record]) -> None:
-        self.results = results
+    def write(self) -> None:
+        """As a whole, or not at all."""
+        if self.run not in self.runs:
+            self.runs.append(self.run)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps({"setting": self.setting, "results": results}, indent=1))
+        whole = self.path.with_suffix(".new")
+        whole.write_text(json.dumps(self.runs, indent=1))
+        whole.replace(self.path)
+
+
+def label(setting: Mapping[str, Any]) -> str:
+    """A name for files that belong to one setting."""
+    return hashlib.sha256(json.dumps(dict(setting), sort_keys=True).encode()).hexdigest()[:8]

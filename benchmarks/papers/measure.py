@@ -48,14 +48,22 @@ def reduced(subject: Subject, config: object) -> hc.CompiledModel:
     )
 
 
-def point(subject: Subject, way: Way, strength: float, epochs: float) -> Point:
+def point(subject: Subject, way: Way, strength: float, epochs: float, taught: bool = False) -> Point:
+    """taught: fine-tuned to the whole network's outputs instead of labels."""
     compiled = reduced(subject, way.config(strength))
     made = compiled.plan.reshaping
     assert made is not None
     before = top1(compiled, *subject.test)
     after = None
     if epochs:
-        train(compiled.graph_module, *subject.train, epochs=epochs, rate=subject.rate, moved=subject.moved)
+        train(
+            compiled.graph_module,
+            *subject.train,
+            epochs=epochs,
+            rate=subject.rate,
+            moved=subject.moved,
+            teacher=subject.model if taught else None,
+        )
         after = top1(compiled, *subject.test)
     macs, parameters = made.after.macs / made.before.macs, made.after.parameters / made.before.parameters
     return Point(way.name, strength, macs, parameters, before, after, index_of(compiled.graph_module))
@@ -66,11 +74,13 @@ def measured(kept: Kept, way: str, strength: float, measure: Callable[[], Point]
     return Point(**kept.once({"way": way, "strength": strength}, lambda: asdict(measure())))
 
 
-def run(given: Subject, todo: Sequence[tuple[Way, float]], epochs: float, kept: Kept) -> list[Point]:
+def run(
+    given: Subject, todo: Sequence[tuple[Way, float]], epochs: float, kept: Kept, taught: bool = False
+) -> list[Point]:
     with progress(given.name, len(todo)) as bar:
         found = []
         for way, each in todo:
-            found.append(measured(kept, way.name, each, partial(point, given, way, each, epochs)))
+            found.append(measured(kept, way.name, each, partial(point, given, way, each, epochs, taught)))
             bar.advance()
     return found
 

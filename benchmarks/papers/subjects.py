@@ -57,16 +57,22 @@ def subject(name: Name, folder: Path, images: int, test: int | None) -> Subject:
     if name is Name.lenet5:
         return Subject(name, "LeNet-5, MNIST", mnist.lenet5(), _shuffled(learn), check, 0.01)
     if name is Name.lenet300:
-        model = _trained(mnist.lenet300, data, LENET_EPOCHS, 0.1, folder / "lenet300.safetensors")
+        model = _trained(
+            mnist.lenet300, data, LENET_EPOCHS, 0.1, folder / f"lenet300_{LENET_EPOCHS}.safetensors"
+        )
         title = f"LeNet-300-100, MNIST, trained here for {LENET_EPOCHS} epochs"
-        return Subject(name, title, model, _shuffled(learn), check, 0.05)
+        return Subject(name, title, model, _shuffled(learn), check, 0.01)
     if name is Name.mlp:
         model = _trained(
-            lambda: mnist.mlp(MLP_WIDTH), data, MLP_EPOCHS, 0.05, folder / f"mlp{MLP_WIDTH}.safetensors"
+            lambda: mnist.mlp(MLP_WIDTH),
+            data,
+            MLP_EPOCHS,
+            0.05,
+            folder / f"mlp{MLP_WIDTH}_{MLP_EPOCHS}.safetensors",
         )
         title = f"MLP 784-{MLP_WIDTH}-{MLP_WIDTH}-10, MNIST, trained here for {MLP_EPOCHS} epochs"
         return Subject(name, title, model, _shuffled(learn), check, 0.01)
-    kept = folder / f"vgg{VGG_WIDTH}.safetensors"
+    kept = folder / f"vgg{VGG_WIDTH}_{VGG_EPOCHS}.safetensors"
     model = _trained(lambda: mnist.vgg(VGG_WIDTH), data, VGG_EPOCHS, 0.1, kept)
     title = f"VGG-16-BN, {VGG_WIDTH} to {8 * VGG_WIDTH} channels, Fashion-MNIST, trained here for {VGG_EPOCHS} epochs"
     return Subject(name, title, model, _shuffled(learn), check, 0.02)
