@@ -106,7 +106,12 @@ def compare(
         raise VerificationError(
             f"{subject.path.name} does not load in {runtime.name} ONNX Runtime: {failure}"
         ) from failure
-    got = transposed([run(session, subject.signature, batch) for batch in inputs])
+    try:
+        got = transposed([run(session, subject.signature, batch) for batch in inputs])
+    except Exception as failure:  # its message names the node
+        raise VerificationError(
+            f"{subject.path.name} does not run in {runtime.name} ONNX Runtime: {failure}"
+        ) from failure
     masks = masks_of(subject, runtime, session, inputs)
     if runtime.partial:
         wanted = transposed(

@@ -321,6 +321,44 @@ def test_the_users_line_is_in_the_users_file(
         cnn.export_onnx(tmp_path / "m.onnx")
 
 
+class TwoSizes(nn.Module):
+    """One group norm on images of two sizes, which the exporter does not know inside of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.norm = nn.GroupNorm(2, 8)
+        self.head = nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        levels = [self.head(self.norm(self.conv(y)).relu()).flatten(2) for y in (x, x[:, :, ::2, ::2])]
+        return torch.cat(levels, 2)
+
+
+def test_sizes_without_a_name_may_differ(tmp_path: Path) -> None:
+    inputs = (torch.randn(2, 3, 8, 8),)
+    compiled = hc.compile(TwoSizes().eval(), inputs, compute="float")
+    assert len(compiled.export_onnx(tmp_path / "m.onnx")) == 2
+    shapes = [value.type.tensor_type.shape for value in onnx.load(tmp_path / "m.onnx").graph.value_info]
+    assert "None" not in {dim.dim_param for shape in shapes for dim in shape.dim}
+
+
+def test_a_file_that_does_not_run_is_our_error_and_names_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lie(model: ir.Model) -> None:
+        for value in lower_onnx.every_value(model.graph):
+            if value.shape is not None:
+                sizes = [getattr(size, "value", size) or "same" for size in value.shape]
+                value.shape = ir.Shape(sizes)
+
+    monkeypatch.setattr(lower_onnx, "strip", lie)
+    compiled = hc.compile(TwoSizes().eval(), (torch.randn(2, 3, 8, 8),), compute="float")
+    with pytest.raises(hc.VerificationError, match=r"m\.onnx does not run in stock ONNX Runtime: .*node_\w+"):
+        compiled.export_onnx(tmp_path / "m.onnx")
+    assert names(tmp_path) == []
+
+
 def test_verification_can_be_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, inputs = build("cnn")
     compiled = hc.compile(model, inputs(2), verify=False)

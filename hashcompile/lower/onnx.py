@@ -74,7 +74,8 @@ def lower(
 
 
 def name_inputs(model: ir.Model, signature: Signature) -> None:
-    """Symbolic sizes under the names that the user knows. Raises ExportError if a size lost its symbol."""
+    """Symbolic sizes under the names that the user knows; an unknown one stays without, as equal names mean equal sizes.
+    Raises ExportError if a size lost its symbol."""
     renamed: dict[str, str] = {}
     for value, name, shape in zip(model.graph.inputs, signature.names, signature.shapes, strict=True):
         assert value.shape is not None
@@ -95,9 +96,9 @@ def name_inputs(model: ir.Model, signature: Signature) -> None:
         if value.shape is not None:
             value.shape = ir.Shape(
                 [
-                    size
-                    if isinstance(size, int)
-                    else pattern.sub(lambda found: renamed[found[0]], str(size.value))
+                    pattern.sub(lambda found: renamed[found[0]], size.value)
+                    if isinstance(size, ir.SymbolicDim) and size.value is not None
+                    else size
                     for size in value.shape
                 ]
             )
