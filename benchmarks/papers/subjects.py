@@ -57,23 +57,14 @@ def subject(name: Name, folder: Path, images: int, test: int | None) -> Subject:
     if name is Name.lenet5:
         return Subject(name, "LeNet-5, MNIST", mnist.lenet5(), _shuffled(learn), check, 0.01)
     if name is Name.lenet300:
-        model = _trained(
-            mnist.lenet300, data, LENET_EPOCHS, 0.1, folder / f"lenet300_{LENET_EPOCHS}.safetensors"
-        )
+        model = _trained(mnist.lenet300, data, LENET_EPOCHS, 0.1, folder / "lenet300")
         title = f"LeNet-300-100, MNIST, trained here for {LENET_EPOCHS} epochs"
         return Subject(name, title, model, _shuffled(learn), check, 0.01)
     if name is Name.mlp:
-        model = _trained(
-            lambda: mnist.mlp(MLP_WIDTH),
-            data,
-            MLP_EPOCHS,
-            0.05,
-            folder / f"mlp{MLP_WIDTH}_{MLP_EPOCHS}.safetensors",
-        )
+        model = _trained(lambda: mnist.mlp(MLP_WIDTH), data, MLP_EPOCHS, 0.05, folder / f"mlp{MLP_WIDTH}")
         title = f"MLP 784-{MLP_WIDTH}-{MLP_WIDTH}-10, MNIST, trained here for {MLP_EPOCHS} epochs"
         return Subject(name, title, model, _shuffled(learn), check, 0.01)
-    kept = folder / f"vgg{VGG_WIDTH}_{VGG_EPOCHS}.safetensors"
-    model = _trained(lambda: mnist.vgg(VGG_WIDTH), data, VGG_EPOCHS, 0.1, kept)
+    model = _trained(lambda: mnist.vgg(VGG_WIDTH), data, VGG_EPOCHS, 0.1, folder / f"vgg{VGG_WIDTH}")
     title = f"VGG-16-BN, {VGG_WIDTH} to {8 * VGG_WIDTH} channels, Fashion-MNIST, trained here for {VGG_EPOCHS} epochs"
     return Subject(name, title, model, _shuffled(learn), check, 0.02)
 
@@ -91,10 +82,11 @@ def subjects(names: Iterable[Name], folder: Path, images: int, test: int) -> Ite
         yield given, whole
 
 
-def _trained(make: Callable[[], nn.Module], data: str, epochs: int, rate: float, keep: Path) -> nn.Module:
+def _trained(make: Callable[[], nn.Module], data: str, epochs: int, rate: float, stem: Path) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = make()
+    keep = stem.with_name(f"{stem.name}_{epochs}.safetensors")
     train(model, *mnist.images(data, "train"), epochs=epochs, rate=rate, keep=keep)
     return model
 
