@@ -2,6 +2,7 @@
 
 from hashcompile import recipes
 from hashcompile.artifact import CompiledModel, load
+from hashcompile.check_tvm import check_tvm
 from hashcompile.compiler import compile
 from hashcompile.core.errors import (
     ArtifactError,
@@ -26,6 +27,7 @@ from hashcompile.passes.prune import PruneChannels
 from hashcompile.passes.sparse import PruningSchedule, Sparse
 from hashcompile.passes.wide import Wide
 from hashcompile.plan import Decision, Plan
+from hashcompile.recommend import Recommendation
 from hashcompile.report import LayerReport, Quality, Report
 from hashcompile.verify import Check
 
@@ -58,6 +60,7 @@ __all__ = [
     "PruneChannels",
     "PruningSchedule",
     "Quality",
+    "Recommendation",
     "Refusal",
     "RehashSchedule",
     "Report",
@@ -68,6 +71,7 @@ __all__ = [
     "VerificationError",
     "WeightError",
     "Wide",
+    "check_tvm",
     "compile",
     "load",
     "recipes",

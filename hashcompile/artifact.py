@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from hashcompile import container
+from hashcompile.bench import Settings
 from hashcompile.calibrate import read_batches
 from hashcompile.core.console import format_bytes, progress
 from hashcompile.core.encoded import encoded_weights
-from hashcompile.core.errors import ArtifactError, ConfigError, ExportError, HashcompileError, WeightError
+from hashcompile.core.errors import ArtifactError, ExportError, HashcompileError, WeightError
 from hashcompile.core.files import staged
 from hashcompile.core.graph import CompressedGraph, flat_copy
 from hashcompile.core.method import COMPUTES, Compute
@@ -27,12 +28,15 @@ from hashcompile.core.signature import Batch, Inputs, Signature
 from hashcompile.core.sweep import sweep
 from hashcompile.lower import onnx as lower_onnx
 from hashcompile.lower.select import select
+from hashcompile.lower.with_tvm import ADVICE, installed, needed_by
 from hashcompile.partial import partial_layers
 from hashcompile.plan import Plan
 from hashcompile.ranges import Ranges, measure
+from hashcompile.recommend import Criterion, Format, Recommendation, Ways, recommend
 from hashcompile.report import LayerReport, Quality, Report, ReshapingReport
 from hashcompile.rounded import rounded
-from hashcompile.verify import Check, Subject, verify, verify_library
+from hashcompile.ssh import Host
+from hashcompile.verify import Check, Subject, Values, verify, verify_library
 
 STORED = 2  # samples of the example inputs that a .hc file keeps: enough to export and verify again
 
@@ -163,11 +167,9 @@ class CompiledModel:
         that is checked. Raises ConfigError (without TVM, too), ExportError (what is missing to compile with, too),
         VerificationError, ArtifactError; whatever stood at `path` then stands there still.
         """
-        try:
+        with needed_by("export_tvm"):
             from hashcompile.lower import tvm as lower_tvm
             from hashcompile.lower import tvm_library
-        except ImportError as error:
-            raise ConfigError("export_tvm needs TVM: pip install 'hashcompile[tvm]'") from error
         where = tvm_library.platform(target, show)
         self.check_finite()
         graph, ranges = self.graph_module, self.ranges.valid(self.graph_module)
@@ -175,8 +177,13 @@ class CompiledModel:
             raise ExportError(
                 f"{', '.join(partial)}: wide outputs have no form in a TVM library; export ONNX"
             )
+        taken = (graph, self.signature, self.samples[0], self.compute, ranges)
         with progress("lowering to TVM", None, show):
-            lowered = lower_tvm.lower(graph, self.signature, self.samples[0], self.compute, ranges)
+            lowered = lower_tvm.lower(*taken)
+
+        def inside(batch: Batch) -> Values:
+            return tvm_library.values_inside(lower_tvm.lower(*taken, expose=True), where, batch)
+
         with staged(path) as stage:
             file = stage / Path(path).name
             with progress("compiling", None, show):
@@ -185,7 +192,52 @@ class CompiledModel:
                 return ()
             model = rounded(graph, self.compute, ranges) if self.compute != "float" else None
             with progress("verifying", None, show), tvm_library.running(lowered, where, file) as run:
-                return verify_library(file.name, run, flat_copy(graph), self.signature, self.samples, model)
+                return verify_library(
+                    file.name, run, inside, flat_copy(graph), self.signature, self.samples, model
+                )
+
+    def recommend(
+        self,
+        target: Any = "cpu",
+        batch: int | None = None,
+        inputs: Inputs | None = None,
+        prefer: Criterion = "latency",
+        threads: int = 2,
+        runs: int = 200,
+        on: str | None = None,
+        python: str = "python3",
+        show: bool = True,
+    ) -> Recommendation:
+        """Make both files, measure them as `hashcompile bench` does, and say which to ship, and why.
+
+        target: of the library, as in `export_tvm`.
+        batch: samples a run, of the example inputs, repeated where there are fewer; None: as few as the model takes.
+        inputs: others to measure on, as they are.
+        prefer: what decides where both differ in it: "latency", "memory", "size" or "load".
+        on: measure over ssh on this machine, `user@host`, with the Python there that has the runtimes.
+        show: say what is being done, at a terminal.
+
+        Without TVM, and where one file cannot be made, the other is measured alone, and the reasons say so.
+
+        Raises ConfigError, InputError, WeightError, ArtifactError; where neither can be made,
+        ExportError or VerificationError.
+        """
+        takes = self.signature
+        given = takes.sized(self.samples[0], batch) if inputs is None else takes.read(inputs)
+        exports: dict[Format, Callable[[Path], object]] = {"onnx": lambda path: self.export_onnx(path, show)}
+        lacking: dict[Format, str] = {}
+        if installed():
+            exports["tvm"] = lambda path: self.export_tvm(path, target, show)
+        else:
+            lacking["tvm"] = f"TVM is not installed: {ADVICE}"
+        return recommend(
+            Ways(exports, lacking),
+            {name: value.numpy() for name, value in zip(takes.names, given, strict=True)},
+            Settings(threads, runs),
+            prefer,
+            Host(on, python) if on is not None else None,
+            show,
+        )
 
     def check_finite(self) -> None:
         """Raise WeightError where training left a tensor with NaN or infinite values."""

@@ -16,6 +16,7 @@ nanoseconds, and more until the seconds are over; so on until stdin closes.
 import importlib.util
 import json
 import os
+import platform
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +24,13 @@ from types import ModuleType
 from typing import Any
 
 Run = Callable[[], object]
+
+DISTRIBUTIONS = {  # what brings a module that an engine may lack
+    "hashcompile_runtime": "hashcompile-runtime",
+    "numpy": "numpy",
+    "onnxruntime": "onnxruntime",
+    "tvm": "'apache-tvm>=0.27,<0.28'",
+}
 
 
 def resident_bytes() -> int:
@@ -102,6 +110,12 @@ def main() -> None:
         for line in sys.stdin:
             turn = json.loads(line)
             reply(latencies=time_runs(runs[turn.pop("case")], **turn))
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        missing = DISTRIBUTIONS.get(missing, missing)
+        reply(
+            error=f"{sys.executable} of {platform.node()} has no module {error.name!r}: pip install {missing} there"
+        )
     except Exception as error:  # whatever goes wrong is the parent's to report, in one line
         reply(error=str(error).strip() or type(error).__name__)
 

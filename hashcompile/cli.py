@@ -1,4 +1,4 @@
-"""The command line: compile, inspect, bench, demo. What each does is told by `--help`, with an example."""
+"""The command line: compile, inspect, bench, recommend, demo. What each does is told by `--help`, with an example."""
 
 import importlib
 import json
@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import combinations
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
@@ -17,9 +18,15 @@ from typer.core import TyperGroup
 import hashcompile as hc
 from hashcompile import bench as benching
 from hashcompile import inspector
+from hashcompile.bench_inputs import Sizes
 from hashcompile.core.console import format_bytes, show
 from hashcompile.core.files import staged
 from hashcompile.core.method import Compute
+from hashcompile.recommend import Criterion
+from hashcompile.ssh import Host
+
+OPTIONS = {".onnx": "-o", ".hc": "--save", ".so": "--tvm"}
+KINDS = {"-o": "an ONNX file", "--save": "an artifact", "--tvm": "a TVM library"}
 
 
 class Commands(TyperGroup):
@@ -73,6 +80,12 @@ def compile(
         ),
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the ONNX file here.")] = None,
+    tvm: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a TVM library here; what TVM cannot import is told before anything is compressed."
+        ),
+    ] = None,
     save: Annotated[Path | None, typer.Option(help="Write the .hc artifact here, for hc.load().")] = None,
     bits: Annotated[int, typer.Option(help="Width of an index, 1 to 8: a table has 2^bits values.")] = 4,
     group_size: Annotated[
@@ -102,11 +115,13 @@ def compile(
 
     The report says, for each layer, what was done and what it cost, and why a layer was left alone.
     """
-    if output is None and save is None:
-        raise hc.ConfigError("nothing to write: give -o model.onnx, --save model.hc, or both")
+    if output is None and save is None and tvm is None:
+        raise hc.ConfigError(
+            "nothing to write: give -o model.onnx, --tvm model.so, --save model.hc, or more of them"
+        )
     if uniform and (bits != 8 or group_size is not None):
         raise hc.ConfigError("--uniform goes with --bits 8, and with no --group-size")
-    check_outputs(output, save)
+    check_outputs(output, save, tvm)
     if "*" in (skip or ()):
         raise hc.ConfigError("--skip '*': every layer is skipped, and nothing is left to compress")
     model, example_inputs, batches = unpack(call(factory))
@@ -123,18 +138,21 @@ def compile(
         compute=compute,
         seed=seed,
         verify=verify,
+        tvm=tvm is not None,
     )
     reasons = [decision.reason or "" for decision in compiled.plan]
     if skip and reasons and all(reason.startswith("excluded by") for reason in reasons):
         skipped = " ".join(f"--skip {glob!r}" for glob in skip)
         raise hc.ConfigError(f"{skipped}: every layer is skipped, and nothing is left to compress")
-    checks = compiled.export_onnx(output) if output is not None else ()
+    checks = [*compiled.export_onnx(output)] if output is not None else []
+    if tvm is not None:
+        checks += compiled.export_tvm(tvm)
     if save is not None:
         compiled.save(save)
     show(compiled.report())
     for check in checks:
         show(f"verified in {check}")
-    for path in filter(None, (output, save)):
+    for path in filter(None, (output, tvm, save)):
         show(f"wrote {path}, {format_bytes(path.stat().st_size)}")
 
 
@@ -174,14 +192,27 @@ def bench(
     inputs: Annotated[
         Path | None, typer.Option(help="An .npz of real inputs by name; else noise, and 1 for integers.")
     ] = None,
-    stock: Annotated[bool, typer.Option(help="Run our files without our library too.")] = False,
+    stock: Annotated[bool, typer.Option(help="Run our ONNX files without our library too.")] = False,
+    on: Annotated[
+        str | None, typer.Option(metavar="USER@HOST", help="Measure there, over ssh, and not here.")
+    ] = None,
+    python: Annotated[
+        str, typer.Option(help="With --on: the Python there that has the runtimes.")
+    ] = "python3",
     as_json: Annotated[bool, typer.Option("--json", help="For a program, not a person.")] = False,
 ) -> None:
-    """Measure ONNX files side by side: latency, cold load time, resident memory, bytes on disk.
+    """Measure ONNX files and TVM libraries side by side: latency, cold load time, resident memory, bytes on disk.
 
-    Ours run with our library, any other file runs in ONNX Runtime as it comes. Example:
+    Our ONNX files run with our library, any other in ONNX Runtime as it comes, our TVM libraries in TVM. Example:
 
-        hashcompile bench resnet.onnx resnet_fp32.onnx --batch 8 --threads 2
+        hashcompile bench resnet.onnx resnet.so resnet_fp32.onnx --batch 8 --threads 2
+
+    With `--on` the files are copied to a temporary folder of that machine, measured there, and removed:
+
+        hashcompile bench resnet.onnx resnet.so --on pi@kitchen --python /opt/env/bin/python
+
+    It needs Python 3.11 and numpy, with hashcompile-runtime for our ONNX files, onnxruntime for others, and apache-tvm
+    for libraries. ssh takes keys, ports and jumps from its own configuration.
 
     Every file has a process of its own; latencies are taken in turns, so that all see the same machine.
     All run inputs of the same size: what one file fixes, the others take.
@@ -191,16 +222,63 @@ def bench(
     settings = benching.Settings(
         threads=threads,
         runs=runs,
-        batch=batch,
-        dims={name: int(sizes) for name, sizes in pairs(dim, "--dim")},
-        shapes={name: [int(size) for size in sizes.split(",")] for name, sizes in pairs(shape, "--shape")},
-        inputs=inputs,
+        sizes=Sizes(
+            batch=batch,
+            dims={name: int(sizes) for name, sizes in pairs(dim, "--dim")},
+            shapes={
+                name: [int(size) for size in sizes.split(",")] for name, sizes in pairs(shape, "--shape")
+            },
+            inputs=inputs,
+        ),
     )
-    results = benching.bench(benching.contenders(files, stock), settings)
+    host = Host(on, python) if on is not None else None
+    results = benching.bench(benching.contenders(files, stock), settings, on=host)
     if as_json:
         print(json.dumps([asdict(row) for row in results], indent=2))
     else:
         show(benching.as_table(results))
+
+
+@app.command()
+def recommend(
+    file: Annotated[Path, typer.Argument(help="An .hc artifact: compile --save writes one.")],
+    target: Annotated[str, typer.Option(help="What the TVM library is made for, as in export_tvm.")] = "cpu",
+    prefer: Annotated[
+        Criterion, typer.Option(help="What decides; the other figures are told, for or against.")
+    ] = "latency",
+    batch: Annotated[
+        int | None, typer.Option(help="Samples a run, of the example inputs; else as few as the model takes.")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="Threads of each runtime.")] = 2,
+    runs: Annotated[int, typer.Option(help="Timed runs of each file, in turns of ten.")] = 200,
+    on: Annotated[
+        str | None, typer.Option(metavar="USER@HOST", help="Measure there, over ssh, and not here.")
+    ] = None,
+    python: Annotated[
+        str, typer.Option(help="With --on: the Python there that has the runtimes.")
+    ] = "python3",
+    as_json: Annotated[bool, typer.Option("--json", help="For a program, not a person.")] = False,
+) -> None:
+    """Say which to ship, the ONNX file or the TVM library: make both, measure both, tell why.
+
+    Example:
+
+        hashcompile compile zoo:resnet --save resnet.hc
+        hashcompile recommend resnet.hc --threads 2
+
+    Both files are verified, then measured in turns on the inputs that the model was compiled with; they are not kept.
+    Differences below 5 % count as none: a shared machine shows as much between two runs of one file. Where TVM is not
+    installed, or cannot take the model, the ONNX file is measured alone, and the answer says so.
+
+    With `--on` it is measured where it will run; `hashcompile bench --help` tells what must be installed there.
+    """
+    advice = hc.load(file).recommend(
+        target=target, batch=batch, prefer=prefer, threads=threads, runs=runs, on=on, python=python
+    )
+    if as_json:
+        print(json.dumps(asdict(advice), indent=2))
+    else:
+        show(advice)
 
 
 @app.command()
@@ -220,15 +298,19 @@ def demo(
     run(directory)
 
 
-def check_outputs(output: Path | None, save: Path | None) -> None:
+def check_outputs(output: Path | None, save: Path | None, tvm: Path | None) -> None:
     """Refuse what could not be written, before minutes of work."""
-    if output is not None and save is not None and output.resolve() == save.resolve():
-        raise hc.ConfigError(f"-o and --save are both {output}: one file cannot be ONNX and an artifact")
-    if output is not None and output.suffix == ".hc":
-        raise hc.ConfigError(f"-o {output}: that is the name of an artifact; write it with --save {output}")
-    if save is not None and save.suffix == ".onnx":
-        raise hc.ConfigError(f"--save {save}: that is the name of an ONNX file; write it with -o {save}")
-    for path in filter(None, (output, save)):
+    given = {"-o": output, "--save": save, "--tvm": tvm}
+    paths = {option: path for option, path in given.items() if path is not None}
+    for (option, path), (other, same) in combinations(paths.items(), 2):
+        if path.resolve() == same.resolve():
+            raise hc.ConfigError(f"{option} and {other} are both {path}: one file cannot be of two kinds")
+    for option, path in paths.items():
+        wanted = OPTIONS.get(path.suffix, option)
+        if wanted != option:
+            raise hc.ConfigError(
+                f"{option} {path}: that is the name of {KINDS[wanted]}; write it with {wanted} {path}"
+            )
         with staged(path):  # nothing is staged: it only finds out whether it could be
             pass
 

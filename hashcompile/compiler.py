@@ -12,6 +12,7 @@ from hashcompile import pipeline
 from hashcompile.artifact import CompiledModel, quality_of, rounding_error
 from hashcompile.calibrate import read_batches
 from hashcompile.capture import capture
+from hashcompile.check_tvm import check_captured
 from hashcompile.core.console import progress as stage
 from hashcompile.core.errors import ConfigError
 from hashcompile.core.method import COMPUTES, Compute
@@ -37,6 +38,7 @@ def compile(
     seed: int = 0,
     progress: bool = True,
     verify: bool = True,
+    tvm: bool = False,
 ) -> CompiledModel:
     """Compress a trained model and get it ready for export. The model itself is not changed.
 
@@ -54,9 +56,10 @@ def compile(
         seed: of every random choice a method makes.
         progress: show what is being done, with an ETA where it can be known, at a terminal.
         verify: run every export against the compressed graph before it is written.
+        tvm: it shall become a TVM library, too: what TVM cannot import is told before anything is compressed.
 
     Raises:
-        ConfigError, WeightError, CaptureError, CalibrationError: all of them HashcompileError.
+        ConfigError, WeightError, CaptureError, CalibrationError, ExportError: all of them HashcompileError.
     """
     if compute not in COMPUTES:
         raise ConfigError(f'compute={compute!r}: wanted "int8", "float" or "bf16"')
@@ -68,6 +71,9 @@ def compile(
             captured = capture(
                 model, example_inputs, dynamic_batch=dynamic_batch, dynamic_shapes=dynamic_shapes
             )
+        if tvm:
+            with stage("checking for TVM", None, progress):
+                check_captured(captured, compute)
         graph, signature = captured.graph, captured.signature
         batches = read_batches(calibration, signature) if calibration is not None else []
         samples = [

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,7 +16,7 @@ from torch.nn import functional
 
 import hashcompile as hc
 import hashcompile_runtime as hcrt
-from hashcompile.bench import Contender, Result, Settings, bench
+from hashcompile.bench import Contender, Result, Settings, bench, contenders
 from hashcompile.core.console import progress, quiet, show, table
 
 EPOCHS = 12
@@ -98,7 +98,9 @@ def export_fp32(model: nn.Module, example: Tensor, path: Path) -> None:
 
 def accuracy(contender: Contender, data: Digits) -> float:
     """Share of the held-out digits that the file itself gets right."""
-    session = hcrt.session(str(contender.path)) if contender.library else ort.InferenceSession(contender.path)
+    session = (hcrt.session if contender.runtime == "hashcompile" else ort.InferenceSession)(
+        contender.model.path
+    )
     (name,) = (node.name for node in session.get_inputs())
     scores: npt.NDArray[np.float32] = session.run(None, {name: data.test_images.numpy()})[0]
     return float((scores.argmax(axis=1) == data.test_labels.numpy()).mean())
@@ -120,7 +122,8 @@ def run(directory: Path | None = None) -> None:
             seed=SEED,
         )
         compiled.export_onnx(after)
-        rows = (Contender(before, False), Contender(after, False), Contender(after, True))
+        fp32, ours = contenders([before, after])
+        rows = (fp32, replace(ours, runtime="onnxruntime"), ours)
         results = bench(rows, Settings(threads=1, runs=500))
         show(as_table(results, [accuracy(row, data) for row in rows]))
 

@@ -13,7 +13,6 @@ import onnx
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from rich.console import Group, RenderableType
 
-from hashcompile.bench import files_of, is_archive, read_onnx
 from hashcompile.container import GRAPH, TENSORS, read_manifest
 from hashcompile.core.console import format_bytes, table
 from hashcompile.core.entropy import CODER
@@ -24,6 +23,7 @@ from hashcompile.lower.chain_op import FIELDS
 from hashcompile.lower.chain_op import OPERATOR as CHAIN
 from hashcompile.lower.feed_forward import SECOND
 from hashcompile.lower.onnx import is_codes, layer_of
+from hashcompile.model_file import files_of, is_archive, read_onnx
 
 COMPUTE = {code: compute for compute, code in CODES.items()}
 

@@ -38,6 +38,9 @@ from hashcompile.core.signature import Batch, Signature
 from hashcompile.core.sweep import sweep
 from hashcompile.partial import Masks, check_candidates, computed, expose, record
 
+Values = Sequence[
+    tuple[str, Tensor]
+]  # what an artifact computed for nodes of the graph, in the order of its own
 OpenSession = Callable[[Path], onnxruntime.InferenceSession]
 
 EXACT = 1e-4  # fp32: sums of thousands of terms in another order, through tens of layers
@@ -125,24 +128,39 @@ def compare(
         where,
         runtime.name,
         Outcome(inputs, wanted, got, tolerances),
-        lambda worst: first_difference(subject, runtime, inputs[worst], masks[worst]),
+        lambda worst: first_difference(
+            subject.graph,
+            runtime.rounded,
+            inputs[worst],
+            masks[worst],
+            values_inside(subject, runtime, inputs[worst]),
+        ),
     )
 
 
 def verify_library(
     name: str,
     run: Callable[[Batch], list[Tensor]],
+    inside: Callable[[Batch], Values],
     graph: CompressedGraph,
     signature: Signature,
     batches: Sequence[Batch],
     rounded: CompressedGraph | None = None,
 ) -> tuple[Check, ...]:
-    """The same for a library that `run` calls, with our kernels in it. Raises VerificationError."""
+    """The same for a library that `run` calls, with our kernels in it. Raises VerificationError.
+
+    inside: what the nodes in between compute, where the library itself tells outputs only.
+    """
     inputs = [variant for batch in batches for variant in batch_sizes(batch, signature)]
     wanted = outputs_of(graph, inputs)
     tolerances = tolerances_of(rounded, inputs, wanted)
     got = transposed([run(batch) for batch in inputs])
-    return (judged(name, "tvm", Outcome(inputs, wanted, got, tolerances)),)
+
+    def explain(worst: int) -> str:
+        batch = inputs[worst]
+        return first_difference(graph, rounded, batch, {}, inside(batch))
+
+    return (judged(name, "tvm", Outcome(inputs, wanted, got, tolerances), explain),)
 
 
 @dataclass(frozen=True)
@@ -300,26 +318,34 @@ def relative_error(got: Tensor, wanted: Tensor) -> float:
     return error if math.isfinite(error) else math.inf
 
 
-def first_difference(subject: Subject, runtime: Runtime, batch: Batch, masks: Masks) -> str:
-    """Run with every known intermediate value as an output, and name the first one that differs."""
-    path, graph, origin = subject.path, subject.graph, subject.origin
-    model = onnx.load(str(path))
-    produced = [name for node in model.graph.node for name in node.output if name in origin]
+def values_inside(subject: Subject, runtime: Runtime, batch: Batch) -> Values:
+    """Of an ONNX file, run with every known intermediate value as an output."""
+    model = onnx.load(str(subject.path))
+    produced = [name for node in model.graph.node for name in node.output if name in subject.origin]
     with tempfile.TemporaryDirectory() as folder:
-        session = runtime.open(expose(path, produced, folder))
+        session = runtime.open(expose(subject.path, produced, folder))
         feeds = {name: value.numpy() for name, value in zip(subject.signature.names, batch, strict=True)}
-        got = dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
+        found = session.run(produced, feeds)
+    return [
+        (subject.origin[name], torch.from_numpy(np.asarray(value)))
+        for name, value in zip(produced, found, strict=True)
+    ]
+
+
+def first_difference(
+    graph: CompressedGraph, rounded: CompressedGraph | None, batch: Batch, masks: Masks, got: Values
+) -> str:
+    """Name the first node whose value differs; `rounded` has activations as the artifact rounds them, None: in fp32."""
     wanted = record(graph, batch, masks)
-    rounded = record(runtime.rounded, batch, masks) if runtime.rounded is not None else wanted
+    predicted = record(rounded, batch, masks) if rounded is not None else wanted
     nodes = {node.name: node for node in graph.graph.nodes}
-    for value in produced:
-        name = origin[value]
+    for name, value in got:
         reference = wanted.get(name)
         if isinstance(reference, Tensor):
             tolerance = tolerance_of(
-                [rounded.get(name, reference)], [reference], reached=runtime.rounded is not None
+                [predicted.get(name, reference)], [reference], reached=rounded is not None
             )
-            error = distance([torch.from_numpy(np.asarray(got[value]))], [reference])
+            error = distance([value], [reference])
             if not error <= tolerance:
                 node, line = nodes[name], source_line(nodes[name])
                 return (

@@ -1,9 +1,11 @@
 """Measuring: every number is there and in its unit, names are checked, and a bad file is one clear error."""
 
 import json
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,12 @@ from onnx import TensorProto
 
 from hashcompile import bench as benching
 from hashcompile import race
-from hashcompile.bench import Contender, Settings, bench, contenders, read_onnx
+from hashcompile.bench import Contender, Settings, bench, contenders
+from hashcompile.bench_inputs import Sizes
 from hashcompile.core.console import render
 from hashcompile.core.errors import ArtifactError, ConfigError
+from hashcompile.core.interface import Input
+from hashcompile.model_file import ModelFile, read, read_onnx
 
 SIZE = 128  # of the square matrices in the `write_mlp` fixture
 WriteMlp = Callable[..., Path]
@@ -29,7 +34,7 @@ def small(tmp_path_factory: pytest.TempPathFactory, write_mlp: WriteMlp) -> Path
 
 def test_every_number_is_measured(small: Path, tmp_path: Path, write_mlp: WriteMlp) -> None:
     deep = write_mlp(tmp_path / "deep.onnx", layers=200)
-    first, second = bench(contenders([small, deep]), Settings(batch=3, **QUICK))
+    first, second = bench(contenders([small, deep]), Settings(sizes=Sizes(batch=3), **QUICK))
     assert [first.file, second.file] == [str(small), str(deep)]
     assert first.ratio == 1
     assert second.ratio > 2, "two hundred matrix products take longer than two"
@@ -69,19 +74,19 @@ def test_inputs_are_made_up_for_any_type(tmp_path: Path, kind: int, write_mlp: W
 
 
 def test_shapes_come_from_dims_then_batch_then_one(small: Path) -> None:
-    for settings, rows in ((Settings(**QUICK), 1), (Settings(dims={"batch": 5}, batch=2, **QUICK), 5)):
-        assert bench(contenders([small]), settings)[0].inputs == {"x": [rows, SIZE]}
-    (row,) = bench(contenders([small]), Settings(shapes={"x": (7, SIZE)}, **QUICK))
+    for sizes, rows in ((Sizes(), 1), (Sizes(dims={"batch": 5}, batch=2), 5)):
+        assert bench(contenders([small]), Settings(sizes=sizes, **QUICK))[0].inputs == {"x": [rows, SIZE]}
+    (row,) = bench(contenders([small]), Settings(sizes=Sizes(shapes={"x": (7, SIZE)}), **QUICK))
     assert row.inputs == {"x": [7, SIZE]}
 
 
 def test_own_inputs(small: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "in.npz", x=np.zeros((9, SIZE), np.float32))
-    (row,) = bench(contenders([small]), Settings(inputs=tmp_path / "in.npz", **QUICK))
+    (row,) = bench(contenders([small]), Settings(sizes=Sizes(inputs=tmp_path / "in.npz"), **QUICK))
     assert row.inputs == {"x": [9, SIZE]}
     np.savez(tmp_path / "other.npz", y=np.zeros(1))
     with pytest.raises(ArtifactError, match=r"^\S*other\.npz has no array named x"):
-        bench(contenders([small]), Settings(inputs=tmp_path / "other.npz", **QUICK))
+        bench(contenders([small]), Settings(sizes=Sizes(inputs=tmp_path / "other.npz"), **QUICK))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +104,7 @@ def test_an_npz_that_does_not_fit_is_blamed(
 ) -> None:
     np.savez(tmp_path / "in.npz", x=array)
     with pytest.raises(ArtifactError, match=rf"^\S*in\.npz: .*{message}"):
-        bench(contenders([small]), Settings(inputs=tmp_path / "in.npz", **QUICK))
+        bench(contenders([small]), Settings(sizes=Sizes(inputs=tmp_path / "in.npz"), **QUICK))
 
 
 def test_what_is_no_npz_is_blamed(small: Path, tmp_path: Path) -> None:
@@ -107,7 +112,7 @@ def test_what_is_no_npz_is_blamed(small: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", np.zeros(3))
     for name, message in (("absent.npz", "no such file"), ("text.npz", "not an"), ("one.npy", "not an")):
         with pytest.raises(ArtifactError, match=f"{name}: {message}"):
-            bench(contenders([small]), Settings(inputs=tmp_path / name, **QUICK))
+            bench(contenders([small]), Settings(sizes=Sizes(inputs=tmp_path / name), **QUICK))
 
 
 @pytest.fixture
@@ -132,7 +137,7 @@ def test_a_fixed_size_is_every_files_size(
     fixed = fix_batch(tmp_path / "fixed.onnx", 2, name)
     for files in ([small, fixed], [fixed, small]):
         for batch in (None, 2):
-            rows = bench(contenders(files), Settings(batch=batch, **QUICK))
+            rows = bench(contenders(files), Settings(sizes=Sizes(batch=batch), **QUICK))
             assert [list(row.inputs.values()) for row in rows] == [[[2, SIZE]], [[2, SIZE]]]
 
 
@@ -143,23 +148,25 @@ def test_sizes_that_conflict_are_refused(small: Path, tmp_path: Path, fix_batch:
     with pytest.raises(
         ConfigError, match=r"two\.onnx fixes the batch .* at 2, but --batch is 8: give --batch 2"
     ):
-        bench(contenders([small, two]), Settings(batch=8, **QUICK))
+        bench(contenders([small, two]), Settings(sizes=Sizes(batch=8), **QUICK))
     with pytest.raises(ConfigError, match=r"two\.onnx fixes dimension 0 .* at 2, and 5 was asked for 'x'"):
-        bench(contenders([small, two]), Settings(dims={"batch": 5}, **QUICK))
+        bench(contenders([small, two]), Settings(sizes=Sizes(dims={"batch": 5}), **QUICK))
 
 
 def test_a_name_nobody_has_is_an_error(small: Path) -> None:
     with pytest.raises(ConfigError, match="no dimension is named 'bacth'; there is batch"):
-        bench(contenders([small]), Settings(dims={"bacth": 2}))
+        bench(contenders([small]), Settings(sizes=Sizes(dims={"bacth": 2})))
     with pytest.raises(ConfigError, match="no input is named 'z'; there is x"):
-        bench(contenders([small]), Settings(shapes={"z": (1,)}))
+        bench(contenders([small]), Settings(sizes=Sizes(shapes={"z": (1,)})))
     with pytest.raises(ConfigError, match="threads is 0"):
         Settings(threads=0)
+    with pytest.raises(ConfigError, match="batch is 0"):
+        Sizes(batch=0)
 
 
 def test_what_onnxruntime_says_reaches_the_user(small: Path) -> None:
     with pytest.raises(ArtifactError, match=r"small\.onnx: .*[Dd]imensions"):
-        bench(contenders([small]), Settings(shapes={"x": (1, SIZE + 1)}, **QUICK))
+        bench(contenders([small]), Settings(sizes=Sizes(shapes={"x": (1, SIZE + 1)}), **QUICK))
 
 
 def test_not_an_onnx_file(tmp_path: Path, write_mlp: WriteMlp) -> None:
@@ -185,18 +192,57 @@ def test_a_dead_worker_is_an_error(small: Path, monkeypatch: pytest.MonkeyPatch,
     suicidal.write_text("import os; os._exit(9)")
     monkeypatch.setattr(race, "WORKER", suicidal)
     with pytest.raises(ArtifactError, match="the process that ran it died"):
-        bench([Contender(small, library=False)], Settings(**QUICK))
+        bench(contenders([small]), Settings(**QUICK))
 
 
-def test_worker_needs_no_torch(small: Path) -> None:
-    """Resident memory would be PyTorch's, not the model's."""
-    request = {"files": [str(small)], "library": False, "threads": 1}
-    first = {"engine": str(benching.ENGINE), "request": request, "cases": [{"shapes": {"x": [1, SIZE]}}]}
-    program = """
+def ask_worker(engine: str, path: Path, inputs: Path, absent: str = "torch", **request: object) -> dict:
+    """What a worker without the module `absent` says of a file."""
+    given = {"files": [str(path)], "library": False, "threads": 1, **request}
+    first = {"engine": str(benching.ENGINES[engine]), "request": given, "cases": [{"inputs": str(inputs)}]}
+    program = f"""
 import sys, runpy
-sys.modules["torch"] = None
+sys.modules[{absent!r}] = None
 runpy.run_path(sys.argv[1], run_name="__main__")
 """
     command = [sys.executable, "-c", program, str(race.WORKER)]
     done = subprocess.run(command, input=json.dumps(first), capture_output=True, text=True, check=True)
-    assert "load_ms" in json.loads(done.stdout)
+    answer: dict = json.loads(done.stdout)
+    return answer
+
+
+def test_worker_needs_no_torch(small: Path, tmp_path: Path) -> None:
+    """Resident memory would be PyTorch's, not the model's."""
+    np.savez(tmp_path / "x.npz", x=np.zeros((1, SIZE), np.float32))
+    assert "load_ms" in ask_worker("onnx", small, tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize(
+    ("engine", "absent", "advice"),
+    [("onnx", "onnxruntime", "pip install onnxruntime"), ("tvm", "tvm", "pip install 'apache-tvm")],
+)
+def test_a_worker_says_what_to_install(
+    small: Path, tmp_path: Path, engine: str, absent: str, advice: str
+) -> None:
+    answer = ask_worker(engine, small, tmp_path / "none", absent, machine=platform.machine(), names=[])
+    assert f"no module '{absent}" in answer["error"] and advice in answer["error"]
+
+
+def test_a_library_for_another_machine_is_not_loaded(tmp_path: Path) -> None:
+    declared = (Input("x", ("n",), np.dtype("f4")),)
+    model = ModelFile(tmp_path / "m.so", "tvm", (tmp_path / "m.so",), declared, ours=True, machine="z80")
+    with pytest.raises(ArtifactError, match=r"m\.so: made for z80, and this machine is .*--on user@host"):
+        bench([Contender(model, "tvm")], Settings(**QUICK))
+
+
+def test_what_is_no_number_cannot_be_made_up(small: Path) -> None:
+    model = replace(read(small), inputs=(Input("text", (1,), None),))
+    with pytest.raises(
+        ArtifactError, match=r"small\.onnx: its input 'text' cannot be made up: give --inputs"
+    ):
+        bench([Contender(model, "onnxruntime")], Settings(**QUICK))
+
+
+def test_an_input_may_have_any_name(tmp_path: Path, fix_batch: Callable[..., Path]) -> None:
+    path = fix_batch(tmp_path / "m.onnx", 2, "file")
+    (row,) = bench(contenders([path]), Settings(**QUICK))
+    assert row.inputs == {"file": [2, SIZE]}

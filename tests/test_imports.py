@@ -14,6 +14,11 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (  # from the cellar up; a module may import its own floor and those below it
     ("hashcompile_runtime",),
     ("hashcompile.core",),
+    ("hashcompile.race", "hashcompile.bench_worker", "hashcompile.bench_onnx", "hashcompile.bench_tvm"),
+    ("hashcompile.measure", "hashcompile.model_file"),
+    ("hashcompile.bench_device", "hashcompile.ssh"),
+    ("hashcompile.bench", "hashcompile.bench_inputs"),
+    ("hashcompile.recommend",),
     (
         "hashcompile.capture",
         "hashcompile.calibrate",
@@ -32,11 +37,11 @@ FLOORS = (  # from the cellar up; a module may import its own floor and those be
     ("hashcompile.rounded", "hashcompile.ranges", "hashcompile.partial", "hashcompile.verify"),
     ("hashcompile.container", "hashcompile.artifact"),
     ("hashcompile.pipeline", "hashcompile.encode", "hashcompile.reshape"),
+    ("hashcompile.check_tvm",),
     ("hashcompile.compiler",),
     ("hashcompile.recipes",),
     ("hashcompile",),
-    ("hashcompile.race", "hashcompile.bench_worker", "hashcompile.bench_onnx"),
-    ("hashcompile.inspector", "hashcompile.bench"),
+    ("hashcompile.inspector",),
     ("hashcompile.demo",),
     ("hashcompile.cli",),
 )

@@ -68,6 +68,24 @@ class Signature:
         count = self.batch_sizes.at_most(count)
         return tuple(value[:count] for value in batch)
 
+    def sized(self, batch: Batch, count: int | None) -> Batch:
+        """A batch of `count` samples, repeated where there are fewer; None: as few as the model takes.
+
+        Raises InputError.
+        """
+        if self.batch is None:
+            fixed = batch[0].shape[0] if batch and batch[0].ndim else 1
+            if count not in (None, fixed):
+                raise InputError(f"a batch of {count}: the batch of the model is fixed at {fixed}")
+            return batch
+        if count is None:
+            count = self.batch_sizes.least
+        if count < 1 or self.batch_sizes.at_most(count) != count:
+            raise InputError(
+                f"a batch of {count}: the nearest that the model takes is {self.batch_sizes.at_most(count)}"
+            )
+        return tuple(value[torch.arange(count) % len(value)] for value in batch)
+
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of a call by name, in the graph's order. Raises InputError."""
         given = dict(zip(self.parameters, args, strict=False))

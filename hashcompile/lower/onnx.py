@@ -29,7 +29,7 @@ from hashcompile.core.signature import Batch, Signature
 from hashcompile.lower.chain import Chain
 from hashcompile.lower.chain_op import OPERATOR as CHAIN
 from hashcompile.lower.chain_op import overload
-from hashcompile.lower.program import fused
+from hashcompile.lower.program import fused, origins
 
 EXTERNAL = 1_500_000_000  # bytes from which weights go to a file beside the model: protobuf ends at 2 GiB
 CODES = re.compile(r"\.(codes|values|gain)_*$")  # the first constant of a node, whose name tells the layer's
@@ -108,18 +108,6 @@ def every_value(graph: ir.Graph) -> Iterator[ir.Value]:
     yield from graph.inputs
     for node in graph:
         yield from node.outputs
-
-
-def origins(program: torch.export.ExportedProgram, names: set[str]) -> dict[str, str]:
-    """ONNX value -> node of the compressed graph; of the values that one node became, the last."""
-    last: dict[str, str] = {}
-    for node in program.graph.nodes:
-        sources = node.meta.get("from_node") or []
-        while sources:
-            if sources[-1].name in names and not sources[-1].from_node:
-                last[sources[-1].name] = node.name
-            sources = sources[-1].from_node
-    return {value: node for node, value in last.items()}
 
 
 def chain_origins(model: ir.Model, chains: Sequence[Chain]) -> dict[str, str]:

@@ -6,15 +6,16 @@ activations..., outputs...)`, which lies in the same library, beside the node's 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch._decomp import get_decompositions
 from tvm import relax
 from tvm.ir import IRModule
-from tvm.relax.frontend.torch import from_exported_program
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
 from hashcompile.core.console import quiet
@@ -24,7 +25,9 @@ from hashcompile.core.method import Compute
 from hashcompile.core.onnx_op import DOMAIN, OVERLOAD, Attribute
 from hashcompile.core.rounding import Range
 from hashcompile.core.signature import Batch, Signature
-from hashcompile.lower.program import fused
+from hashcompile.lower.chain import Chain
+from hashcompile.lower.chain_op import overload
+from hashcompile.lower.program import fused, origins
 from hashcompile.lower.tvm_nodes import TvmNode
 
 FUNCTION = "hc_node"  # of runtime/tvm/call.cc
@@ -37,6 +40,10 @@ class Lowered:
 
     module: IRModule
     nodes: Sequence[TvmNode]
+    signature: Signature
+    exposed: Sequence[
+        str
+    ] = ()  # nodes of the compressed graph: `main` returns their values, too, behind its own
 
 
 def lower(
@@ -45,31 +52,97 @@ def lower(
     example: Batch,
     compute: Compute,
     ranges: Mapping[str, Range],
+    expose: bool = False,
 ) -> Lowered:
-    """Lower `graph`; `ranges` are those of activations, by node. Raises ExportError for what TVM cannot import."""
+    """Lower `graph`; `ranges` are those of activations, by node. Raises ExportError for what TVM cannot import.
+
+    expose: return the values of the nodes in between, too.
+    """
     with torch.no_grad(), quiet():
         made = fused(graph, signature, example, compute, ranges, bodies=False)
-        program = made.program.run_decompositions()
-    known = {*OURS, *ExportedProgramImporter().convert_map}
-    calls = [node for node in program.graph.nodes if node.op == "call_function"]
-    unknown = [node for node in calls if getattr(node.target, "__name__", "") not in known]
-    if unknown:
-        raise ExportError("TVM cannot import " + "; ".join(dict.fromkeys(map(located, unknown))))
+        program = importable(made.program)
+    exposed: list[str] = []
+    if expose:
+        known = origins(program, {node.name for node in graph.graph.nodes})
+        exposed = with_outputs(program, known | chain_origins(program, made.selection.chains))
     converter = Converter(program)
+    importer = ExportedProgramImporter()
+    rows = {name: located(convert) for name, convert in importer.convert_map.items()}
+    rows |= {**dict.fromkeys(OURS, converter), "embedding.default": embedding}
     try:
-        module = from_exported_program(
-            program,
-            custom_convert_map={**dict.fromkeys(OURS, converter), "embedding.default": embedding},
-            run_ep_decomposition=False,
-        )
+        module = importer.from_exported_program(program, False, False, False, rows)
+    except ExportError:
+        raise
     except Exception as error:
-        raise ExportError(f"TVM could not import the compressed graph: {error}") from error
-    return Lowered(module, converter.nodes)
+        raise ExportError(f"TVM could not import the graph: {error}") from error
+    return Lowered(module, converter.nodes, signature, exposed)
 
 
-def located(node: fx.Node) -> str:
+def with_outputs(program: torch.export.ExportedProgram, origin: Mapping[str, str]) -> list[str]:
+    """Let the program return all tensors that `origin` knows; their nodes in the compressed graph, in that order."""
+    output = program.graph.output_node()
+    values = [
+        node
+        for node in program.graph.nodes
+        if node.op == "call_function" and node.name in origin and isinstance(node.meta.get("val"), Tensor)
+    ]
+    returned: Any = output.args[0]
+    output.args = ((*returned, *values),)
+    return [origin[node.name] for node in values]
+
+
+def chain_origins(program: torch.export.ExportedProgram, chains: Sequence[Chain]) -> dict[str, str]:
+    """What leaves a chain, which PyTorch traces back to the call alone: value of the program -> node of the graph."""
+    outputs = {overload(i): chain.outputs for i, chain in enumerate(chains)}
+    found = {}
+    for node in program.graph.nodes:
+        call = node.args[0] if node.target is operator.getitem else None
+        if isinstance(call, fx.Node) and name_of(call) == OURS[1]:
+            of = outputs.get(str(attributes(call).get(OVERLOAD)), ())
+            if node.args[1] < len(of) and of[node.args[1]].meta["val"].ndim == node.meta["val"].ndim:
+                found[node.name] = of[node.args[1]].name
+    return found
+
+
+def importable(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """In PyTorch's core operators; those of them that TVM's importer lacks in the terms of others, where PyTorch knows
+    such terms. Raises ExportError with the nodes that are left.
+    """
+    known = {None, *OURS, *ExportedProgramImporter().convert_map}
+    program = program.run_decompositions()
+    tried: set[Any] = set()
+    while unknown := [node for node in program.graph.nodes if name_of(node) not in known]:
+        table = get_decompositions([*{node.target for node in unknown} - tried])
+        if not table:
+            raise ExportError("TVM cannot import " + "; ".join(dict.fromkeys(map(described, unknown))))
+        tried |= table.keys()
+        program = program.run_decompositions(table)
+    return program
+
+
+def name_of(node: fx.Node) -> str | None:
+    """Of what a node calls, as the importer has it; None for other nodes, which may be anything."""
+    return getattr(node.target, "__name__", "") if node.op == "call_function" else None
+
+
+def described(node: fx.Node) -> str:
+    """What PyTorch made of an operator is told as that operator, which the user wrote."""
     line = source_line(node)
-    return f"{node.target} (node {node.name})" + (f" from {line}" if line else "")
+    return f"{node.meta.get('original_aten', node.target)} (node {node.name})" + (
+        f" from {line}" if line else ""
+    )
+
+
+def located(convert: Callable[[fx.Node], Any]) -> Callable[[fx.Node, Any], Any]:
+    """A row of the importer's, whose errors name the node."""
+
+    def row(node: fx.Node, importer: Any) -> Any:
+        try:
+            return convert(node)
+        except Exception as error:
+            raise ExportError(f"TVM cannot import {described(node)}: {error}") from error
+
+    return row
 
 
 class Converter:
@@ -96,8 +169,9 @@ class Converter:
             else:
                 inputs.append(len(activations))
                 activations.append(importer.env[each])
-        operator = str(node.args[1]).removeprefix(f"{DOMAIN}::")
-        self.nodes.append(TvmNode(operator, node.name, attributes(node), inputs))
+        name = str(node.args[1]).removeprefix(f"{DOMAIN}::")
+        read = {key: value for key, value in attributes(node).items() if key != OVERLOAD}
+        self.nodes.append(TvmNode(name, node.name, read, inputs))
         several = "shapes" in node.kwargs
         shapes: Any = node.kwargs["shapes"] if several else [node.kwargs["shape"]]
         types = [
@@ -119,12 +193,11 @@ def embedding(node: fx.Node, importer: Any) -> Any:
 
 
 def attributes(node: fx.Node) -> dict[str, Attribute]:
-    """Those that a kernel reads, from the flat form in which the exporter holds them."""
+    """From the flat form in which the exporter holds them."""
     flat: dict[str, Any] = dict(node.kwargs)
     pools = {"i": flat["attr_ints"], "f": flat["attr_floats"], "s": flat["attr_strs"]}
     found: dict[str, Attribute] = {}
     for name, kind, (begin, end) in zip(flat["attr_keys"], flat["attr_types"], flat["attr_pos"], strict=True):
         values = tuple(pools[kind[0]][begin:end])
-        if name != OVERLOAD:
-            found[name] = values if len(kind) > 1 else values[0]
+        found[name] = values if len(kind) > 1 else values[0]
     return found

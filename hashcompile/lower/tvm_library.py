@@ -15,6 +15,7 @@ from torch import Tensor
 from tvm import relax
 from tvm.target import Target
 
+from hashcompile.core import interface
 from hashcompile.core.errors import ConfigError, ExportError
 from hashcompile.core.signature import Batch
 from hashcompile.lower import cross_archive
@@ -31,9 +32,16 @@ DATA = """\
     .globl hc_nodes
     .hidden hc_nodes
 hc_nodes:
-    .incbin "{name}"
+    .incbin "nodes.bin"
     .section .data.rel.ro,"aw"
     .quad __tvm_ffi_hc_node
+    .section .note.GNU-stack,"",%progbits
+"""
+
+# What the library takes, for whoever cannot or will not load it.
+INTERFACE = f"""\
+    .section {interface.SECTION},"a",%progbits
+    .incbin "interface.json"
     .section .note.GNU-stack,"",%progbits
 """
 
@@ -81,7 +89,7 @@ def build(lowered: Lowered, where: Platform, path: Path) -> None:
         call([*where.compiler, "-shared", "-fPIC", "-o", output, *objects])
 
     with TemporaryDirectory() as name:
-        addons = linked(lowered, where, Path(name)) if lowered.nodes else []
+        addons = linked(lowered, where, Path(name))
         try:
             made = tvm.compile(lowered.module, where.target)
             made.export_library(str(path), addons=addons, fcompile=link)
@@ -92,11 +100,20 @@ def build(lowered: Lowered, where: Platform, path: Path) -> None:
 
 
 def linked(lowered: Lowered, where: Platform, folder: Path) -> list[str]:
-    """What is linked to TVM's own code: our nodes, as an object, and our kernels."""
-    (folder / "nodes.bin").write_bytes(encode(lowered.nodes))
-    (folder / "nodes.S").write_text(DATA.format(name="nodes.bin"))
-    call([*where.compiler, "-c", "nodes.S", "-o", "nodes.o"], folder)
-    return [str(folder / "nodes.o"), str(where.archive)]
+    """What is linked to TVM's own code: what the model takes, and if there are nodes of ours, these and our kernels."""
+    (folder / "interface.json").write_bytes(interface.encode(lowered.signature))
+    objects = [assembled(INTERFACE, "interface", where, folder)]
+    if lowered.nodes:
+        (folder / "nodes.bin").write_bytes(encode(lowered.nodes))
+        objects += [assembled(DATA, "nodes", where, folder), str(where.archive)]
+    return objects
+
+
+def assembled(source: str, name: str, where: Platform, folder: Path) -> str:
+    """The path of the object. Raises ExportError."""
+    (folder / f"{name}.S").write_text(source)
+    call([*where.compiler, "-c", f"{name}.S", "-o", f"{name}.o"], folder)
+    return str(folder / f"{name}.o")
 
 
 @contextmanager
@@ -118,3 +135,15 @@ def runner(path: Path) -> Callable[[Batch], list[Tensor]]:
         return [torch.from_numpy(each.numpy().copy()) for each in outputs]
 
     return run
+
+
+def values_inside(lowered: Lowered, where: Platform, batch: Batch) -> list[tuple[str, Tensor]]:
+    """What the exposed nodes compute on this machine, each with its name in the compressed graph. Raises ExportError.
+
+    The library that differs tells its outputs only, so another is made.
+    """
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "exposed.so"
+        build(lowered, where if where.native else platform("cpu"), path)
+        found = runner(path)(batch)
+    return list(zip(lowered.exposed, found[len(found) - len(lowered.exposed) :], strict=True))

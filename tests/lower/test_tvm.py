@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import platform
 import struct
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.nn import functional
 
 import hashcompile as hc
 import hashcompile_runtime as hcrt
-from hashcompile.core.errors import ConfigError, ExportError
+from hashcompile.bench import Settings, bench, contenders
+from hashcompile.bench_inputs import Sizes
+from hashcompile.core.errors import ArtifactError, ConfigError, ExportError
 from hashcompile.core.method import Compute
+from hashcompile.model_file import read
 from tests.models import build, normal
 
 tvm = pytest.importorskip("tvm", reason="TVM is not installed: pip install 'hashcompile[tvm]'")
 
+from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter  # noqa: E402
+
+from hashcompile.lower.tvm import lower  # noqa: E402 - needs TVM
 from hashcompile.lower.tvm_library import runner  # noqa: E402 - needs TVM
 from hashcompile.lower.tvm_nodes import ALIGNMENT, CONSTANT, MAGIC, TvmNode, encode  # noqa: E402
 
@@ -42,6 +51,58 @@ def test_a_library_computes_what_the_onnx_file_does(name: str, compute: Compute,
         for a, b in zip(run(given), wanted, strict=True):
             # our kernels give the same bits to either host; what lies between them is computed in another order
             torch.testing.assert_close(a, torch.from_numpy(b), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "first"),
+    [
+        ("tied", "tanh.default", "tanh"),
+        ("attention", "_softmax.default", "softmax"),
+        ("chains", "exp.default", "exp"),
+    ],
+)
+def test_a_library_that_is_wrong_is_not_written_and_its_first_wrong_node_is_named(
+    name: str, row: str, first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = ExportedProgramImporter.create_convert_map
+
+    def wrong(importer: ExportedProgramImporter) -> dict[str, Callable[[fx.Node], object]]:
+        rows = made(importer)
+
+        def twice(node: fx.Node) -> object:
+            value = rows[row](node)
+            return importer.block_builder.emit(tvm.relax.op.add(value, value))
+
+        return {**rows, row: twice}
+
+    monkeypatch.setattr(ExportedProgramImporter, "create_convert_map", wrong)
+    model, inputs = (Chains().eval(), normal(3, 8, 8)) if name == "chains" else build(name)
+    compiled = hc.compile(model, inputs(3), compute="int8" if name == "chains" else "float")
+    line = rf"the first node that differs is {first} \(aten\..*relative error \S+, from \S*\.py:\d+"
+    with pytest.raises(hc.VerificationError, match=rf"m\.so differs from the compressed graph: .*{line}"):
+        compiled.export_tvm(tmp_path / "m.so")
+    assert not list(tmp_path.iterdir())
+
+
+class Chains(nn.Module):
+    """Two int8 chains, and something between them that ends the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(32, 32, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x).relu().neg().exp()).relu()
+
+
+def test_what_leaves_a_chain_is_known_by_its_node() -> None:
+    torch.manual_seed(0)
+    compiled = hc.compile(Chains().eval(), normal(3, 8, 8)(2))
+    ranges = compiled.ranges.valid(compiled.graph_module)
+    lowered = lower(
+        compiled.graph_module, compiled.signature, compiled.samples[0], "int8", ranges, expose=True
+    )
+    assert list(lowered.exposed) == ["relu", "neg", "exp", "relu_1"]
 
 
 ALONE = """
@@ -114,6 +175,8 @@ def test_an_id_without_a_row_reads_nothing_else(tmp_path: Path) -> None:
     given[0, 0] = 10**6
     (got,) = runner(tmp_path / "m.so")((given,))
     assert bool(got[0, 0].isnan().all()) and bool(got[0, 1:].isfinite().all())
+    (declared,) = read(tmp_path / "m.so").inputs
+    assert declared.name == "input", "a library without nodes of ours tells its inputs, too"
 
 
 class Odd(nn.Module):
@@ -133,6 +196,47 @@ def test_what_tvm_cannot_import_is_named_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"bessel_j0.*test_tvm\.py"):
         compiled.export_tvm(tmp_path / "m.so")
     assert (tmp_path / "m.so").read_text() == "the old one"
+
+
+def test_what_tvm_cannot_import_is_told_before_compression() -> None:
+    def batches() -> Iterator[tuple[Tensor]]:
+        raise AssertionError("calibration data is read, so compression has begun")
+        yield normal(16)(2)
+
+    with pytest.raises(ExportError, match=r"aten\.special_bessel_j0\.default \(node .*test_tvm\.py"):
+        hc.compile(Odd(), normal(16)(2), calibration=batches(), tvm=True)
+    with pytest.raises(ExportError, match="bessel_j0"):
+        hc.check_tvm(Odd(), normal(16)(2))
+    model, inputs = build("attention")
+    hc.check_tvm(model, inputs(2))
+
+
+class Rare(nn.Module):
+    """Computes what no importer knows, but in other terms."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = functional.adaptive_max_pool2d(x.reshape(-1, 1, 4, 4), 2).flatten(1)
+        return torch.ldexp(pooled, torch.tensor(3)) + x.unfold(1, 4, 4).sum(-1)
+
+
+def test_what_tvm_lacks_is_told_in_other_terms(tmp_path: Path) -> None:
+    compiled = hc.compile(nn.Sequential(nn.Linear(16, 16), Rare()), normal(16)(2), compute="float", tvm=True)
+    compiled.export_tvm(tmp_path / "m.so")
+    for batch in (1, 5):
+        (got,) = runner(tmp_path / "m.so")(normal(16)(batch))
+        torch.testing.assert_close(got, compiled(*normal(16)(batch)).detach(), rtol=1e-4, atol=1e-5)
+
+
+class Strange(nn.Module):
+    """Asks an operator that importers know for something that they do not."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(-1, 4, 4).to(torch.complex64).abs()
+
+
+def test_an_operator_that_is_known_by_name_only_is_named_with_its_line() -> None:
+    with pytest.raises(ExportError, match=r"TVM cannot import aten\.\S+ \(node \S+\) from .*test_tvm\.py"):
+        hc.check_tvm(Strange(), normal(16)(2))
 
 
 def test_targets_that_are_none_are_refused() -> None:
@@ -156,6 +260,8 @@ def test_a_machine_without_tvm_or_a_compiler_is_told_what_it_lacks(
     monkeypatch.setitem(sys.modules, "tvm", None)
     with pytest.raises(ConfigError, match=r"pip install 'hashcompile\[tvm\]'"):
         compiled.export_tvm(tmp_path / "m.so")
+    with pytest.raises(ConfigError, match=r"pip install 'hashcompile\[tvm\]'"):
+        hc.compile(nn.Linear(16, 16), normal(16)(2), tvm=True)
     assert not (tmp_path / "m.so").exists()
 
 
@@ -191,3 +297,29 @@ def test_constants_are_aligned_and_stored_once() -> None:
     assert len(data) % ALIGNMENT == 0
     with pytest.raises(ExportError, match=r"A 'a'.*float64"):
         encode([TvmNode("A", "a", {}, [scale.double()])])
+
+
+def test_a_library_tells_its_inputs_and_is_measured_beside_the_onnx_file(tmp_path: Path) -> None:
+    model, inputs = build("mixed")
+    compiled = hc.compile(model, inputs(2))
+    compiled.export_onnx(tmp_path / "m.onnx")
+    compiled.export_tvm(tmp_path / "m.so")
+    file = read(tmp_path / "m.so")
+    (declared,) = file.inputs
+    (symbol, length) = declared.shape
+    assert (declared.name, declared.dtype, length) == ("ids", np.dtype("i8"), 6) and isinstance(symbol, str)
+    assert file.inputs == read(tmp_path / "m.onnx").inputs, "the same names for both"
+    assert file.machine == platform.machine()
+    settings = Settings(threads=1, runs=10, sizes=Sizes(batch=3))
+    onnx, library = bench(contenders([tmp_path / "m.onnx", tmp_path / "m.so"]), settings)
+    assert (onnx.runtime, library.runtime) == ("hashcompile", "tvm")
+    assert onnx.inputs == library.inputs == {"ids": [3, 6]}
+    assert library.file_bytes == (tmp_path / "m.so").stat().st_size
+    assert library.p50_ms > 0 and library.load_ms > 0 and library.resident_bytes > 0
+
+    with pytest.raises(ArtifactError, match=r"not one that hashcompile wrote.*export_tvm"):
+        contenders([Path(hcrt.library_path())])
+    torn = (tmp_path / "m.so").read_bytes().replace(b'{"inputs"', b'{"outputs')
+    (tmp_path / "torn.so").write_bytes(torn)
+    with pytest.raises(ArtifactError, match=r"torn\.so: damaged: what it says of its inputs"):
+        contenders([tmp_path / "torn.so"])

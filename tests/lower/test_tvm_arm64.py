@@ -10,6 +10,7 @@ import pytest
 
 import hashcompile as hc
 from hashcompile.core.errors import ConfigError, ExportError
+from hashcompile.model_file import read
 from tests.models import build
 
 tvm = pytest.importorskip("tvm", reason="TVM is not installed: pip install 'hashcompile[tvm]'")
@@ -41,6 +42,7 @@ def test_a_library_for_arm64_is_linked(tmp_path: Path) -> None:
     library = file.read_bytes()
     assert library[:6] == b"\x7fELF\x02\x01", "64 bits, little-endian"
     assert struct.unpack_from("<HH", library, 16) == (SHARED, AARCH64)
+    assert read(file).machine == "aarch64", "and what it takes is told here"
     assert all(part in library for part in (MAGIC, b"codebook_i8_dotprod", b"codebook_i8_i8mm"))
     named, given = platform("arm64"), platform(tvm.target.Target(ARM64))
     assert (named.archive, named.compiler, named.native) == (given.archive, given.compiler, given.native)

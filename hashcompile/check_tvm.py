@@ -1,0 +1,36 @@
+"""Can TVM import a model? Asked of the model as it is, before minutes of compression."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from hashcompile.capture import Captured, capture
+from hashcompile.core.method import Compute
+from hashcompile.core.signature import Inputs
+from hashcompile.lower.with_tvm import needed_by
+
+
+def check_tvm(
+    model: nn.Module,
+    example_inputs: Inputs,
+    dynamic_batch: bool = True,
+    dynamic_shapes: Any = None,
+    compute: Compute = "int8",
+) -> None:
+    """Raise ExportError for operators that TVM cannot import, with the node and the user's source line of each.
+
+    The arguments are those of `compile`; compression replaces weights, and brings no operators that TVM lacks.
+    ConfigError tells that TVM is not installed, CaptureError that the model cannot be captured at all.
+    """
+    check_captured(
+        capture(model, example_inputs, dynamic_batch=dynamic_batch, dynamic_shapes=dynamic_shapes), compute
+    )
+
+
+def check_captured(captured: Captured, compute: Compute) -> None:
+    """The same for a model that is captured already."""
+    with needed_by("a TVM library"):
+        from hashcompile.lower.tvm import lower
+    lower(captured.graph, captured.signature, captured.example, compute, ranges={})

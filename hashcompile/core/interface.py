@@ -1,0 +1,45 @@
+"""What a TVM library takes, as JSON in a section of its own: TVM's `main` knows positions only, and tells no shapes.
+
+`{"inputs": [[name, dtype, [size or symbol, ...]], ...]}`, in the order of main's arguments.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hashcompile.core.signature import Signature
+
+SECTION = ".hashcompile"
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input as a file declares it; a size that is a string is symbolic, and may have no name."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: np.dtype[Any] | None  # None: not a tensor of numbers
+
+
+def encode(signature: Signature) -> bytes:
+    declared = zip(signature.names, signature.dtypes, signature.shapes, strict=True)
+    inputs = [[name, str(dtype).removeprefix("torch."), shape] for name, dtype, shape in declared]
+    return json.dumps({"inputs": inputs}).encode()
+
+
+def decode(content: bytes) -> tuple[Input, ...]:
+    """Raises ValueError for what `encode` did not make."""
+    try:
+        declared = [
+            Input(str(name), tuple(shape), np.dtype(dtype))
+            for name, dtype, shape in json.loads(content)["inputs"]
+        ]
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{error}") from error
+    if any(not isinstance(size, int | str) for each in declared for size in each.shape):
+        raise ValueError("a size is neither a number nor a symbol")
+    return tuple(declared)
