@@ -154,7 +154,10 @@ def verify_library(
     inputs = [variant for batch in batches for variant in batch_sizes(batch, signature)]
     wanted = outputs_of(graph, inputs)
     tolerances = tolerances_of(rounded, inputs, wanted)
-    got = transposed([run(batch) for batch in inputs])
+    try:
+        got = transposed([run(batch) for batch in inputs])
+    except Exception as failure:  # our kernels' messages name the node
+        raise VerificationError(f"{name} does not run in TVM: {failure}") from failure
 
     def explain(worst: int) -> str:
         batch = inputs[worst]

@@ -100,12 +100,31 @@ def test_globs_that_skip_everything(zoo: Path) -> None:
 
 def test_help_teaches() -> None:
     overview = run("--help").output
-    for command in ("compile", "inspect", "bench", "demo"):
+    for command in ("compile", "inspect", "bench", "recommend", "demo"):
         assert command in overview
         page = run(command, "--help")
         assert page.exit_code == 0
         assert f"hashcompile {command}" in page.output.split("Example", 1)[1], "an example to copy"
     assert "Commands" in run().output, "without a command: what there is"
+
+
+def test_a_library_is_written_measured_and_judged(zoo: Path) -> None:
+    pytest.importorskip("tvm", reason="TVM is not installed: pip install 'hashcompile[tvm]'")
+    made = run("compile", "zoo:pair", "--tvm", "m.so", "--save", "m.hc")
+    assert made.exit_code == 0, made.output
+    assert "verified in tvm: relative error" in made.output
+    assert f"wrote m.so, {format_bytes(Path('m.so').stat().st_size)}" in made.output
+
+    measured = run("bench", "m.so", "--runs", 10, "--threads", 1, "--batch", 3, "--json")
+    (row,) = json.loads(measured.output)
+    assert row["runtime"] == "tvm" and row["inputs"] == {"input": [3, 64]}
+
+    advice = run("recommend", "m.hc", "--runs", 10, "--threads", 1, "--prefer", "size", "--json")
+    assert advice.exit_code == 0, advice.output
+    told = json.loads(advice.output)
+    assert told["winner"] == "onnx", "a library holds our kernels, too"
+    assert told["reasons"][0].startswith("size on disk decides")
+    assert [row["file"] for row in told["results"]] == ["model.onnx", "model.so"]
 
 
 @pytest.mark.parametrize("factory", ["pair", "triple", "record"])
@@ -182,6 +201,7 @@ def test_options_reach_the_compiler(zoo: Path) -> None:
         (("compile", "zoo:nonsense", "--save", "m.onnx"), "write it with -o m.onnx"),
         (("compile", "zoo:nonsense", "-o", "m.onnx", "--skip", "*"), "every layer is skipped"),
         (("compile", "zoo.py:pair", "-o", "m.onnx"), "write zoo:pair"),
+        (("recommend", "zoo.py"), "zoo.py"),
         (("inspect", "absent.onnx"), "no such file"),
         (("inspect", "."), "is a directory"),
         (("inspect", "zoo.py"), "not an ONNX file"),

@@ -74,8 +74,8 @@ def lower(
 
 
 def name_inputs(model: ir.Model, signature: Signature) -> None:
-    """Symbolic sizes under the names that the user knows; an unknown one stays without, as equal names mean equal sizes.
-    Raises ExportError if a size lost its symbol."""
+    """Symbolic sizes under the names that the user knows; an unknown one stays without, as equal names mean equal
+    sizes. Raises ExportError if a size lost its symbol."""
     renamed: dict[str, str] = {}
     for value, name, shape in zip(model.graph.inputs, signature.names, signature.shapes, strict=True):
         assert value.shape is not None

@@ -84,6 +84,19 @@ def test_a_library_that_is_wrong_is_not_written_and_its_first_wrong_node_is_name
     assert not list(tmp_path.iterdir())
 
 
+def test_a_library_that_does_not_run_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def narrow(path: Path) -> Callable[[tuple[Tensor, ...]], list[Tensor]]:
+        run = runner(path)
+        return lambda batch: run((batch[0][:, :-1],))
+
+    monkeypatch.setattr("hashcompile.lower.tvm_library.runner", narrow)
+    model, inputs = build("mlp")
+    compiled = hc.compile(model, inputs(2))
+    with pytest.raises(hc.VerificationError, match=r"m\.so does not run in TVM: .*input"):
+        compiled.export_tvm(tmp_path / "m.so")
+    assert not list(tmp_path.iterdir())
+
+
 class Chains(nn.Module):
     """Two int8 chains, and something between them that ends the first."""
 
