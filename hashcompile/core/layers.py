@@ -77,6 +77,16 @@ class Window:
             before = after = per_dim(padding)
         return cls(kernel, per_dim(given["stride"]), before, after, dilation, int(given["groups"]))
 
+    def geometry(self) -> dict[str, int | tuple[int, ...]]:
+        """As ONNX spells it."""
+        return {
+            "kernel_shape": self.kernel,
+            "strides": self.stride,
+            "pads": (*self.before, *self.after),
+            "dilations": self.dilation,
+            "group": self.groups,
+        }
+
     def out_size(self, size: Any, dim: int) -> Any:
         """Output extent of spatial dimension `dim`; works on integers and on symbolic sizes."""
         covered = self.dilation[dim] * (self.kernel[dim] - 1)

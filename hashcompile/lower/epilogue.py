@@ -67,9 +67,20 @@ def with_epilogue(op: OnnxOp, epilogue: Epilogue) -> OnnxOp:
     if epilogue.activation is Activation.NONE and epilogue.residual is None:
         return op
     name, attributes = op.overload, dict[str, Attribute](op.attributes)
-    body, total = op.body.replace("    Y = ", "    total = "), ""
     if epilogue.residual is not None:
         name += "_residual"
+    if epilogue.activation is not Activation.NONE:
+        activation = epilogue.activation.name.lower()
+        name += f"_{activation}"
+        attributes |= {"activation": activation, "low": epilogue.low, "high": epilogue.high}
+    body = continued(op.body, epilogue) if op.body else ""
+    return replace(op, overload=name, attributes=attributes, body=body)
+
+
+def continued(body: str, epilogue: Epilogue) -> str:
+    """`body`, and what follows it."""
+    body, total = body.replace("    Y = ", "    total = "), ""
+    if epilogue.residual is not None:
         empty = "" if ", bias" in body.split(") => (Y)", 1)[0] else ", bias"
         body = body.replace(") => (Y)", f"{empty}, residual) => (Y)", 1).replace(
             "    total = ", "    plain = "
@@ -78,10 +89,6 @@ def with_epilogue(op: OnnxOp, epilogue: Epilogue) -> OnnxOp:
     if epilogue.activation is Activation.NONE:
         total = total.replace("total = ", "Y = ")
     else:
-        activation = epilogue.activation.name.lower()
-        name += f"_{activation}"
-        attributes |= {"activation": activation, "low": epilogue.low, "high": epilogue.high}
         body = body.replace("compute", "compute, activation, low, high", 1)
         total += BODIES[epilogue.activation] + "\n"
-    body = body.rstrip().removesuffix("}") + total + "}"
-    return replace(op, overload=name, attributes=attributes, body=body)
+    return body.rstrip().removesuffix("}") + total + "}"

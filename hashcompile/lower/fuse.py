@@ -25,6 +25,7 @@ from hashcompile.core.sweep import activation
 from hashcompile.lower.chain import Chain
 from hashcompile.lower.chain_op import ChainOp, called, constants, overload
 from hashcompile.lower.constants import stored
+from hashcompile.lower.dense import dense_layers
 from hashcompile.lower.epilogue import find_epilogue, with_epilogue
 from hashcompile.lower.feed_forward import FeedForward
 from hashcompile.lower.feed_forward import joined as as_one
@@ -34,6 +35,7 @@ from hashcompile.lower.projections import join_projections
 from hashcompile.lower.select import Selection
 from hashcompile.lower.symbolic import SymbolicOp
 from hashcompile.passes import method_of_code
+from hashcompile.passes.cleanup.fold_batch_norm import fold_batch_norm
 
 
 def fuse(
@@ -41,7 +43,8 @@ def fuse(
 ) -> tuple[fx.GraphModule, list[OnnxOp]]:
     """The selection's graph with symbolic operators in place of encoded weights, and those operators.
 
-    bodies: what has no kernel is an operator too, for a runtime that reads bodies; else it becomes a dense weight.
+    bodies: for a runtime that reads bodies, and has fast kernels of its own: what has no kernel of ours is an operator
+    too, and dense layers stay. Else it becomes a dense weight, and dense layers are operators.
     """
     graph = selection.graph
     ops: list[OnnxOp] = []
@@ -62,6 +65,8 @@ def fuse(
         ops += fuse_chain(selection, chain, ChainOp(chain, ranges, overload(i)), replaced)
     ops += fuse_attentions(graph, selection.compute)
     remove_dead(graph)
+    if not bodies:
+        ops += fuse_dense(selection)
     graph.graph.lint()
     return graph, ops
 
@@ -91,8 +96,26 @@ def decode_before(selection: Selection, parameter: str, reader: fx.Node, bodies:
     return (op,)
 
 
+def fuse_dense(selection: Selection) -> Iterable[OnnxOp]:
+    """Operators in the place of the layers that are left, whose weights are dense."""
+    graph = selection.graph
+    fold_batch_norm(graph, dense=True)
+    for parameter, layer, op in dense_layers(graph):
+        yield fuse_layer(selection, holder_beside(graph, parameter), layer, op)
+    remove_dead(graph)
+
+
+def holder_beside(graph: fx.GraphModule, parameter: str) -> str:
+    """The path of a module, empty at first, for the constants that are made of a tensor which is still there."""
+    holder, leaf = holder_of(graph, parameter)
+    name = f"{leaf}_dense"
+    if not hasattr(holder, name):
+        holder.register_module(name, nn.Module())
+    return f"{parameter}_dense"
+
+
 def fuse_layer(selection: Selection, parameter: str, layer: fx.Node, op: OnnxOp) -> OnnxOp:
-    """One operator in the place of a layer, and of what follows it."""
+    """One operator in the place of a layer, and of what follows it; the module `parameter` holds its constants."""
     graph = selection.graph
     kind, position = CONSUMERS[layer.target]
     bias = layer.args[2] if len(layer.args) > 2 and position == 1 else None

@@ -22,6 +22,7 @@ from hashcompile.lower import cross_archive
 from hashcompile.lower.compiler import NATIVE, Command, arm64, call
 from hashcompile.lower.tvm import Lowered
 from hashcompile.lower.tvm_nodes import encode
+from hashcompile.lower.tvm_schedules import pipeline
 from hashcompile_runtime import tvm_archive_path
 
 # The assembler puts the bytes into read-only data, which the system maps from the file. The last word is what makes the
@@ -91,7 +92,8 @@ def build(lowered: Lowered, where: Platform, path: Path) -> None:
     with TemporaryDirectory() as name:
         addons = linked(lowered, where, Path(name))
         try:
-            made = tvm.compile(lowered.module, where.target)
+            with where.target:
+                made = tvm.compile(lowered.module, relax_pipeline=pipeline(where.target))
             made.export_library(str(path), addons=addons, fcompile=link)
         except ExportError:
             raise

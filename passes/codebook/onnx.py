@@ -50,18 +50,11 @@ def fused(code: CodebookWeight, consumer: fx.Node, kind: Kind, compute: Compute)
         source: Any = consumer.args[0]
         if dims > 2 or source.meta["val"].ndim != dims + 2:
             return None
-        geometry: dict[str, Attribute] = {
-            "kernel_shape": window.kernel,
-            "strides": window.stride,
-            "pads": (*window.before, *window.after),
-            "dilations": window.dilation,
-            "group": window.groups,
-        }
         return OnnxOp(
             "CodebookConv",
             f"{name}_{dims}d",
             partial(constants, code, channels_last=True),
-            attributes | geometry,
+            attributes | window.geometry(),
             conv_body(code, dims, biased),
             lambda x: (x.shape[0], rows, *(window.out_size(x.shape[d + 2], d) for d in range(dims))),
         )

@@ -98,7 +98,7 @@ typedef struct hc_weight hc_weight;
 
 typedef struct hc_weight_desc {
     uint32_t size;      /* sizeof(hc_weight_desc) */
-    uint32_t bits;      /* of an index, 1 to 8 */
+    uint32_t bits;      /* of an index, 1 to 8; or 32: codes are the values themselves, fp32, and there is no table */
     uint32_t compute;   /* HC_FLOAT, HC_INT8 or HC_BF16 */
     hc_isa isa;         /* the cap; HC_ISA_AUTO for what HC_ISA allows and this CPU has */
     int64_t rows;       /* N */
@@ -108,7 +108,7 @@ typedef struct hc_weight_desc {
     const uint8_t* codes;
     size_t codes_bytes; /* hc_codes_bytes(bits, rows, columns) */
     const float* codebook;
-    size_t codebook_len; /* tables * 2^bits */
+    size_t codebook_len; /* tables * 2^bits; 0 where bits is 32 */
     const float* scale;
     size_t scale_len;  /* N */
     const float* bias; /* NULL for none */
@@ -296,7 +296,9 @@ HC_API hc_code hc_kernel_get(size_t i, hc_kernel* out);
  * 16; an index cut into planes of 8, 4, 2 or 1 bits, widest first, the widest holding the lowest bits:
  *     codes: (row_pairs, k_blocks, lines, 2 tiles, 16 rows, 4) uint8
  * Sub-field s of byte kk of line l of a plane of width w belongs to k = block * period + l * (32 / w) + 4 * s + kk,
- * where period = 32 / (width of the narrowest plane). Padding rows and padding k hold index 0. */
+ * where period = 32 / (width of the narrowest plane). Padding rows and padding k hold index 0.
+ * With 32 bits a line holds one k of 16 rows: the four bytes of a row are its fp32 value, at an address that is a multiple
+ * of 4, and W = value * scale. Such a weight is HC_FLOAT (or HC_BF16, which is the same then), with group_rows 0. */
 HC_API size_t hc_codes_bytes(uint32_t bits, int64_t rows, int64_t columns);
 
 /* Checks everything (sizes, finiteness), prepares the tables, picks the kernels. */

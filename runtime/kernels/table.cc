@@ -24,6 +24,9 @@ namespace hc {
 #define HC_KERNEL(room, isa, id) extern const Depthwise room##_##isa;
 #include "depthwise/kernels.inc"
 #undef HC_KERNEL
+#define HC_KERNEL(room, isa, id) extern const DepthwiseF32 room##_##isa;
+#include "depthwise_f32/kernels.inc"
+#undef HC_KERNEL
 #define HC_KERNEL(room, isa, id) extern const Rowwise room##_##isa;
 #include "rowwise/kernels.inc"
 #undef HC_KERNEL
@@ -85,6 +88,9 @@ constexpr Row<Int8> kInt8[] = {
 constexpr Row<Depthwise> kDepthwise[] = {
 #include "depthwise/kernels.inc"
 };
+constexpr Row<DepthwiseF32> kDepthwiseF32[] = {
+#include "depthwise_f32/kernels.inc"
+};
 constexpr Row<Rowwise> kRowwise[] = {
 #include "rowwise/kernels.inc"
 };
@@ -141,12 +147,13 @@ Kernels select(int bits, hc_isa cap) {
     const Row<CodebookI8>& i8 = best(kCodebookI8, cap);
     const Row<CodebookBf16>& bf16 = best(kCodebookBf16, cap);
     const bool in_fp32 = bf16.isa == HC_ISA_SCALAR && f32.isa != HC_ISA_SCALAR;
-    return {f32.kernel[bits - 1],
-            i8.kernel[bits - 1],
-            in_fp32 ? nullptr : bf16.kernel[bits - 1],
+    return {bits ? f32.kernel[bits - 1] : CodebookF32{},
+            bits ? i8.kernel[bits - 1] : CodebookI8{},
+            in_fp32 || !bits ? nullptr : bf16.kernel[bits - 1],
             *best(kPanelF32, cap).kernel,
             *best(kInt8, cap).kernel,
             *best(kDepthwise, cap).kernel,
+            *best(kDepthwiseF32, cap).kernel,
             *best(kRowwise, cap).kernel,
             {f32.few, i8.few, in_fp32 ? f32.few : bf16.few},
             {f32.many, i8.many, in_fp32 ? f32.many : bf16.many}};
@@ -172,7 +179,9 @@ extern "C" hc_code hc_kernel_get(size_t i, hc_kernel* out) {
                        hc::describe(hc::kCodebookI8, 8, i, first, *out) ||
                        hc::describe(hc::kCodebookBf16, 8, i, first, *out) ||
                        hc::describe(hc::kPanelF32, 1, i, first, *out) || hc::describe(hc::kInt8, 1, i, first, *out) ||
-                       hc::describe(hc::kDepthwise, 1, i, first, *out) || hc::describe(hc::kRowwise, 1, i, first, *out) ||
+                       hc::describe(hc::kDepthwise, 1, i, first, *out) ||
+                       hc::describe(hc::kDepthwiseF32, 1, i, first, *out) ||
+                       hc::describe(hc::kRowwise, 1, i, first, *out) ||
                        hc::describe(hc::kAttention, 1, i, first, *out) ||
                        hc::describe(hc::kAttentionI8, 1, i, first, *out) ||
                        hc::describe(hc::kNorm, 1, i, first, *out) || hc::describe(hc::kWide, 1, i, first, *out) ||

@@ -7,6 +7,7 @@
 #include "codebook_f32/kernel.h"
 #include "codebook_i8/kernel.h"
 #include "depthwise/kernel.h"
+#include "depthwise_f32/kernel.h"
 #include "hashcompile.h"
 #include "hashed_f32/kernel.h"
 #include "int8/kernel.h"
@@ -24,11 +25,12 @@ struct Kernels {
     PanelF32 panel_f32;
     Int8 int8;
     Depthwise depthwise;
+    DepthwiseF32 depthwise_f32;
     Rowwise rowwise;
     double rate_few[3], rate_many[3]; // multiply-adds per nanosecond, by HC_FLOAT, HC_INT8 and HC_BF16
 };
 
-// The best rows for `bits`-bit indices, none above `cap`, all runnable.
+// The best rows for `bits`-bit indices, none above `cap`, all runnable. bits 0: for no indices.
 Kernels select(int bits, hc_isa cap);
 
 // What an attention runs on.

@@ -7,7 +7,7 @@ namespace {
 
 // The layout is in the shape of the codes, so a file made for another one is refused here.
 void check_codes(const Tensor& codes, uint32_t bits, int64_t rows, int64_t columns) {
-    const int64_t period = bits >= 1 && bits <= 8 ? 32 / static_cast<int64_t>(bits & -bits) : 1;
+    const int64_t period = 32 / static_cast<int64_t>(bits & -bits);
     const std::vector<int64_t> wanted = {(rows + 31) / 32,
                                          columns / period + (columns % period != 0),
                                          period * static_cast<int64_t>(bits) / 32,
@@ -51,8 +51,8 @@ OpenWeight open_weight(const Node& node, size_t first, const WeightForm& form, b
         fail(HC_INVALID_ARGUMENT, "scale has shape %s; wanted (N)", text_of(scale.dims).c_str());
     if (codebook.dims.size() != 2)
         fail(HC_INVALID_ARGUMENT, "codebook has shape %s; wanted (groups, 2^bits)", text_of(codebook.dims).c_str());
-    if (form.bits < 1 || form.bits > 8)
-        fail(HC_INVALID_ARGUMENT, "bits is %lld; an index has 1 to 8", static_cast<long long>(form.bits));
+    if (form.bits < 1 || (form.bits > 8 && form.bits != 32))
+        fail(HC_INVALID_ARGUMENT, "bits is %lld; an index has 1 to 8, a value 32", static_cast<long long>(form.bits));
     if (form.compute < HC_FLOAT || form.compute > HC_BF16)
         fail(HC_INVALID_ARGUMENT, "compute is %lld; 0 is float, 1 is int8, 2 is bf16",
              static_cast<long long>(form.compute));

@@ -16,7 +16,7 @@ void conv_f32(const hc_weight& weight, const Window& window, const Shape& shape,
     Images<float> images{shape, Margin::of(window)};
     Scratch<float> values(images.size());
     images.values = values.data();
-    fill(images, x, exec);
+    fill(images, x, weight.kernels.rowwise, exec);
     convolve(weight, window, images, activation, to, exec);
 }
 

@@ -59,7 +59,7 @@ class Units {
 
    private:
     static double ns_of(const hc_weight& weight, double rows) {
-        if (weight.taps.empty()) return weight.pair_ns(static_cast<size_t>(rows));
+        if (!weight.depthwise()) return weight.pair_ns(static_cast<size_t>(rows));
         return static_cast<double>(kPair * weight.columns) * rows / kDepthwiseRate;
     }
 
@@ -203,42 +203,62 @@ class UnitTarget {
     const uint8_t* residual_[kRowsAtOnce];
 };
 
+// A convolution whose groups are one channel and one filter each: sums of a pair's channels, from
+// multiply(pair, first window, windows, sum).
+template <class Sum, class T, class Multiply, class QuantOf>
+void depthwise(const hc_weight& weight, const Window& window, const Images<T>& x, const Shape& out,
+               const Activation& activation, const std::vector<Levels>& levels, const ConvTarget& to,
+               const QuantOf& quant_of, const hc_exec* exec, const Multiply& multiply) {
+    const Units units(weight, out);
+    parallel(exec, units.count, units.ns, [&](size_t begin, size_t end) {
+        alignas(64) Sum sum[kRowsAtOnce * kPair];
+        float scale[kRowsAtOnce];
+        for (size_t i = begin; i < end; ++i) {
+            const Unit unit = units[i];
+            const RowQuant quant = quant_of(unit.image, scale);
+            UnitTarget(weight, out, levels, to, unit).visit([&](const auto& target) {
+                for (size_t pair = unit.first_pair; pair < unit.last_pair; ++pair) {
+                    each_row(unit, out.width, [&](size_t m, size_t row, size_t column, size_t count) {
+                        multiply(pair, window_of(window, x, unit.image, row, column) + pair * kPair, count,
+                                 sum + m * kPair);
+                    });
+                    finish(weight, pair, sum, 0, unit.count, quant, activation, target);
+                }
+            });
+        }
+    });
+}
+
+void depthwise(const hc_weight& weight, const Window& window, const Images<float>& x, const Shape& out,
+               const Activation& activation, const ConvTarget& to, const hc_exec* exec) {
+    const Runs runs(window, x, 1); // single taps
+    const size_t taps = runs.offset.size();
+    const auto none = [](size_t, float*) { return RowQuant{}; };
+    depthwise<float>(weight, window, x, out, activation, {}, to, none, exec,
+                     [&](size_t pair, const float* from, size_t count, float* sum) {
+                         const float* values = weight.dense ? weight.panel(pair) : &weight.f32_taps[pair * taps * kPair];
+                         weight.kernels.depthwise_f32({values, from, window.stride_x * x.shape.channels,
+                                                       runs.offset.data(), taps, sum, count});
+                     });
+}
+
 void depthwise(const hc_weight& weight, const Window& window, const ByteImages& x, const Shape& out,
                const Activation& activation, const ConvTarget& to, const hc_exec* exec) {
     const Runs runs(window, x, 1); // single taps
     std::vector<size_t> tap = runs.offset;
     const size_t quads = ceil_div(tap.size(), 4);
     tap.resize(quads * 4, tap[0]); // their weights are zero
-    DepthwiseCall call{};
-    call.step = window.stride_x * x.shape.channels;
-    call.tap = tap.data();
-    call.quads = quads;
-    call.count = window.taps();
-    call.width = window.taps_x;
+    const auto quant_of = [&](size_t image, float* scale) {
+        for (size_t m = 0; m < kRowsAtOnce; ++m) scale[m] = x.quant[image].scale;
+        return RowQuant{scale, x.quant[image].zero};
+    };
     const std::vector<Levels> levels = levels_of_images(weight, x, activation, to);
-    const Units units(weight, out);
-    parallel(exec, units.count, units.ns, [&](size_t begin, size_t end) {
-        alignas(64) int32_t sum[kRowsAtOnce * kPair];
-        for (size_t i = begin; i < end; ++i) {
-            const Unit unit = units[i];
-            const Quant& quant = x.quant[unit.image];
-            float scale[kRowsAtOnce];
-            for (float& s : scale) s = quant.scale;
-            UnitTarget(weight, out, levels, to, unit).visit([&](const auto& target) {
-                for (size_t pair = unit.first_pair; pair < unit.last_pair; ++pair) {
-                    each_row(unit, out.width, [&](size_t m, size_t row, size_t column, size_t count) {
-                        DepthwiseCall part = call;
-                        part.taps = &weight.taps[pair * quads * 4 * kPair];
-                        part.q = window_of(window, x, unit.image, row, column) + pair * kPair;
-                        part.sum = sum + m * kPair;
-                        part.rows = count;
-                        weight.kernels.depthwise(part);
-                    });
-                    finish(weight, pair, sum, 0, unit.count, {scale, quant.zero}, activation, target);
-                }
-            });
-        }
-    });
+    depthwise<int32_t>(weight, window, x, out, activation, levels, to, quant_of, exec,
+                       [&](size_t pair, const uint8_t* from, size_t count, int32_t* sum) {
+                           weight.kernels.depthwise({&weight.taps[pair * quads * 4 * kPair], from,
+                                                     window.stride_x * x.shape.channels, tap.data(), quads,
+                                                     window.taps(), window.taps_x, sum, count});
+                       });
 }
 
 } // namespace
@@ -257,12 +277,15 @@ void convolve(const hc_weight& weight, const Window& window, const Images<float>
               const ConvTarget& to, const hc_exec* exec) {
     const Shape out = conv_output(weight, window, x.shape);
     if (!out.count()) return;
+    if (weight.depthwise() && x.shape.channels == weight.groups)
+        return depthwise(weight, window, x, out, activation, to, exec);
     const Runs runs(window, x, x.shape.channels / weight.groups);
-    const size_t pitch = weight.columns + kCopySlack;
+    const bool in_place = window.taps() == 1 && weight.groups == 1 && out.height == 1; // pixels, one behind another
+    const size_t pitch = in_place ? window.stride_x * x.shape.channels : weight.columns + kCopySlack;
     const Units units(weight, out);
     parallel(exec, units.count, units.ns, [&](size_t begin, size_t end) {
         Windows<float> windows(window, x, out.width);
-        Scratch<float> rows(product(kRowsAtOnce, pitch));
+        Scratch<float> copied(in_place ? 0 : product(kRowsAtOnce, pitch));
         alignas(64) float sum[kRowsAtOnce * kPair];
         for (size_t i = begin; i < end; ++i) {
             const Unit unit = units[i];
@@ -271,11 +294,12 @@ void convolve(const hc_weight& weight, const Window& window, const Images<float>
             UnitTarget(weight, out, {}, to, unit).visit([&](const auto& target) {
                 for (size_t pair = unit.first_pair; pair < unit.last_pair; ++pair) {
                     each_group(weight, pair, unit.count, sum, [&](size_t group, float* part) {
-                        if (group != gathered)
+                        if (group != gathered && !in_place)
                             gather(windows.first, group * (x.shape.channels / weight.groups), runs, unit.count,
-                                   weight.columns, rows.data());
+                                   weight.columns, copied.data());
                         gathered = group;
-                        multiply_f32(weight, pair, {rows.data(), pitch}, unit.count, part);
+                        const FloatRows rows{in_place ? windows.first[0] : copied.data(), pitch};
+                        multiply_f32(weight, pair, rows, unit.count, part);
                     });
                     finish(weight, pair, sum, 0, unit.count, {}, activation, target);
                 }
@@ -288,7 +312,7 @@ void convolve(const hc_weight& weight, const Window& window, const ByteImages& x
               const ConvTarget& to, const hc_exec* exec) {
     const Shape out = conv_output(weight, window, x.shape);
     if (!out.count()) return;
-    if (!weight.taps.empty() && x.shape.channels == weight.groups)
+    if (weight.depthwise() && x.shape.channels == weight.groups)
         return depthwise(weight, window, x, out, activation, to, exec);
     const size_t channels = x.shape.channels / weight.groups, padded = weight.blocks * weight.period;
     const Runs runs(window, x, channels);

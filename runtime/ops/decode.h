@@ -5,7 +5,7 @@
 
 namespace hc {
 
-// The K indices of row n.
+// The K indices of row n, of a weight that is not dense.
 void decode_indices(const hc_weight& weight, size_t n, uint8_t* indices);
 
 // The K values of row n.

@@ -64,6 +64,11 @@ void embedding(const hc_weight& weight, const int64_t* ids, size_t count, float*
 } // namespace
 
 void decode_row(const hc_weight& weight, size_t n, float* values) {
+    if (weight.dense) {
+        const float* panel = weight.panel(n / kPair) + n % kPair;
+        for (size_t k = 0; k < weight.columns; ++k) values[k] = panel[k * kPair] * weight.scale[n];
+        return;
+    }
     static constexpr void (*by_bits[8])(const hc_weight&, size_t, float*) = {
         decode<1>, decode<2>, decode<3>, decode<4>, decode<5>, decode<6>, decode<7>, decode<8>};
     by_bits[weight.bits - 1](weight, n, values);

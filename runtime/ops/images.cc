@@ -10,16 +10,21 @@ namespace {
 
 constexpr double kMaximumNs = 0.05; // for one value
 constexpr double kCopyNs = 0.5;     // for one value, transposed
+constexpr size_t kRun = 256;        // pixels
 
 size_t greater(size_t a, size_t b) { return a > b ? a : b; }
 
-// body(image, y) for every row of every image.
+// body(image, y, x, count): runs of pixels of one row, all of every image.
 template <class T, class Body>
-void each_row(const Images<T>& images, const hc_exec* exec, const Body& body) {
+void each_run(const Images<T>& images, const hc_exec* exec, const Body& body) {
     const Shape& s = images.shape;
-    parallel(exec, s.batch * s.height, static_cast<double>(s.width * s.channels) * kCopyNs,
+    const size_t runs = ceil_div(s.width, kRun);
+    parallel(exec, product(s.batch, s.height, runs), static_cast<double>(smaller(s.width, kRun) * s.channels) * kCopyNs,
              [&](size_t begin, size_t end) {
-                 for (size_t i = begin; i < end; ++i) body(i / s.height, i % s.height);
+                 for (size_t i = begin; i < end; ++i) {
+                     const size_t first = i % runs * kRun;
+                     body(i / runs / s.height, i / runs % s.height, first, smaller(s.width - first, kRun));
+                 }
              });
 }
 
@@ -73,25 +78,23 @@ Runs::Runs(const Window& w, size_t row_pitch, size_t pixel_pitch, size_t channel
             offset.push_back(i * w.dilation_y * row_pitch + j * w.dilation_x * pixel_pitch);
 }
 
-void fill(const Images<float>& images, const float* x, const hc_exec* exec) {
+void fill(const Images<float>& images, const float* x, const Rowwise& rowwise, const hc_exec* exec) {
     const Shape& s = images.shape;
     for (size_t image = 0; image < s.batch; ++image) set_margins(images, image, 0.0f);
-    each_row(images, exec, [&](size_t image, size_t y) {
-        float* to = images.pixel(image, static_cast<ptrdiff_t>(y), 0);
-        for (size_t c = 0; c < s.channels; ++c) {
-            const float* line = x + image * s.image() + c * s.plane() + y * s.width;
-            for (size_t i = 0; i < s.width; ++i) to[i * s.channels + c] = line[i];
-        }
+    each_run(images, exec, [&](size_t image, size_t row, size_t first, size_t count) {
+        rowwise.interleave(x + image * s.image() + row * s.width + first, s.plane(), s.channels, count,
+                           images.pixel(image, static_cast<ptrdiff_t>(row), static_cast<ptrdiff_t>(first)), s.channels);
     });
 }
 
 void fill(const ByteImages& images, const float* x, const Rowwise& rowwise, const hc_exec* exec) {
     const Shape& s = images.shape;
     for (size_t image = 0; image < s.batch; ++image) images.fill_margins(image);
-    each_row(images, exec, [&](size_t image, size_t y) {
-        const float* line = x + image * s.image() + y * s.width;
-        rowwise.quantize_channels(line, s.plane(), s.channels, s.width, images.quant[image],
-                                  images.pixel(image, static_cast<ptrdiff_t>(y), 0), s.channels);
+    each_run(images, exec, [&](size_t image, size_t row, size_t first, size_t count) {
+        rowwise.quantize_channels(x + image * s.image() + row * s.width + first, s.plane(), s.channels, count,
+                                  images.quant[image],
+                                  images.pixel(image, static_cast<ptrdiff_t>(row), static_cast<ptrdiff_t>(first)),
+                                  s.channels);
     });
 }
 

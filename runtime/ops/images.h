@@ -58,7 +58,7 @@ class Runs {
 };
 
 // x (B, C, H, W) to images, margins filled.
-void fill(const Images<float>& images, const float* x, const hc_exec* exec);
+void fill(const Images<float>& images, const float* x, const Rowwise& rowwise, const hc_exec* exec);
 void fill(const ByteImages& images, const float* x, const Rowwise& rowwise, const hc_exec* exec);
 
 // The symmetric scale of every image of x (B, C, H, W).

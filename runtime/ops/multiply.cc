@@ -87,12 +87,27 @@ bool decodes_once(const hc_weight& weight, const ByteRows& x, size_t m) {
 
 } // namespace
 
+namespace {
+
+// Panels that lie in memory: a run of them at a time, which stays in the L1 cache from row block to row block.
+void multiply_dense(const hc_weight& weight, size_t pair, const FloatRows& x, size_t m, float* sum) {
+    const float* panel = weight.panel(pair);
+    for (size_t k = 0; k < weight.columns; k += kPanelColumns)
+        row_blocks(m, [&](size_t row, int rows) {
+            weight.kernels.panel_f32(panel + k * kPair, smaller(weight.columns - k, kPanelColumns), x.from(row).data + k,
+                                     x.pitch, rows, sum + row * kPair);
+        });
+}
+
+} // namespace
+
 void multiply_f32(const hc_weight& weight, size_t pair, const FloatRows& x, size_t m, float* sum) {
+    memset(sum, 0, m * kPair * sizeof *sum);
+    if (weight.dense) return multiply_dense(weight, pair, x, m, sum);
     alignas(64) float panel[kPanelColumns * kPair];
     const Kernels& kernels = weight.kernels;
     const float* const table[2] = {weight.f32_table(pair, 0), weight.f32_table(pair, 1)};
     const uint8_t* codes = weight.pair_codes(pair);
-    memset(sum, 0, m * kPair * sizeof *sum);
     const size_t whole = weight.columns / weight.period; // blocks: the columns of the last one may end before it does
     size_t k = 0;
     if (!weight.bf16_tables.empty()) {

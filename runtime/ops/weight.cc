@@ -16,13 +16,15 @@ namespace hc {
 namespace {
 
 constexpr int64_t kMostColumns = INT32_MAX / 127; // the sum of a row's 8-bit centroids is an int32
+constexpr uint32_t kDenseBits = 32;
 
 struct Form {
     size_t period, block_bytes;
 };
 
 Form form_of(uint32_t bits) {
-    if (bits < 1 || bits > 8) fail(HC_INVALID_ARGUMENT, "bits is %u; an index has 1 to 8", bits);
+    if (bits < 1 || (bits > 8 && bits != kDenseBits))
+        fail(HC_INVALID_ARGUMENT, "bits is %u; an index has 1 to 8, a value 32", bits);
     const size_t period = 32 / (bits & -bits);
     return {period, period * bits / 32 * kPairLine};
 }
@@ -77,17 +79,18 @@ std::vector<int32_t> sums_of_rows(const hc_weight& weight) {
     return sums;
 }
 
-// The 8-bit centroids of a weight with one row a group, dense: a few bytes a channel, and no kernel could gain by
-// looking them up.
-std::vector<int8_t> depthwise_taps(const hc_weight& weight) {
-    const size_t quads = ceil_div(weight.columns, 4);
-    std::vector<int8_t> taps(product(weight.pairs, quads, kPair * 4));
+// The centroids of a weight with one row a group, decoded: a few bytes a channel, and no kernel could gain by looking them
+// up. `Quad` neighbouring taps of a channel lie side by side.
+template <size_t Quad, class T, class Table>
+std::vector<T> depthwise_taps(const hc_weight& weight, const Table& table_of) {
+    const size_t quads = ceil_div(weight.columns, Quad);
+    std::vector<T> taps(product(weight.pairs, quads, kPair * Quad));
     std::vector<uint8_t> indices(weight.columns);
     for (size_t n = 0; n < weight.rows; ++n) {
         decode_indices(weight, n, indices.data());
-        const int8_t* table = weight.i8_table(n / kPair, n % kPair / kTile);
+        const T* table = table_of(n / kPair, n % kPair / kTile);
         for (size_t k = 0; k < weight.columns; ++k)
-            taps[((n / kPair * quads + k / 4) * kPair + n % kPair) * 4 + k % 4] = table[indices[k]];
+            taps[((n / kPair * quads + k / Quad) * kPair + n % kPair) * Quad + k % Quad] = table[indices[k]];
     }
     return taps;
 }
@@ -140,6 +143,9 @@ hc_weight::hc_weight(const hc_weight_desc& desc) {
     bits = static_cast<int>(desc.bits);
     int8 = desc.compute == HC_INT8;
     direct = false;
+    dense = desc.bits == kDenseBits;
+    if (dense && (int8 || desc.group_rows))
+        fail(HC_INVALID_ARGUMENT, "a weight of fp32 values is HC_FLOAT or HC_BF16, without tables");
     rows = static_cast<size_t>(desc.rows);
     columns = static_cast<size_t>(desc.columns);
     group_rows = static_cast<size_t>(desc.group_rows);
@@ -149,14 +155,16 @@ hc_weight::hc_weight(const hc_weight_desc& desc) {
     blocks = ceil_div(columns, period);
     pairs = ceil_div(rows, kPair);
     codes = desc.codes;
-    kernels = select(bits, cap_of(desc.isa));
+    kernels = select(dense ? 0 : bits, cap_of(desc.isa));
 
     const size_t wanted = codes_bytes(form, rows, columns);
     if (desc.codes_bytes != wanted)
         fail(HC_INVALID_ARGUMENT, "codes have %zu bytes; %d bits, %zu x %zu need %zu", desc.codes_bytes, bits, rows,
              columns, wanted);
     if (wanted && !codes) fail(HC_INVALID_ARGUMENT, "codes is null");
-    const size_t count = size_t{1} << bits;
+    if (dense && reinterpret_cast<uintptr_t>(codes) % alignof(float))
+        fail(HC_INVALID_ARGUMENT, "codes that are fp32 values are not aligned");
+    const size_t count = dense ? 0 : size_t{1} << bits;
     const size_t tables = group_rows ? ceil_div(rows, group_rows) : 1;
     check_length("codebook", desc.codebook_len, product(tables, count));
     check_length("scale", desc.scale_len, rows);
@@ -165,11 +173,13 @@ hc_weight::hc_weight(const hc_weight_desc& desc) {
     check_values("codebook", desc.codebook, desc.codebook_len);
     check_values("scale", desc.scale, desc.scale_len);
 
+    f32_stride = bf16_stride = i8_stride = 0;
     scale.assign(pairs * kPair, 0.0f);
     bias.assign(pairs * kPair, 0.0f);
     for (size_t n = 0; n < rows; ++n) scale[n] = float_at(desc.scale, n);
     for (size_t n = 0; desc.bias && n < rows; ++n) bias[n] = float_at(desc.bias, n);
 
+    if (dense) return;
     f32_stride = count > kTableF32 ? count : kTableF32;
     i8_stride = int8 ? (count > kTableI8 ? count : kTableI8) : 0;
     const bool bf16 = desc.compute == HC_BF16 && kernels.codebook_bf16;
@@ -190,10 +200,13 @@ hc_weight::hc_weight(const hc_weight_desc& desc) {
         i8_scale[g] = quantize_table(table, count, &i8_tables[g * i8_stride]);
         repeat(&i8_tables[g * i8_stride], count, i8_stride);
     }
+    if (!int8 && depthwise())
+        f32_taps = depthwise_taps<1, float>(*this, [&](size_t pair, size_t tile) { return f32_table(pair, static_cast<int>(tile)); });
     if (!int8) return;
     direct = codes_are_weights(*this, wanted);
     row_sums = sums_of_rows(*this);
-    if (groups > 1 && groups == rows) taps = depthwise_taps(*this);
+    if (depthwise())
+        taps = depthwise_taps<4, int8_t>(*this, [&](size_t pair, size_t tile) { return i8_table(pair, static_cast<int>(tile)); });
 }
 
 size_t hc_weight::table_of_tile(size_t pair, int tile) const {

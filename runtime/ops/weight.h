@@ -21,6 +21,7 @@ struct hc_weight {
     int bits;
     bool int8;
     bool direct; // 8-bit codes that are the 8-bit weights themselves: no look-up
+    bool dense;  // 32-bit codes, which are the weights themselves: a pair's are a panel, (k, 32) fp32
     size_t rows, columns;
     size_t period, block_bytes, blocks, pairs;             // of the codes
     size_t groups;                                         // of channels
@@ -32,11 +33,14 @@ struct hc_weight {
     std::vector<float> i8_scale;       // of each table
     std::vector<int32_t> row_sums;     // of 8-bit centroids over K, padded to whole pairs; empty unless int8
     std::vector<float> scale, bias;    // padded with zeros to whole pairs
-    std::vector<int8_t> taps;          // of a depthwise convolution: dense, as DepthwiseCall has them; int8 only
+    std::vector<int8_t> taps;          // of a depthwise convolution: decoded, as DepthwiseCall has them; int8 only
+    std::vector<float> f32_taps;       // the same as DepthwiseF32Call has them, unless int8 or dense
     hc::Kernels kernels;
 
     size_t pair_bytes() const { return blocks * block_bytes; }
     const uint8_t* pair_codes(size_t pair) const { return codes + pair * pair_bytes(); }
+    const float* panel(size_t pair) const { return reinterpret_cast<const float*>(pair_codes(pair)); } // of a dense weight
+    bool depthwise() const { return groups > 1 && groups == rows; }
     size_t table_of(size_t row) const { return group_rows ? row / group_rows : 0; }
     size_t table_of_tile(size_t pair, int tile) const;
     const float* f32_table(size_t pair, int tile) const { return &f32_tables[table_of_tile(pair, tile) * f32_stride]; }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import struct
 import subprocess
 import sys
@@ -177,6 +178,21 @@ def test_what_has_no_kernel_is_dense_in_the_library(name: str, method: object, t
     compiled = hc.compile(model, inputs(3), method, compute="float")
     compiled.export_tvm(tmp_path / "m.so")
     for batch in (1, 4):
+        (got,) = runner(tmp_path / "m.so")(inputs(batch))
+        torch.testing.assert_close(got, compiled(*inputs(batch)).detach(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name", ["mlp", "cnn", "strided", "same", "grouped", "depthwise", "conv1d", "mixed", "tied"]
+)
+def test_what_nobody_compressed_runs_on_our_kernels(name: str, tmp_path: Path) -> None:
+    model, inputs = build(name)
+    compiled = hc.compile(model, inputs(3), hc.PruneChannels(0), compute="float")
+    lowered = lower(compiled.graph_module, compiled.signature, compiled.samples[0], "float", {})
+    left = re.findall(r"R\.nn\.conv\w+|R\.matmul|R\.nn\.batch_norm|R\.nn\.relu", str(lowered.module))
+    assert not left and lowered.nodes
+    compiled.export_tvm(tmp_path / "m.so")
+    for batch in (1, 2, 5):
         (got,) = runner(tmp_path / "m.so")(inputs(batch))
         torch.testing.assert_close(got, compiled(*inputs(batch)).detach(), rtol=1e-4, atol=1e-5)
 

@@ -13,6 +13,7 @@ from hashcompile_runtime._native import FLOAT, Weight
 
 Float32 = npt.NDArray[np.float32]
 EPS = float(np.finfo(np.float32).eps)
+DENSE = 32  # bits of codes that are fp32 values
 ISAS = sorted({kernel.isa for kernel in kernels() if kernel.runnable})
 # Around the edges of rows (8), tiles (16), pairs (32), panels (128), and odd ones.
 EDGES = (0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 257)
@@ -48,7 +49,17 @@ class Layer(NamedTuple):
 
 
 def layer(bits: int, N: int, K: int, *, group_rows: int = 0, bias: bool = True, seed: int = 0) -> Layer:
+    """Of 32 bits: the codes are the values."""
     rng = np.random.default_rng([seed, bits, N, K, group_rows])
+    if bits == DENSE:
+        values = rng.normal(size=(N, K)).astype(np.float32)
+        padded = np.pad(values, ((0, -N % 32), (0, 0)))
+        by_column = padded.reshape(-(-N // 32), 32, K).swapaxes(1, 2)
+        codes = np.frombuffer(by_column.tobytes(), np.uint8).reshape(-(-N // 32), K, 1, 2, 16, 4)
+        scale = rng.uniform(0.5, 2, N).astype(np.float32)
+        biases = rng.normal(size=N).astype(np.float32) if bias else None
+        none = np.zeros((0, 0), np.float32)
+        return Layer(bits, 0, codes, none, scale, biases, values, np.zeros(N, np.int64))
     indices = rng.integers(0, 2**bits, (N, K), dtype=np.uint8)
     groups = np.arange(N) // group_rows if group_rows else np.zeros(N, np.int64)
     count = -(-N // group_rows) if group_rows else 1

@@ -6,6 +6,7 @@ import pytest
 from hashcompile_runtime import NativeError
 from hashcompile_runtime._native import FLOAT, INT8, Epilogue
 from tests.runtime.oracle import (
+    DENSE,
     EPS,
     ISAS,
     activations,
@@ -85,7 +86,7 @@ def int8_reference(of, x, shape):
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("bits", [2, 4, 5, 8])
+@pytest.mark.parametrize("bits", [2, 4, 5, 8, DENSE])
 def test_conv(shape, bits, isa):
     C, N, _, kernel, strides, pads, dilations = shape
     of, x = build(shape, bits, group_rows=16 if bits == 4 else 0, bias=bits != 2)
@@ -100,6 +101,8 @@ def test_conv(shape, bits, isa):
     K = of.dense.shape[1]
     assert y.shape == wanted.shape
     assert np.all(np.abs(y - wanted) <= EPS * (K + 4) * size)
+    if bits == DENSE:
+        return
 
     y = of.weight(INT8, isa).conv2d(x, kernel, strides, pads, dilations)
     np.testing.assert_array_equal(y, int8_reference(of, x, shape))
@@ -107,7 +110,7 @@ def test_conv(shape, bits, isa):
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("shape", GROUPED, ids=str)
-@pytest.mark.parametrize("bits", [3, 4])
+@pytest.mark.parametrize("bits", [3, 4, DENSE])
 def test_groups(shape, bits, isa):
     C, N, groups, size, kernel, *window = shape
     channels = C // groups
@@ -118,6 +121,9 @@ def test_groups(shape, bits, isa):
     size = reference(np.abs(of.dense).reshape(N, *kernel, channels), np.abs(x), *window, groups)
     wanted, size = wanted + of.bias[:, None, None], size + np.abs(of.bias)[:, None, None]
     assert np.all(np.abs(y - wanted) <= EPS * (of.dense.shape[1] + 4) * size)
+    np.testing.assert_array_equal(of.weight(FLOAT, isa, groups).conv2d(x, kernel, *window, threads=2), y)
+    if bits == DENSE:
+        return
 
     y = of.weight(INT8, isa, groups).conv2d(x, kernel, *window, threads=2)
     t, table_scale = quantized_tables(of)
@@ -193,8 +199,9 @@ def test_only_the_image_that_is_not_finite_is_nan(isa):
     np.testing.assert_array_equal(y[1], int8_reference(of, x, SHAPES[0])[1])
 
 
-def test_no_images():
-    of, x = build(SHAPES[0], 4)
+@pytest.mark.parametrize("bits", [4, DENSE])
+def test_no_images(bits):
+    of, x = build(SHAPES[0], bits)
     assert of.weight().conv2d(x[:0], *SHAPES[0][3:]).shape == (0, 16, 8, 8)
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from hashcompile_runtime import NativeError
-from tests.runtime.oracle import EDGES, layer
+from tests.runtime.oracle import DENSE, EDGES, layer
 
 
-@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("bits", [*range(1, 9), DENSE])
 @pytest.mark.parametrize("group_rows", [0, 16])
 def test_rows_and_decode(bits, group_rows):
     for N in (1, 16, 33, 129):

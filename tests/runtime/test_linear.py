@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hashcompile_runtime import NativeError, kernels
 from hashcompile_runtime._native import ACTIVATIONS, BF16, FLOAT, INT8, Epilogue, Weight
 from tests.runtime.oracle import (
+    DENSE,
     EDGES,
     EPS,
     ISAS,
@@ -59,6 +60,16 @@ def test_every_size(kernel, N, K, M, group_rows, bias):
 def test_every_number_of_rows(kernel):
     for M in range(1, 18):
         check(kernel, 40, 97, M)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(N=sizes, K=sizes, M=sizes, bias=st.booleans())
+def test_values_without_a_table(isa, N, K, M, bias):
+    of, x = layer(DENSE, N, K, bias=bias), activations(M, K)
+    for compute in (FLOAT, BF16):
+        y = of.weight(compute, isa).linear(x)
+        assert np.all(np.abs(y - exact(of, x)) <= float_bound(of, x))
 
 
 def float64_activation(name, y):
@@ -137,10 +148,10 @@ def test_codes_that_are_the_weights(N, K, lowest, isa):
         np.testing.assert_array_equal(weight.linear(x), int8_linear(of, x))
 
 
-@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("bits", [*range(1, 9), DENSE])
 @pytest.mark.parametrize("isa", ISAS)
 def test_decode_is_bit_exact(isa, bits):
-    """Rows of the identity take one centroid each, and add zeros."""
+    """Rows of the identity take one value each, and add zeros."""
     of = layer(bits, 50, 70, group_rows=16, bias=False)
     for M in (1, 70):
         got = of.weight(FLOAT, isa).linear(np.eye(M, 70, dtype=np.float32))
@@ -156,9 +167,9 @@ def test_int8_is_the_same_everywhere(bits):
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("compute", [FLOAT, INT8])
-def test_threads_do_not_change_a_bit(isa, compute):
-    of, x = layer(4, 1000, 500), activations(70, 500)
+@pytest.mark.parametrize(("bits", "compute"), [(4, FLOAT), (4, INT8), (DENSE, FLOAT)])
+def test_threads_do_not_change_a_bit(isa, bits, compute):
+    of, x = layer(bits, 1000, 500), activations(70, 500)
     weight = of.weight(compute, isa)
     np.testing.assert_array_equal(weight.linear(x, threads=1), weight.linear(x, threads=2))
 
@@ -253,3 +264,21 @@ def test_bad_weights_are_refused(change, message):
     arguments |= {"columns": 20} | change
     with pytest.raises(NativeError, match=message):
         Weight(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"compute": INT8}, "a weight of fp32 values is HC_FLOAT or HC_BF16, without tables"),
+        ({"group_rows": 16}, "without tables"),
+        ({"codebook": np.zeros((1, 16))}, "codebook has 16 values; wanted 0"),
+        ({"columns": 19}, "codes have 5120 bytes; 32 bits, 40 x 19 need 4864"),
+        ({"bits": 31}, "bits is 31; an index has 1 to 8, a value 32"),
+        ({"codes": np.zeros(5121, np.uint8)[1:]}, "codes that are fp32 values are not aligned"),
+    ],
+)
+def test_bad_values_are_refused(change, message):
+    of = layer(DENSE, 40, 20)
+    arguments = {"codes": of.codes, "codebook": of.codebook, "scale": of.scale, "bits": DENSE, "columns": 20}
+    with pytest.raises(NativeError, match=message):
+        Weight(**arguments | change)

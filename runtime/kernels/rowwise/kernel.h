@@ -63,6 +63,9 @@ struct Rowwise {
     void (*quantize_channels)(const float* x, size_t plane, size_t channels, size_t n, const Quant& quant, uint8_t* q,
                               size_t pitch);
 
+    // y[i * pitch + c] = x[c * plane + i], c < channels
+    void (*interleave)(const float* x, size_t plane, size_t channels, size_t n, float* y, size_t pitch);
+
     // Real values of bytes; of sums: (sum - offset) * factor.
     void (*dequantize)(const uint8_t* q, size_t n, const Quant& quant, float* y);
     void (*dequantize_sums)(const int32_t* sum, size_t n, int32_t offset, float factor, float* y);

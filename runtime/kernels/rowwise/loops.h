@@ -106,6 +106,18 @@ void quantize_channels(const float* __restrict x, size_t plane, size_t channels,
         }
 }
 
+void interleave(const float* __restrict x, size_t plane, size_t channels, size_t n, float* __restrict y, size_t pitch) {
+    size_t c = 0;
+    for (; c + 4 <= channels; c += 4) // four channels are stored at once
+        for (size_t i = 0; i < n; ++i) {
+            const float* from = x + c * plane + i;
+            const float four[4] = {from[0], from[plane], from[2 * plane], from[3 * plane]};
+            memcpy(y + i * pitch + c, four, sizeof four);
+        }
+    for (; c < channels; ++c)
+        for (size_t i = 0; i < n; ++i) y[i * pitch + c] = x[c * plane + i];
+}
+
 void dequantize(const uint8_t* __restrict q, size_t n, const Quant& quant, float* __restrict y) {
     const Quant by = quant;
     for (size_t i = 0; i < n; ++i) y[i] = real_of(q[i], by);
@@ -337,6 +349,7 @@ constexpr Rowwise loops() {
             range,
             quantize,
             quantize_channels,
+            interleave,
             dequantize,
             dequantize_sums,
             finish<int32_t>,

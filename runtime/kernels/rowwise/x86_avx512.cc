@@ -22,6 +22,25 @@ void store_columns_in_registers(const float* block, size_t rows, int columns, fl
     }
 }
 
+HC_INLINE __mmask16 first_lanes(size_t count) { return static_cast<__mmask16>(count < 16 ? (1u << count) - 1 : 0xFFFF); }
+
+// Squares of 16 x 16; what lies outside is neither read nor written.
+void interleave_in_registers(const float* x, size_t plane, size_t channels, size_t n, float* y, size_t pitch) {
+    for (size_t i = 0; i < n; i += 16)
+        for (size_t c = 0; c < channels; c += 16) {
+            const __mmask16 pixels = first_lanes(n - i), kept = first_lanes(channels - c);
+            __m512 r[16];
+            unroll<16>([&](auto k) HC_LAMBDA {
+                r[k.value] = c + k.value < channels ? _mm512_maskz_loadu_ps(pixels, x + (c + k.value) * plane + i)
+                                                    : _mm512_setzero_ps();
+            });
+            transpose(r);
+            unroll<16>([&](auto k) HC_LAMBDA {
+                if (i + k.value < n) _mm512_mask_storeu_ps(y + (i + k.value) * pitch + c, kept, r[k.value]);
+            });
+        }
+}
+
 HC_INLINE __m512 values(const int32_t* sum, __m512i offset) {
     return _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_loadu_si512(sum), offset));
 }
@@ -64,6 +83,7 @@ constexpr Rowwise with_registers() {
     rowwise.levels_i32 = levels_in_registers<int32_t>;
     rowwise.levels_f32 = levels_in_registers<float>;
     rowwise.store_columns = store_columns_in_registers;
+    rowwise.interleave = interleave_in_registers;
     return rowwise;
 }
 

@@ -42,6 +42,29 @@ def test_a_norm_is_folded_where_it_sees_channels(shape: tuple[int, ...], folds: 
     compiled.export_onnx(tmp_path / "m.onnx")
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv1d(16, LENGTH, 3, padding=1),
+        nn.Conv1d(16, LENGTH, 3, groups=4, bias=False),
+        nn.ConvTranspose1d(16, LENGTH, 3, stride=2, groups=2),
+    ],
+    ids=["conv", "grouped", "transposed"],
+)
+def test_a_norm_behind_a_dense_layer_is_folded_where_that_is_asked_for(layer: nn.Module) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(layer, norm(), nn.Flatten(), nn.LazyLinear(8)).eval()
+    x = torch.randn(3, 16, LENGTH)
+    model(x)
+    graph = flat_copy(hc.compile(model, (x,), {"*": None, "3": hc.Codebook(4)}, compute="float").graph_module)
+    with torch.no_grad():
+        (wanted,) = graph(x)
+        assert not fold_batch_norm(graph)
+        assert fold_batch_norm(graph, dense=True)
+        (got,) = graph(x)
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
+
+
 class Sequence(nn.Module):
     """A linear layer over (B, T, K), behind it a norm of the positions."""
 

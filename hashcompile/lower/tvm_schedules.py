@@ -1,0 +1,58 @@
+"""How TVM compiles what lies between our kernels.
+
+TVM's own pipeline for CPUs makes loops of operators, in the order of their definition and for one thread. What LLVM
+makes of them is fast where every value is read once; a product of matrices, whose inner loop then walks down a column,
+is not. Here every function gets a schedule first: threads share the outer loops, and products run along the rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tvm
+from tvm import s_tir
+from tvm.ir.transform import Pass
+from tvm.relax.backend.cpu_generic import pipeline as phases
+from tvm.s_tir import dlight
+from tvm.s_tir.dlight import analysis
+from tvm.target import Target
+
+
+class Loops(dlight.ScheduleRule):  # type: ignore[misc]
+    """A function without a schedule -> its loops in order, the outer ones parallel.
+
+    Given:  for i, j, k: C[i, j] += A[i, k] * B[k, j]
+    Result: parallel for i: for k, j: C[i, j] += A[i, k] * B[k, j]
+    """
+
+    def apply(self, func: Any, _target: Target, _tunable: bool) -> Any:
+        schedule = s_tir.Schedule(func)
+        blocks = analysis.normalize_prim_func(schedule)
+        if blocks is None:
+            return None
+        if not any("R" in block.dom_kind() for block in blocks):
+            blocks = dlight.try_inline(schedule, blocks)
+        for block in blocks:
+            loops, kinds = schedule.get_loops(block.block_rv), block.dom_kind()
+            free = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == "S"]
+            summed = [loop for loop, kind in zip(loops, kinds, strict=True) if kind != "S"]
+            if len(free) < 2:
+                continue
+            outer, inner = schedule.fuse(*free[:-1]), free[-1]
+            product = len(summed) == 1 and len(schedule.get(block.block_rv).reads) == 2
+            schedule.reorder(*((outer, *summed, inner) if product else (outer, inner, *summed)))
+            schedule.parallel(outer)
+        return schedule
+
+
+def pipeline(target: Target) -> Pass:
+    """TVM's own, with the rule in front of the loops' lowering."""
+    return tvm.transform.Sequential(
+        [
+            *phases.library_dispatch_passes(target),
+            *phases.legalize_passes(target),
+            dlight.ApplyDefaultSchedule(Loops()),
+            *phases.dataflow_lower_passes(target),
+            *phases.finalize_passes(target),
+        ]
+    )
