@@ -34,7 +34,7 @@ test-sanitized: $(VENV)/installed ## the runtime's tests under AddressSanitizer 
 	LD_PRELOAD="$(foreach library,asan ubsan stdc++,$(shell $(CXX) -print-file-name=lib$(library).so))" \
 		ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(SANITIZED) $(BIN)/pytest -q tests/runtime
 
-test-arm: $(VENV)/installed ## the runtime on an emulated 64-bit ARM: with dotprod and i8mm, and without
+test-arm: $(VENV)/installed ## the runtime and TVM's libraries on an emulated 64-bit ARM: with dotprod and i8mm, and without
 	PYTHON=$(BIN)/python tools/arm/root.sh $(ARM)
 	PYTHON=$(BIN)/python tools/arm/tree.sh $(ARM)
 	cd $(ARM)/tree && HC_ARM_CPU=max ../python -m pytest -q tests/runtime tools/arm

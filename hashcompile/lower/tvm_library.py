@@ -87,7 +87,7 @@ def build(lowered: Lowered, where: Platform, path: Path) -> None:
     """Write the library to `path`. Raises ExportError."""
 
     def link(output: str, objects: Sequence[str]) -> None:
-        call([*where.compiler, "-shared", "-fPIC", "-o", output, *objects])
+        call([*where.compiler, "-shared", "-fPIC", "-Wl,-S", "-o", output, *objects])  # without debug info
 
     with TemporaryDirectory() as name:
         addons = linked(lowered, where, Path(name))

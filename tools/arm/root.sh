@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A 64-bit ARM Linux that runs under qemu:
-#     tools/arm/root.sh FOLDER     # PYTHON: one with pip, for the wheels; DEBIAN_MIRROR: where Debian's packages come from
+#     tools/arm/root.sh FOLDER     # PYTHON: one with pip and TVM; DEBIAN_MIRROR: where Debian's packages come from
 #
 # FOLDER/root     Debian packages, unpacked: libc, libstdc++, Python, and wheels in its dist-packages
 # FOLDER/python   that Python; HC_ARM_CPU names the CPU that qemu plays (max)
@@ -19,6 +19,10 @@ packages=(libc6 libgcc-s1 libstdc++6 python3.11-minimal libpython3.11-minimal li
     libssl3 libffi8 libbz2-1.0 liblzma5 libsqlite3-0 libuuid1 libcrypt1)
 # Later releases of ONNX Runtime crash under the qemu of this Debian.
 wheels=(numpy onnxruntime==1.24.1 onnx pytest pytest-timeout hypothesis)
+# Libraries are loaded by the same release of TVM that made them.
+for package in apache-tvm apache-tvm-ffi; do
+    wheels+=("$package==$("$python" -c "from importlib.metadata import version; print(version('$package'))")")
+done
 
 cannot() {
     echo "no ARM tests here: $*" >&2
@@ -87,5 +91,5 @@ rm -rf "$folder"
 unpack_packages
 install_wheels
 write_launcher
-"$folder/python" -c "import numpy, onnx, onnxruntime, pytest, hypothesis" 2> /dev/null
+"$folder/python" -c "import numpy, onnx, onnxruntime, pytest, hypothesis, tvm" 2> /dev/null
 touch "$folder/complete"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the ARM Python of tools/arm/root.sh runs: FOLDER/tree, with the cross-compiled runtime, its tests and models.
+# What the ARM Python of tools/arm/root.sh runs: FOLDER/tree, with the cross-compiled runtime and example, tests and models.
 #     tools/arm/tree.sh FOLDER     # PYTHON: one with hashcompile, that makes the models
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -18,3 +18,8 @@ cp -R tools/arm "$tree/tools"
 # The compiler needs torch, which is not there: the tests of the runtime use its packing of codes alone.
 cp hashcompile/core/packing.py "$tree/hashcompile/core"
 "$PYTHON" tools/arm/model.py "$tree/tools/arm/models"
+cmake -S examples/device -B "$folder/device" -DCMAKE_TOOLCHAIN_FILE="$PWD/tools/arm/toolchain.cmake" \
+    -DTVM_ROOT="$(realpath "$folder")/root/usr/lib/python3/dist-packages" >> "$folder/cmake.log"
+cmake --build "$folder/device" >> "$folder/build.log" || { cat "$folder/build.log" && exit 1; }
+cp "$folder/device/run_tvm" "$tree/tools/arm"
+"$PYTHON" -m tools.arm.libraries "$tree/tools/arm/libraries"

@@ -62,7 +62,9 @@ void decode(const uint8_t* codes, size_t blocks, const int8_t* const tables[2], 
         for (size_t b = blocks; b; --b, from += L::block_bytes, to += L::groups * kPairLine)
             unroll<L::groups * kQuarters>([&](auto i) HC_LAMBDA {
                 constexpr int g = i.value / kQuarters, at = i.value % kQuarters * kQuarterLine;
-                vst1q_u8(to + g * kPairLine + at, table[quarter_tile_indices<Bits, g>(from + at)]);
+                // a name of its own: where vst1q_u8 is a macro, the comma of the template would end its argument
+                const uint8x16_t line = table[quarter_tile_indices<Bits, g>(from + at)];
+                vst1q_u8(to + g * kPairLine + at, line);
             });
     }
 }
