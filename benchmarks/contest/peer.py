@@ -7,18 +7,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hashcompile.bench import ENGINE as ONNX_ENGINE
+from hashcompile.bench import ENGINES
 
 from .subject import Subject
 
 OURS = "ours"
 CALL = "call alone"  # no peer: what calling ONNX Runtime costs, which is in every time of its sessions
 
+ONNX_ENGINE, TVM_ENGINE = ENGINES["onnx"], ENGINES["tvm"]
 _ENGINES = Path(__file__).parents[1] / "peers" / "engines"
 OPENVINO_ENGINE = _ENGINES / "openvino_engine.py"
 TORCH_ENGINE = _ENGINES / "torch_engine.py"
 
-__all__ = ["ONNX_ENGINE", "OPENVINO_ENGINE", "TORCH_ENGINE", "NotApplicableError", "Peer", "stock"]
+__all__ = [
+    "ONNX_ENGINE",
+    "OPENVINO_ENGINE",
+    "TORCH_ENGINE",
+    "TVM_ENGINE",
+    "NotApplicableError",
+    "Peer",
+    "stock",
+]
 
 
 class NotApplicableError(Exception):

@@ -121,6 +121,7 @@ def _start(
         "files": [str(file) for file in contender.ready.files],
         "threads": threads,
         "recipe": asdict(subject.recipe),
+        "names": list(subject.example),
         "path": str(BENCHMARKS),
         "cache": str(settings.build / "inductor"),
         **contender.peer.options,

@@ -18,10 +18,9 @@ from hashcompile.verify import Check
 SOURCES = (Path(str(files(hc))), Path(str(files(passes))))
 
 
-def prepare(subject: Subject, folder: Path) -> list[str]:
-    """The file, and beside it what was said of it: report.txt, checks.json."""
+def compiled(subject: Subject) -> hc.CompiledModel:
     samples = [dict(sample) for sample in subject.samples()]
-    compiled = hc.compile(
+    model = hc.compile(
         subject.model,
         dict(subject.example),
         method=hc.Codebook(bits=4),
@@ -29,10 +28,14 @@ def prepare(subject: Subject, folder: Path) -> list[str]:
         dynamic_shapes=subject.dynamic_shapes,
         compute="int8",
     )
-    if not subject.fitted:
-        compiled = compiled.calibrate(samples)  # the ranges of activations only: seconds
-    checks = compiled.export_onnx(folder / "model.onnx")
-    (folder / "report.txt").write_text(str(compiled.report()))
+    return model if subject.fitted else model.calibrate(samples)  # the ranges of activations only: seconds
+
+
+def prepare(subject: Subject, folder: Path) -> list[str]:
+    """The file, and beside it what was said of it: report.txt, checks.json."""
+    model = compiled(subject)
+    checks = model.export_onnx(folder / "model.onnx")
+    (folder / "report.txt").write_text(str(model.report()))
     (folder / "checks.json").write_text(json.dumps([asdict(check) for check in checks]))
     return ["model.onnx"]
 

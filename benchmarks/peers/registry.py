@@ -17,6 +17,7 @@ from . import (
     openvino_weights,
     ours,
     pytorch,
+    tvm,
 )
 
 PEERS: tuple[Peer, ...] = (
@@ -30,6 +31,7 @@ PEERS: tuple[Peer, ...] = (
     *openvino_weights.PEERS,
     pytorch.EAGER,
     pytorch.COMPILED,
+    *tvm.PEERS,
 )
 
 

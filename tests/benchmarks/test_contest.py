@@ -19,7 +19,7 @@ from contest.peer import CALL, OURS, NotApplicableError, Peer, stock
 from contest.prepared import key, prepared
 from contest.standings import Settings, Standing, contest
 from contest.subject import Recipe, Subject
-from peers import onnxruntime_fp32, onnxruntime_nbits, openvino_weights, registry
+from peers import onnxruntime_fp32, onnxruntime_nbits, openvino_weights, registry, tvm
 from zoo import imagenet, single
 
 from hashcompile.core.console import render
@@ -253,6 +253,12 @@ def test_onnx_runtime_peers_run_for_real(subject, settings):
     assert nbits.file_bytes < fp32.file_bytes
     assert openvino.rounds_ms or openvino.reason
     assert not contest(replace(wide, kind="convolution"), peers[1:2], settings)[0].rounds_ms
+
+
+def test_tvm_peers_run_for_real(subject, settings):
+    pytest.importorskip("tvm", reason="TVM is not installed: pip install 'hashcompile[tvm]'")
+    for line in contest(subject, tvm.PEERS, settings):
+        assert line.rounds_ms and line.file_bytes, line.reason
 
 
 def test_our_file_holds_no_dense_copy(tmp_path):
