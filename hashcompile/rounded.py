@@ -9,7 +9,7 @@ from torch import Tensor, fx
 
 from hashcompile.core.encoded import EncodedWeight
 from hashcompile.core.graph import STANDS_FOR, CompressedGraph
-from hashcompile.core.layers import CONSUMERS
+from hashcompile.core.layers import CONSUMERS, unused
 from hashcompile.core.method import Compute, compute_of
 from hashcompile.core.rounding import (
     MEASURED,
@@ -60,7 +60,7 @@ def round_weight(
     """The weight of one layer; other readers of it may have another arithmetic."""
     flat = selection.graph
     weight: Any = layer.args[CONSUMERS[layer.target][1]]
-    name = f"{layer.name}_rounded"
+    name = unused(flat, f"{layer.name}_rounded")
     flat.add_submodule(name, rounding(selection.codes[weight.target]))
     with flat.graph.inserting_before(layer):
         layer.replace_input_with(weight, flat.graph.call_module(name))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import hashcompile as hc
 import hashcompile.verify as verification
 import hashcompile_runtime as hcrt
+from hashcompile.core.method import Compute
 from hashcompile.lower import onnx as lower_onnx
 from tests.models import Residual, build
 from tests.oracle import DOMAIN, relative, rounding, stock
@@ -467,3 +468,28 @@ def test_what_cannot_be_lowered_is_named(tmp_path: Path) -> None:
     with pytest.raises(hc.ExportError, match=r"scaled_dot_product_attention") as caught:
         compiled.export_onnx(tmp_path / "m.onnx")
     assert "\x1b" not in str(caught.value)
+
+
+class Namesake(nn.Module):
+    """Has modules and buffers by the names that nodes of ours would get."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(16, 16)
+        self.linear_op = nn.Linear(16, 16)
+        self.norm = nn.LayerNorm(16, elementwise_affine=False)
+        self.register_buffer("layer_norm_weight", torch.full((16,), 3.0))
+        self.conv = nn.Conv1d(1, 4, 1)
+        self.after = nn.BatchNorm1d(4)
+        self.register_buffer("batch_norm_folded_bias", torch.ones(4, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.linear_op(torch.relu(self.first(x)))) * self.layer_norm_weight
+        return self.after(self.conv(x[:, None])) + self.batch_norm_folded_bias
+
+
+@pytest.mark.parametrize("compute", ["float", "int8"])
+def test_names_that_are_taken(compute: Compute, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    compiled = hc.compile(Namesake().eval(), (torch.randn(4, 16),), compute=compute)
+    assert len(compiled.export_onnx(tmp_path / "m.onnx")) == 2, "verified"

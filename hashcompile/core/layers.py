@@ -248,3 +248,11 @@ def holder_of(module: torch.nn.Module, path: str) -> tuple[torch.nn.Module, str]
     """The module that holds the attribute at a dotted path, and the attribute's own name."""
     *parents, leaf = path.split(".")
     return (attribute(module, ".".join(parents)) if parents else module), leaf
+
+
+def unused(module: torch.nn.Module, path: str) -> str:
+    """`path`, with underscores behind it where something of the module's hangs there already."""
+    holder, leaf = holder_of(module, path)
+    while hasattr(holder, leaf):
+        leaf, path = f"{leaf}_", f"{path}_"
+    return path

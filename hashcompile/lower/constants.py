@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, fx, nn
 
-from hashcompile.core.layers import attribute
+from hashcompile.core.layers import attribute, unused
 
 
 def stored(graph: fx.GraphModule, parameter: str, values: Mapping[str, Tensor]) -> list[fx.Node]:
@@ -33,7 +33,6 @@ def store(holder: nn.Module, name: str, value: Tensor) -> str:
     for existing, tensor in holder.named_buffers(recurse=False):
         if existing.rstrip("_") == name and torch.equal(tensor, value):
             return existing
-    while hasattr(holder, name):
-        name += "_"
+    name = unused(holder, name)
     holder.register_buffer(name, value)
     return name

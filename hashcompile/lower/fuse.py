@@ -33,7 +33,7 @@ from hashcompile.lower.fuse_attention import fuse_attentions
 from hashcompile.lower.norm import fuse_norms
 from hashcompile.lower.projections import join_projections
 from hashcompile.lower.select import Selection
-from hashcompile.lower.symbolic import SymbolicOp
+from hashcompile.lower.symbolic import SymbolicOp, call_op
 from hashcompile.passes import method_of_code
 from hashcompile.passes.cleanup.fold_batch_norm import fold_batch_norm
 
@@ -91,8 +91,8 @@ def decode_before(selection: Selection, parameter: str, reader: fx.Node, bodies:
             return ()
         op = method_of_code(code).onnx_decode(code)
         held = stored(graph, parameter, op.constants())
-        graph.add_submodule(f"{reader.name}_op", SymbolicOp(op, torch.float32))
-        reader.replace_input_with(weight, graph.graph.call_module(f"{reader.name}_op", tuple(held)))
+        decode = call_op(graph, f"{reader.name}_op", SymbolicOp(op, torch.float32), held)
+        reader.replace_input_with(weight, decode)
     return (op,)
 
 
@@ -127,11 +127,10 @@ def fuse_layer(selection: Selection, parameter: str, layer: fx.Node, op: OnnxOp)
         if kind is Kind.EMBEDDING:  # the kernel reads int64 ids
             source = graph.graph.call_function(torch.ops.aten.to.dtype, (source, torch.int64))
         held = stored(graph, parameter, op.constants())
-        graph.add_submodule(f"{layer.name}_op", SymbolicOp(op, torch.float32))
         more = [bias, epilogue.residual]
         while more and more[-1] is None:
             more.pop()
-        call = graph.graph.call_module(f"{layer.name}_op", (source, *held, *more))
+        call = call_op(graph, f"{layer.name}_op", SymbolicOp(op, torch.float32), (source, *held, *more))
     call.meta = dict(output.meta)
     output.replace_all_uses_with(call)
     return op
@@ -153,8 +152,7 @@ def fuse_feed_forward(selection: Selection, pair: FeedForward) -> Iterable[OnnxO
         inputs.append(epilogue.residual)
         while inputs[-1] is None:
             inputs.pop()
-        graph.add_submodule(f"{up.name}_op", SymbolicOp(op, torch.float32))
-        call = graph.graph.call_module(f"{up.name}_op", tuple(inputs))
+        call = call_op(graph, f"{up.name}_op", SymbolicOp(op, torch.float32), inputs)
     call.meta = dict(epilogue.output.meta)
     epilogue.output.replace_all_uses_with(call)
     return op, called(first), called(second)
@@ -176,8 +174,7 @@ def fuse_chain(
             parameter = str(step.nodes[0].args[1].target)  # type: ignore[union-attr]
             bias = None if step.bias is None else attribute(graph, step.bias.target).detach()
             held += stored(graph, parameter, constants(step.op, bias))
-        graph.add_submodule(module.op.overload, module)
-        call = graph.graph.call_module(module.op.overload, (*inputs, *held))
+        call = call_op(graph, module.op.overload, module, (*inputs, *held))
         for i, node in enumerate(chain.outputs):
             output = graph.graph.call_function(operator.getitem, (call, i))
             if node.meta["val"].ndim < inputs[0].meta["val"].ndim:  # an average that drops the pixels' dims

@@ -21,7 +21,7 @@ from hashcompile.lower.attention import Found, find_attentions
 from hashcompile.lower.attention_op import Attention
 from hashcompile.lower.masks import unexpanded
 from hashcompile.lower.match import VIEWS, dtype_of, only_user, part_of, shape_of, swaps, token_major
-from hashcompile.lower.symbolic import SymbolicOp
+from hashcompile.lower.symbolic import SymbolicOp, call_op
 
 aten = torch.ops.aten
 
@@ -84,10 +84,8 @@ def with_heads(graph: fx.GraphModule, found: Found, mask: fx.Node) -> fx.Node:
 def put(graph: fx.GraphModule, root: fx.Node, op: OnnxOp, inputs: Sequence[fx.Node | None]) -> None:
     """The operator, whose value is (B, S, H * D), in the place of `root` (B, H, S, D) and the way back from it, or of
     `root` (B, S, D) itself."""
-    name = f"{root.name}_op"
-    graph.add_submodule(name, SymbolicOp(op, torch.float32))
     with graph.graph.inserting_before(root):
-        call = graph.graph.call_module(name, tuple(inputs))
+        call = call_op(graph, f"{root.name}_op", SymbolicOp(op, torch.float32), inputs)
     if len(shape_of(root)) == 3:
         call.meta = dict(root.meta)
         root.replace_all_uses_with(call)

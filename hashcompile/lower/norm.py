@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import fx
 
-from hashcompile.core.layers import arguments
+from hashcompile.core.layers import arguments, unused
 from hashcompile.core.onnx_op import OnnxOp
 from hashcompile.lower.chain import addends_of
 from hashcompile.lower.match import dtype_of, readers, shape_of, source
 from hashcompile.lower.norm_op import Norm
-from hashcompile.lower.symbolic import SymbolicOp
+from hashcompile.lower.symbolic import SymbolicOp, call_op
 
 aten = torch.ops.aten
 
@@ -127,18 +127,16 @@ def replace(graph: fx.GraphModule, found: Found, taken: Container[fx.Node]) -> O
     ):
         x, residual = addends
     op = Norm(found.centered, found.epsilon, found.bias is not None, residual is not None).op()
-    name = f"{root.name}_op"
-    graph.add_submodule(name, SymbolicOp(op, torch.float32))
     with graph.graph.inserting_before(root):
         weight = found.weight
         if weight is None:
-            ones = torch.ones(int(shape_of(x)[-1]))
-            graph.register_buffer(f"{root.name}_weight", ones)
-            weight = graph.graph.get_attr(f"{root.name}_weight")
+            name = unused(graph, f"{root.name}_weight")
+            graph.register_buffer(name, torch.ones(int(shape_of(x)[-1])))
+            weight = graph.graph.get_attr(name)
         inputs = [x, weight, found.bias, residual]
         while inputs[-1] is None:
             inputs.pop()
-        call = graph.graph.call_module(name, tuple(inputs))
+        call = call_op(graph, f"{root.name}_op", SymbolicOp(op, torch.float32), inputs)
     call.meta = dict(root.meta)
     root.replace_all_uses_with(call)
     return op

@@ -14,14 +14,14 @@ from collections.abc import Sequence
 import torch
 from torch import fx, nn
 
-from hashcompile.core.layers import Kind, attribute
+from hashcompile.core.layers import Kind, attribute, unused
 from hashcompile.core.onnx_op import OnnxOp
 from hashcompile.core.sweep import activation
 from hashcompile.lower.attention import Found, find_attentions
 from hashcompile.lower.constants import stored
 from hashcompile.lower.match import token_major
 from hashcompile.lower.select import Selection
-from hashcompile.lower.symbolic import SymbolicOp
+from hashcompile.lower.symbolic import SymbolicOp, call_op
 from hashcompile.passes import method_of_code
 
 aten = torch.ops.aten
@@ -73,10 +73,10 @@ def join(selection: Selection, layers: Sequence[fx.Node]) -> OnnxOp | None:
         constants["bias"] = torch.cat([bias_of(graph, layer) for layer in layers])
     parameter = f"{joint_name(graph, [parameter_of(layer) for layer in layers])}.weight"
     graph.add_submodule(parameter, nn.Module())
-    graph.add_submodule(f"{first.name}_joint_op", SymbolicOp(op, torch.float32))
     with graph.graph.inserting_before(first):
         held = stored(graph, parameter, constants)
-        call = graph.graph.call_module(f"{first.name}_joint_op", (activation(first), *held))
+        inputs = (activation(first), *held)
+        call = call_op(graph, f"{first.name}_joint_op", SymbolicOp(op, torch.float32), inputs)
         value = first.meta["val"]
         call.meta = {"val": value.new_empty((*value.shape[:-1], code.view.size[0]))}
         start = 0
@@ -107,9 +107,5 @@ def joint_name(graph: fx.GraphModule, parameters: Sequence[str]) -> str:
     shared = 0
     while len({".".join(layer[: shared + 1]) for layer in layers}) == 1:
         shared += 1
-    name = ".".join([*layers[0][:shared], "_".join("_".join(layer[shared:]) for layer in layers)])
-    held = (graph.named_modules, graph.named_parameters, graph.named_buffers)
-    taken = {path for named in held for path, _ in named(remove_duplicate=False)}
-    while name in taken:
-        name += "_"
-    return name
+    own = "_".join("_".join(layer[shared:]) for layer in layers)
+    return unused(graph, ".".join([*layers[0][:shared], own]))

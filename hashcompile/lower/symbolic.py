@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from collections.abc import Sequence
 
+import torch
+from torch import Tensor, fx, nn
+
+from hashcompile.core.layers import unused
 from hashcompile.core.onnx_op import DOMAIN, VERSION, OnnxOp
 
 
@@ -25,3 +28,12 @@ class SymbolicOp(nn.Module):
             shape=self.op.out_shape(*inputs[: self.op.activations]),
             version=VERSION,
         )
+
+
+def call_op(
+    graph: fx.GraphModule, name: str, module: nn.Module, inputs: Sequence[fx.node.Argument]
+) -> fx.Node:
+    """A call of `module`, which hangs in the graph under that name, or one like it where the user's model has it."""
+    name = unused(graph, name)
+    graph.add_submodule(name, module)
+    return graph.graph.call_module(name, tuple(inputs))

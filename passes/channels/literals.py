@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from hashcompile.core.errors import GraphError
-from hashcompile.core.layers import arguments
+from hashcompile.core.layers import arguments, unused
 from hashcompile.passes.channels.groups import ChannelGroups
 from hashcompile.passes.channels.resolve import Layout
 from hashcompile.passes.channels.rules.table import packets
@@ -288,7 +288,7 @@ def gather(
     rank = torch.full((cut.facts.shapes[source][dim],), -1)
     rank[found[1]] = torch.arange(len(found[1]))
     left = rank[positions]
-    name = f"_kept_{node.name}"
+    name = unused(cut.graph, f"_kept_{node.name}")
     cut.graph.register_buffer(name, left[left >= 0])
     with cut.graph.graph.inserting_before(node):
         held = cut.graph.graph.get_attr(name)

@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from hashcompile.core.encoded import EncodedWeight
 from hashcompile.core.graph import STANDS_FOR, replace_module
-from hashcompile.core.layers import CONSUMERS, Kind, arguments, attribute, channels_second
+from hashcompile.core.layers import CONSUMERS, Kind, arguments, attribute, channels_second, unused
 from hashcompile.core.rows import RowView
 
 aten = torch.ops.aten
@@ -79,6 +79,7 @@ def fold(graph: fx.GraphModule, norm: fx.Node, dense: bool) -> bool:
 
 def constant(graph: fx.GraphModule, name: str, value: Tensor, before: fx.Node) -> fx.Node:
     """A parameter of that name, in fp32."""
+    name = unused(graph, name)
     graph.register_parameter(name, nn.Parameter(value.float()))
     with graph.graph.inserting_before(before):
         node = graph.graph.get_attr(name)

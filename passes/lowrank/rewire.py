@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from hashcompile.core.graph import CompressedGraph
-from hashcompile.core.layers import CONSUMERS, Kind, Layer, arguments, attribute, holder_of
+from hashcompile.core.layers import CONSUMERS, Kind, Layer, arguments, attribute, holder_of, unused
 
 aten = torch.ops.aten
 CONV = {1: aten.conv1d.default, 2: aten.conv2d.default, 3: aten.conv3d.default}
@@ -53,8 +53,7 @@ def hold(graph: CompressedGraph, layer: Layer, factors: Mapping[str, Tensor]) ->
         home = getattr(home, part)
     names = []
     for factor, value in factors.items():
-        while hasattr(home, factor):
-            factor += "_"
+        factor = unused(home, factor)
         child = nn.Module()
         child.register_parameter("weight", nn.Parameter(value.to(layer.dtype).contiguous(), trains))
         home.add_module(factor, child)

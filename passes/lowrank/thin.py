@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from hashcompile.core.graph import CompressedGraph, replace_tensor
 from hashcompile.core.kept import Kept
-from hashcompile.core.layers import Kind, Layer, arguments, holder_of, layers, unfit
+from hashcompile.core.layers import Kind, Layer, arguments, holder_of, layers, unfit, unused
 from hashcompile.core.method import Outcome, Scope
 from hashcompile.core.reshaping import Factored, Size
 from hashcompile.passes.channels.surgery import refresh
@@ -103,11 +103,12 @@ def thin(graph: CompressedGraph, layer: Layer, columns: Tensor, weight: Tensor) 
     dtype, shape = layer.dtype, layer.view.shape
     value = weight.reshape(shape[0], len(columns), *shape[2:])
     replace_tensor(graph, layer.parameter, value.to(dtype).contiguous())
-    holder, leaf = holder_of(graph, layer.parameter)
-    holder.register_buffer(f"{leaf}_columns", columns)
+    path = unused(graph, f"{layer.parameter}_columns")
+    holder, leaf = holder_of(graph, path)
+    holder.register_buffer(leaf, columns)
     for node in list(graph.graph.nodes):
         if node.name in layer.consumers:
             with graph.graph.inserting_before(node):
-                held = graph.graph.get_attr(f"{layer.parameter}_columns")
+                held = graph.graph.get_attr(path)
                 chosen = then(graph, node, aten.index_select.default, node.args[0], 1 - len(shape), held)
             node.update_arg(0, chosen)

@@ -123,3 +123,37 @@ def test_what_stays_has_its_reason() -> None:
 def test_what_cannot_mean_anything(arguments: dict[str, Any]) -> None:
     with pytest.raises(hc.ConfigError, match="Sampled"):
         hc.Sampled(**arguments)
+
+
+@pytest.mark.parametrize(
+    "seed", [7, 25, 37]
+)  # of those whose second columns lie within the first ones' number
+def test_a_layer_that_is_sampled_twice_reads_what_the_plan_says(seed: int) -> None:
+    torch.manual_seed(seed)
+    model, x = nn.Sequential(nn.Linear(6, 8, bias=False)), torch.randn(64, 6)
+    method = [hc.Sampled(columns=columns, seed=seed) for columns in (5, 2)]
+    compiled = hc.compile(model, (x[:2],), method, compute="float")
+    columns = compiled.plan.kept["0.weight"][1]
+    wanted = x[:, columns] @ compiled.graph_module.get_parameter("0.weight").T
+    torch.testing.assert_close(compiled(x), wanted)
+
+
+class Named(nn.Module):
+    """Has a buffer where the columns of its layer would lie."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+        self.layer.register_buffer("weight_columns", torch.arange(8.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        columns: torch.Tensor = self.layer.weight_columns  # type: ignore[assignment]
+        return self.layer(x) + columns
+
+
+def test_what_the_model_has_by_that_name_stays() -> None:
+    torch.manual_seed(0)
+    model, x = Named(), torch.randn(16, 8)
+    graph = hc.compile(model, (x[:2],), hc.Sampled(share=0.5)).graph_module
+    assert torch.equal(graph.get_buffer("layer.weight_columns"), torch.arange(8.0))
+    assert graph.get_buffer("layer.weight_columns_").dtype == torch.int64
