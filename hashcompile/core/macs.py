@@ -10,6 +10,8 @@ from torch import Tensor, fx
 from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from hashcompile.core.undecoded import Undecoded
+
 aten = torch.ops.aten
 
 
@@ -29,5 +31,5 @@ def macs(graph: fx.GraphModule, inputs: Sequence[Any]) -> int:
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     fake = [mode.from_tensor(each) if isinstance(each, Tensor) else each for each in inputs]
     with torch.no_grad(), mode, FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter:
-        fx.Interpreter(graph).run(*fake, enable_io_processing=False)
+        Undecoded(graph).run(*fake, enable_io_processing=False)
     return int(counter.get_total_flops()) // 2

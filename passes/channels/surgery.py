@@ -12,6 +12,7 @@ from hashcompile.core.errors import GraphError
 from hashcompile.core.graph import CompressedGraph, remove_dead, tensors
 from hashcompile.core.kept import Kept
 from hashcompile.core.layers import holder_of
+from hashcompile.core.undecoded import Undecoded
 from hashcompile.passes.channels.groups import ChannelGroups
 from hashcompile.passes.channels.literals import REWRITES, Cut
 from hashcompile.passes.channels.parameters import Held
@@ -77,9 +78,13 @@ def slice_tensor(graph: CompressedGraph, held: Held, kept: dict[int, Tensor]) ->
         setattr(*holder_of(graph, name), new)
 
 
+class Metadata(Undecoded, FakeTensorProp):
+    """Writes what every node would give into its metadata."""
+
+
 def refresh(graph: CompressedGraph) -> None:
     """The metadata of every node, as a new capture would have it: symbolic sizes stay symbolic."""
     inputs = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
     mode = next(value.fake_mode for value in inputs if hasattr(value, "fake_mode"))
     with torch.no_grad(), mode:
-        FakeTensorProp(graph, mode).run(*inputs, enable_io_processing=False)
+        Metadata(graph, mode).run(*inputs, enable_io_processing=False)
