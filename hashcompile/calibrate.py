@@ -24,15 +24,20 @@ ENOUGH = 128  # output pixels for each weight of a row: neighbours say nearly th
 CHUNK = 1 << 24  # floats of unfolded input at a time: 64 MiB
 
 
-def read_batches(calibration: Iterable[Inputs], signature: Signature) -> list[Batch]:
-    """The calibration inputs as a checked list of flat tuples. Raises CalibrationError naming the batch."""
+def listed(calibration: Iterable[Inputs]) -> list[Inputs]:
+    """All of them, which a generator tells once. Raises CalibrationError for what is no iterable of inputs."""
     if isinstance(calibration, (Tensor, dict, str)) or not isinstance(calibration, Iterable):
         raise CalibrationError(
             f"calibration must be an iterable of inputs like example_inputs, got one {type(calibration).__name__}: "
             "put it in a list"
         )
+    return list(calibration)
+
+
+def read_batches(calibration: Iterable[Inputs], signature: Signature) -> list[Batch]:
+    """The calibration inputs as a checked list of flat tuples. Raises CalibrationError naming the batch."""
     batches = []
-    for index, inputs in enumerate(calibration):
+    for index, inputs in enumerate(listed(calibration)):
         try:
             batch = signature.read(inputs)
         except TypeError as error:
@@ -53,7 +58,23 @@ def read_batches(calibration: Iterable[Inputs], signature: Signature) -> list[Ba
 
 
 def statistics(node: fx.Node, layer: Layer, inputs: Sequence[Tensor], before: Sequence[Tensor]) -> Statistics:
-    """Sums over `inputs`, the activations in front of `node`, one a batch; `before` are those of the original model."""
+    """Sums over `inputs`, the activations in front of `node`, one a batch; `before` are those of the original model.
+
+    Raises CalibrationError for inputs whose products are not finite.
+    """
+    found = sums(node, layer, inputs, before)
+    for gram, side in ((found.gram_before, before), (found.gram, inputs)):
+        if gram is not None and not bool(torch.isfinite(gram).all()):
+            largest = max(float(x.abs().max()) for x in side if x.numel())
+            raise CalibrationError(
+                f"layer {layer.name}: its inputs on the calibration data reach {largest:.3g}, and their products are "
+                "NaN or infinite: look for weights in front of it that are too large, or for such data"
+            )
+    return found
+
+
+def sums(node: fx.Node, layer: Layer, inputs: Sequence[Tensor], before: Sequence[Tensor]) -> Statistics:
+    """As `statistics`, whatever they are."""
     kind = CONSUMERS[node.target][0]
     if kind is Kind.EMBEDDING:
         counts = torch.stack([torch.bincount(ids.flatten(), minlength=layer.view.shape[0]) for ids in inputs])

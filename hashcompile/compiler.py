@@ -14,8 +14,7 @@ from hashcompile.calibrate import read_batches
 from hashcompile.capture import capture
 from hashcompile.check_tvm import check_captured
 from hashcompile.core.console import progress as stage
-from hashcompile.core.errors import ConfigError
-from hashcompile.core.method import COMPUTES, Compute
+from hashcompile.core.method import Compute, check_compute
 from hashcompile.core.parallel import one_thread
 from hashcompile.core.signature import Inputs
 from hashcompile.core.sweep import sweep
@@ -61,8 +60,7 @@ def compile(
     Raises:
         ConfigError, WeightError, CaptureError, CalibrationError, ExportError: all of them HashcompileError.
     """
-    if compute not in COMPUTES:
-        raise ConfigError(f'compute={compute!r}: wanted "int8", "float" or "bf16"')
+    check_compute(compute)
     rules = stages(method)
     # what torch splits over threads, it rounds by their number
     with one_thread(), torch.random.fork_rng(devices=[]):

@@ -9,12 +9,13 @@ from typing import Any
 from torch import nn
 
 from hashcompile.artifact import CompiledModel
+from hashcompile.calibrate import listed, read_batches
 from hashcompile.capture import capture
 from hashcompile.compiler import compile
 from hashcompile.core.errors import ConfigError
 from hashcompile.core.graph import CompressedGraph
 from hashcompile.core.layers import Kind, layers, unfit
-from hashcompile.core.method import Compute
+from hashcompile.core.method import Compute, check_compute
 from hashcompile.core.signature import Inputs
 from hashcompile.passes.sparse import PruningSchedule, Sparse
 from hashcompile.plan import check_globs, choose
@@ -73,9 +74,22 @@ def deep_compression(
 
     Raises ConfigError, and all that `compile` raises.
     """
-    data = None if calibration is None else list(calibration)
+    check_compute(compute)
+    fine_tune = train if fine_tune is None else fine_tune
+    for name, function in (("train", train), ("fine_tune", fine_tune)):
+        if not callable(function):
+            raise ConfigError(
+                f"deep_compression({name}={function!r}): wanted a function of the module and `step`"
+            )
+    for name, count in (("steps", steps), ("every", every)):
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ConfigError(f"deep_compression({name}={count!r}): wanted a whole number from 1 on")
     shapes: dict[str, Any] = {"dynamic_batch": dynamic_batch, "dynamic_shapes": dynamic_shapes}
-    graph = capture(model, example_inputs, **shapes).graph
+    captured = capture(model, example_inputs, **shapes)
+    graph = captured.graph
+    data = None if calibration is None else listed(calibration)
+    if data is not None:
+        read_batches(data, captured.signature)
     shares = by_layer(graph, amount)
     widths = by_layer(graph, {} if bits is None else bits)
     chosen = [each for each in layers(graph) if unfit(each) is None and shares.get(each.name) is not None]
@@ -87,8 +101,15 @@ def deep_compression(
     }
 
     pruned = copy.deepcopy(model)
+    held = dict(pruned.named_parameters())  # a tied parameter by one of its names, not always the graph's
     schedules = [
-        PruningSchedule(pruned, shares[each.name], end=steps, every=every, names=[each.parameter])
+        PruningSchedule(
+            pruned,
+            shares[each.name],
+            end=steps,
+            every=every,
+            names=[name for name in (each.parameter, *each.tied) if name in held],
+        )
         for each in chosen
     ]
 
@@ -112,7 +133,7 @@ def deep_compression(
         verify=verify,
         **shapes,
     )
-    (fine_tune or train)(compiled.graph_module.train(), lambda: None)
+    fine_tune(compiled.graph_module.train(), lambda: None)
     compiled.graph_module.eval()
     compiled.check_finite()
     return compiled.calibrate(data) if data else compiled

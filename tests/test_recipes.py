@@ -137,8 +137,11 @@ def test_nothing_goes_and_all_is_shared() -> None:
         ({"bits": 9}, "bits must be a whole number from 1 to 8"),
         ({"bits": {"0": 0}}, "bits must be a whole number from 1 to 8"),
         ({"bits": {"fc*": 4}}, "no layer matches 'fc\\*'"),
-        ({"steps": 0}, "wanted 0 <= begin < end"),
-        ({"every": 0}, "every >= 1"),
+        *(({"steps": steps}, "steps=.*whole number from 1 on") for steps in (0, 2.5, "x", True)),
+        ({"every": 0}, "every=0.*whole number from 1 on"),
+        ({"train": None}, "train=None.*wanted a function"),
+        ({"fine_tune": 3}, "fine_tune=3.*wanted a function"),
+        ({"compute": "int7"}, "compute='int7'"),
     ],
 )
 def test_what_is_wrong_is_told_before_anything_trains(arguments: dict[str, Any], message: str) -> None:
@@ -148,7 +151,54 @@ def test_what_is_wrong_is_told_before_anything_trains(arguments: dict[str, Any],
         raise AssertionError("trained")
 
     with pytest.raises(hc.ConfigError, match=message):
-        hc.recipes.deep_compression(model, (x[:2],), train, **{"steps": STEPS, **arguments})
+        hc.recipes.deep_compression(model, (x[:2],), **{"steps": STEPS, "train": train, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("calibration", "message"),
+    [
+        (3, "must be an iterable"),
+        ([], "calibration is empty"),
+        ([(torch.full((2, 1, 8, 8), torch.nan),)], "batch 0: .* NaN"),
+        ([(torch.ones(2, 3),)], "batch 0"),
+    ],
+)
+def test_data_that_do_not_fit_are_told_before_anything_trains(calibration: Any, message: str) -> None:
+    model, x, _ = network()
+    with pytest.raises(hc.CalibrationError, match=message):
+        hc.recipes.deep_compression(
+            model, (x[:2],), lambda *_: pytest.fail("trained"), steps=STEPS, calibration=calibration
+        )
+
+
+class Tied(nn.Module):
+    """An embedding and a projection of one weight, which has the name of the first of them."""
+
+    def __init__(self, first: str) -> None:
+        super().__init__()
+        parts = {"embed": nn.Embedding(64, 16), "project": nn.Linear(16, 64, bias=False)}
+        for name in sorted(parts, key=first.__ne__):
+            self.add_module(name, parts[name])
+        parts["project"].weight = parts["embed"].weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        out: Tensor = self.project(self.embed(ids))  # type: ignore[operator]
+        return out
+
+
+@pytest.mark.parametrize("first", ["embed", "project"])
+def test_a_weight_of_two_layers(first: str) -> None:
+    torch.manual_seed(0)
+    model, ids = Tied(first), torch.randint(0, 64, (8, 4))
+
+    def train(module: nn.Module, step: Callable[[], None]) -> None:
+        for _ in range(2):
+            step()
+
+    compiled = hc.recipes.deep_compression(model, (ids,), train, steps=2, every=1, amount=0.75)
+    (code,) = codes_of(compiled).values()
+    smallest = model.embed.weight.detach().abs().flatten().argsort()[: 48 * 16]  # type: ignore[operator, union-attr]
+    assert int(code.mask.sum()) == 16 * 16 and not bool(code.mask.flatten()[smallest].any())
 
 
 def test_training_that_ends_before_pruning() -> None:

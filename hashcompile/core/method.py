@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor, fx, nn
 
 from hashcompile.core.encoded import EncodedWeight
+from hashcompile.core.errors import ConfigError
 from hashcompile.core.graph import CompressedGraph
 from hashcompile.core.kept import Kept, Refusal
 from hashcompile.core.layers import Kind, Layer
@@ -21,7 +22,14 @@ from hashcompile.core.signature import Batch
 
 Compute = Literal["int8", "float", "bf16"]  # the arithmetic of our kernels
 COMPUTES: tuple[Compute, ...] = get_args(Compute)
+
 CODES: dict[Compute, int] = {"float": 0, "int8": 1, "bf16": 2}  # the attribute `compute` of our nodes
+
+
+def check_compute(compute: Any) -> None:
+    """Raise ConfigError for what is no arithmetic of ours."""
+    if compute not in COMPUTES:
+        raise ConfigError(f'compute={compute!r}: wanted "int8", "float" or "bf16"')
 
 
 def compute_of(op: OnnxOp) -> Compute | None:
