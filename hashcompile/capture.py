@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from hashcompile.core.console import quiet
-from hashcompile.core.encoded import CODES, taken_out
+from hashcompile.core.encoded import CODES, encoded_weights, taken_out
 from hashcompile.core.errors import CaptureError, ConfigError, WeightError
 from hashcompile.core.graph import (
     CompressedGraph,
@@ -79,6 +79,11 @@ def capture(
         history = model.meta if isinstance(model, CompressedGraph) else {}
         model = copy.deepcopy(model).eval()
         codes = taken_out(model)
+    if encoded := encoded_weights(model):
+        raise ConfigError(
+            f"the model is compiled already, and the weights of {', '.join(encoded)} are codes: compile the model "
+            "that it was made from, with all methods in one list: [hc.PruneChannels(amount=0.3), hc.Codebook(bits=4)]"
+        )
     try:
         with torch.no_grad(), quiet():
             given = grouped(shapes, model, example)

@@ -194,9 +194,14 @@ def check_globs(graph: CompressedGraph, rules: Rules) -> None:
         if any(
             fnmatchcase(name, glob) or fnmatchcase(name.removesuffix(".weight"), glob) for name in encoded
         ):
+            advice = (
+                "a code is not reshaped: put structural stages first, as in [hc.LowRank(rank=8), hc.Codebook(bits=4)]"
+                if structural(rules)
+                else "a weight has one code: leave one stage out, or name other layers in it; "
+                "hc.Sparse(bits=...) gives kept weights a codebook"
+            )
             raise ConfigError(
-                f"every layer that {glob!r} matches was already encoded by an earlier stage, and a weight has one "
-                "code: hc.Sparse(bits=...) gives kept weights a codebook"
+                f"every layer that {glob!r} matches was already encoded by an earlier stage, and {advice}"
             )
         names = [layer.name for layer in found]
         near = difflib.get_close_matches(glob, names, n=3, cutoff=0.3) or names[:3]

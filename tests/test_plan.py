@@ -295,7 +295,34 @@ def test_a_second_code_for_all_layers_is_refused() -> None:
         hc.compile(Net(), X, method=[hc.Sparse(0.9), C4])
     with pytest.raises(hc.ConfigError, match="already encoded"):
         hc.compile(Net(), X, method=[C4, hc.Sparse(0.9)])
+    for structure in (hc.PruneChannels(0.3), hc.LowRank(rank=2), hc.Sampled(share=0.5)):
+        with pytest.raises(hc.ConfigError, match=r"already encoded .* put structural stages first"):
+            hc.compile(Net(), X, method=[C4, structure])
     compiled = hc.compile(Net(), X, method=[{"head": hc.Sparse(0.9)}, C4])
     kinds = {name: type(code).__name__ for name, code in encoded_weights(compiled.graph_module).items()}
     assert kinds.pop("head.weight") == "SparseValues"
     assert set(kinds.values()) == {"CodebookWeight"}
+
+
+def test_a_graph_of_codes_is_not_compiled_again() -> None:
+    """They would be spelled out as operators, and nothing be left to encode; a graph that was only cut is a model."""
+    graph = hc.compile(Net(), X, method=hc.Sparse(0.9)).graph_module
+    for method in (C4, {"head": C4}, hc.PruneChannels(0.3)):
+        with pytest.raises(hc.ConfigError, match=r"compiled already, .* head\.weight.* in one list"):
+            hc.compile(graph, X, method=method)
+    with pytest.raises(hc.ConfigError, match="compiled already"):
+        hc.compile(nn.Sequential(graph, nn.ReLU()), X)
+    cut = hc.compile(Net(), X, method=hc.PruneChannels(0.3)).graph_module
+    assert hc.compile(cut, X, method=C4).plan.encoded
+
+
+@pytest.mark.parametrize("method", [C4, hc.Hashed(), hc.LowRank(rank=2), hc.Sparse(0.5, importance="wanda")])
+def test_weights_whose_outputs_overflow_name_the_layer_behind_them(method: Any) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 32))
+    model[0].weight.data *= 1e30
+    x = torch.randn(8, 32)
+    with pytest.raises(
+        hc.CalibrationError, match=r"layer 2: its inputs .* NaN or infinite: look for weights in front"
+    ):
+        hc.compile(model, (x,), method, [(x,)])
