@@ -18,7 +18,7 @@ from hashcompile.bench import Settings
 from hashcompile.calibrate import read_batches
 from hashcompile.core.console import format_bytes, progress
 from hashcompile.core.encoded import encoded_weights
-from hashcompile.core.errors import ArtifactError, ExportError, HashcompileError, WeightError
+from hashcompile.core.errors import ArtifactError, HashcompileError, WeightError
 from hashcompile.core.files import staged
 from hashcompile.core.graph import CompressedGraph, flat_copy
 from hashcompile.core.method import COMPUTES, Compute
@@ -173,16 +173,12 @@ class CompiledModel:
         where = tvm_library.platform(target, show)
         self.check_finite()
         graph, ranges = self.graph_module, self.ranges.valid(self.graph_module)
-        if partial := partial_layers(graph, self.compute):
-            raise ExportError(
-                f"{', '.join(partial)}: wide outputs have no form in a TVM library; export ONNX"
-            )
         taken = (graph, self.signature, self.samples[0], self.compute, ranges)
         with progress("lowering to TVM", None, show):
             lowered = lower_tvm.lower(*taken)
 
-        def inside(batch: Batch) -> Values:
-            return tvm_library.values_inside(lower_tvm.lower(*taken, expose=True), where, batch)
+        def inside(batches: Sequence[Batch]) -> list[Values]:
+            return [*tvm_library.values_inside(lower_tvm.lower(*taken, expose=True), where, batches)]
 
         with staged(path) as stage:
             file = stage / Path(path).name
@@ -191,9 +187,10 @@ class CompiledModel:
             if not self.verify:
                 return ()
             model = rounded(graph, self.compute, ranges) if self.compute != "float" else None
+            partial = partial_layers(graph, self.compute)
             with progress("verifying", None, show), tvm_library.running(lowered, where, file) as run:
                 return verify_library(
-                    file.name, run, inside, flat_copy(graph), self.signature, self.samples, model
+                    file.name, run, inside, flat_copy(graph), self.signature, self.samples, model, partial
                 )
 
     def recommend(

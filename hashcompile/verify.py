@@ -117,12 +117,7 @@ def compare(
         ) from failure
     masks = masks_of(subject, runtime, session, inputs)
     if runtime.partial:
-        wanted = transposed(
-            [
-                leaves(record(subject.graph, batch, mask)[OUTPUT])
-                for batch, mask in zip(inputs, masks, strict=True)
-            ]
-        )
+        wanted = outputs_where(subject.graph, inputs, masks)
     where = f"{subject.path.name} in {runtime.name} ONNX Runtime"
     return judged(
         where,
@@ -141,15 +136,17 @@ def compare(
 def verify_library(
     name: str,
     run: Callable[[Batch], list[Tensor]],
-    inside: Callable[[Batch], Values],
+    inside: Callable[[Sequence[Batch]], list[Values]],
     graph: CompressedGraph,
     signature: Signature,
     batches: Sequence[Batch],
     rounded: CompressedGraph | None = None,
+    partial: Mapping[str, Candidates] | None = None,
 ) -> tuple[Check, ...]:
     """The same for a library that `run` calls, with our kernels in it. Raises VerificationError.
 
-    inside: what the nodes in between compute, where the library itself tells outputs only.
+    inside: what the nodes in between compute, one a batch, where the library itself tells outputs only.
+    partial: layers that our kernels compute in part.
     """
     inputs = [variant for batch in batches for variant in batch_sizes(batch, signature)]
     wanted = outputs_of(graph, inputs)
@@ -158,10 +155,19 @@ def verify_library(
         got = transposed([run(batch) for batch in inputs])
     except Exception as failure:  # our kernels' messages name the node
         raise VerificationError(f"{name} does not run in TVM: {failure}") from failure
+    masks: list[Masks] = [{}] * len(inputs)
+    if partial:
+        masks = [
+            {node: value != -torch.inf for node, value in values if node in partial}
+            for values in inside(inputs)
+        ]
+        for batch, mask in zip(inputs, masks, strict=True):
+            check_candidates(rounded or graph, batch, mask, {node: partial[node] for node in mask})
+        wanted = outputs_where(graph, inputs, masks)
 
     def explain(worst: int) -> str:
         batch = inputs[worst]
-        return first_difference(graph, rounded, batch, {}, inside(batch))
+        return first_difference(graph, rounded, batch, masks[worst], *inside([batch]))
 
     return (judged(name, "tvm", Outcome(inputs, wanted, got, tolerances), explain),)
 
@@ -251,6 +257,14 @@ def rounded_outputs(graph: CompressedGraph) -> list[bool]:
 def outputs_of(graph: CompressedGraph, inputs: Sequence[Batch]) -> list[list[Tensor]]:
     """[output][input]"""
     return transposed([leaves(outputs) for outputs in sweep(graph, inputs)])
+
+
+def outputs_where(
+    graph: CompressedGraph, inputs: Sequence[Batch], masks: Sequence[Masks]
+) -> list[list[Tensor]]:
+    """The same, where some outputs of layers are not computed."""
+    pairs = zip(inputs, masks, strict=True)
+    return transposed([leaves(record(graph, batch, mask)[OUTPUT]) for batch, mask in pairs])
 
 
 def transposed(rows: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:

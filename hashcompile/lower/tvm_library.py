@@ -139,13 +139,16 @@ def runner(path: Path) -> Callable[[Batch], list[Tensor]]:
     return run
 
 
-def values_inside(lowered: Lowered, where: Platform, batch: Batch) -> list[tuple[str, Tensor]]:
-    """What the exposed nodes compute on this machine, each with its name in the compressed graph. Raises ExportError.
+def values_inside(
+    lowered: Lowered, where: Platform, batches: Sequence[Batch]
+) -> list[list[tuple[str, Tensor]]]:
+    """What the exposed nodes compute on this machine, one a batch, each with its name in the compressed graph. Raises
+    ExportError.
 
     The library that differs tells its outputs only, so another is made.
     """
     with TemporaryDirectory() as folder:
         path = Path(folder) / "exposed.so"
         build(lowered, where if where.native else platform("cpu"), path)
-        found = runner(path)(batch)
-    return list(zip(lowered.exposed, found[len(found) - len(lowered.exposed) :], strict=True))
+        found = [values[len(values) - len(lowered.exposed) :] for values in map(runner(path), batches)]
+    return [list(zip(lowered.exposed, values, strict=True)) for values in found]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from hashcompile.bench_inputs import Sizes
 from hashcompile.core.errors import ArtifactError, ConfigError, ExportError
 from hashcompile.core.method import Compute
 from hashcompile.model_file import read
+from hashcompile.passes.wide import WideWeight
 from tests.models import build, normal
 
 tvm = pytest.importorskip("tvm", reason="TVM is not installed: pip install 'hashcompile[tvm]'")
@@ -166,6 +168,35 @@ def test_what_a_kernel_refuses_names_the_node(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("method", "operators"),
+    [
+        (hc.Hashed(1 / 4, tile=True), {"HashedLinear"}),
+        (hc.Hashed(1 / 4, tile=True, pool="all"), {"HashedLinear"}),
+        ([hc.LowRank(rank=12), hc.Codebook(4)], {"CodebookLinear"}),
+        ([hc.Sampled(share=0.5), hc.Codebook(2, learn=True)], {"CodebookLinear"}),
+        (
+            {"0": hc.Sparse(0.6, bits=4), "2": hc.Sparse(pattern="2:4")},
+            {"CodebookLinear"},
+        ),  # dense, as fp32 is
+    ],
+)
+def test_every_code_has_its_kernel_in_the_library(
+    method: Any, operators: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hashcompile.passes.hashed.onnx.DENSE_BYTES", 0)  # small layers take the kernel, too
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64)).eval()
+    compiled = hc.compile(model, normal(64)(2), method, [normal(64)(32)], compute="float")
+    assert compiled.plan.encoded
+    lowered = lower(compiled.graph_module, compiled.signature, compiled.samples[0], "float", {})
+    assert {node.operator for node in lowered.nodes} == operators
+    compiled.export_tvm(tmp_path / "m.so")
+    given = normal(64)(5)
+    (got,) = runner(tmp_path / "m.so")(given)
+    torch.testing.assert_close(got, compiled(*given).detach(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
     ("name", "method"),
     [
         ("embedding", hc.Hashed(1 / 4)),  # hashes what is read, in ONNX alone
@@ -294,13 +325,51 @@ def test_a_machine_without_tvm_or_a_compiler_is_told_what_it_lacks(
     assert not (tmp_path / "m.so").exists()
 
 
-def test_wide_outputs_are_refused(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    compiled = hc.compile(
-        nn.Linear(32, 12_000), normal(32)(2), hc.Wide(), calibration=[normal(32)(512)], compute="float"
-    )
-    with pytest.raises(ExportError, match="wide outputs"):
+class Classifier(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.hidden, self.head = nn.Linear(32, 48), nn.Linear(48, 400)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        scores = self.head(self.hidden(x).relu())
+        return scores, scores.softmax(-1)
+
+
+@pytest.mark.parametrize("compute", ["float", "int8"])
+def test_wide_outputs_are_computed_in_part(compute: Compute, tmp_path: Path) -> None:
+    method = {"hidden": hc.Codebook(6), "head": hc.Wide(0.9, classes=100)}
+    compiled = hc.compile(Classifier(), normal(32)(2), method, [normal(32)(256)], compute=compute)
+    (check,) = compiled.export_tvm(tmp_path / "m.so")
+    assert check.error <= check.tolerance
+    code = compiled.graph_module.get_submodule("head.weight")
+    assert isinstance(code, WideWeight)
+    (x,) = normal(32)(50)
+    scores, shares = runner(tmp_path / "m.so")((x,))
+    computed = scores != -torch.inf
+    assert torch.equal(shares > 0, computed) and 0 < int(computed.sum()) < computed.numel()
+    if compute == "float":
+        graph = compiled.graph_module
+        hidden = nn.functional.linear(
+            x, graph.get_submodule("hidden.weight")(), graph.get_parameter("hidden.bias")
+        )
+        wanted = code.candidates(hidden.detach().relu())
+        assert float((wanted != computed).double().mean()) < 1e-3, (
+            "but for what rounding moves over a threshold"
+        )
+        torch.testing.assert_close(scores[computed], compiled(x)[0].detach()[computed], rtol=1e-4, atol=1e-5)
+
+
+def test_a_wide_library_that_computes_other_rows_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = {"head": hc.Wide(0.9, classes=100)}
+    compiled = hc.compile(Classifier(), normal(32)(2), method, [normal(32)(256)], compute="float")
+    honest = WideWeight.candidates
+    monkeypatch.setattr(WideWeight, "candidates", lambda code, x: ~honest(code, x))
+    with pytest.raises(hc.VerificationError, match="computes other outputs than its index asks for"):
         compiled.export_tvm(tmp_path / "m.so")
+    assert not list(tmp_path.iterdir())
 
 
 def test_constants_are_aligned_and_stored_once() -> None:
