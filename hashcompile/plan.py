@@ -185,10 +185,12 @@ def dense_plan(graph: CompressedGraph, reshaping: Reshaping | None) -> Plan:
 
 
 def check_globs(graph: CompressedGraph, rules: Rules) -> None:
-    """Raise ConfigError for a glob that matches nothing."""
+    """Raise ConfigError for a key that is no glob, or one that matches nothing."""
     found = tuple(layers(graph))
     encoded = encoded_weights(graph)
     for glob, _ in rules:
+        if not isinstance(glob, str):
+            raise ConfigError(f'{{{glob!r}: ...}}: a key is a glob over names of layers, such as "layer1.*"')
         if any(matches(glob, layer) for layer in found) or (glob == "*" and not encoded):
             continue
         if any(

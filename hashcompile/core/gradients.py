@@ -29,7 +29,7 @@ def gradients_of(
     along: bool = False,
 ) -> Sequence[Tensor]:
     """Of each of `weights`, of the loss of one batch; with `along`, the Hessian's product with them instead. Raises
-    CalibrationError for a loss that is no finite scalar."""
+    CalibrationError for a loss that is no finite scalar, or whose gradient is not finite."""
     before = [weight.requires_grad for weight in weights]
     try:
         for weight in weights:
@@ -39,17 +39,37 @@ def gradients_of(
             value = loss(outputs, number) if loss else in_a_random_direction(outputs, number)
             if not isinstance(value, Tensor) or value.numel() != 1 or not bool(torch.isfinite(value)):
                 raise CalibrationError(
-                    f"calibration batch {number}: the loss is {value!r}, wanted a finite tensor of one element"
+                    f"calibration batch {number}: the loss is {told(value)}, wanted a finite tensor of one element"
+                )
+            if not value.requires_grad:
+                raise CalibrationError(
+                    f"calibration batch {number}: the loss does not hang on any weight; compute it from the outputs, "
+                    "without detach() or no_grad()"
                 )
             found = torch.autograd.grad(value.reshape(()), weights, allow_unused=True, create_graph=along)
             if along:
                 squares = [(g * g.detach()).sum() for g in found if g is not None and g.requires_grad]
-                if squares:
-                    found = torch.autograd.grad(torch.stack(squares).sum(), weights, allow_unused=True)
+                found = (
+                    torch.autograd.grad(torch.stack(squares).sum(), weights, allow_unused=True)
+                    if squares
+                    else [None] * len(weights)
+                )
     finally:
         for weight, kept in zip(weights, before, strict=True):
             weight.requires_grad_(kept)
+    if not all(bool(torch.isfinite(g).all()) for g in found if g is not None):
+        raise CalibrationError(
+            f"calibration batch {number}: the loss is finite, and its gradient is NaN or infinite; "
+            "check it where it is steep, such as at a root or a logarithm of 0"
+        )
     return [torch.zeros_like(w) if g is None else g.detach() for w, g in zip(weights, found, strict=True)]
+
+
+def told(value: Any) -> str:
+    """A loss in a message: tensors of many elements by their shape."""
+    if not isinstance(value, Tensor):
+        return f"of the type {type(value).__name__}"
+    return f"{value.item()}" if value.numel() == 1 else f"a tensor of the shape {tuple(value.shape)}"
 
 
 def in_a_random_direction(outputs: Any, seed: int) -> Tensor:

@@ -48,6 +48,24 @@ def set_training(graph: fx.Graph, mode: bool) -> bool:
     return changed
 
 
+NORMS = (aten.batch_norm.default, aten.instance_norm.default)
+RUNNING = (3, 4)  # positions of the running mean and variance
+
+
+def by_batch_statistics(graph: CompressedGraph) -> fx.GraphModule:
+    """A copy whose norms take mean and variance from the batch, as in training, and neither read nor write the running
+    ones. All else is as in `graph`, dropout too; the tensors are the same."""
+    nodes = fx.Graph()
+    nodes.output(nodes.graph_copy(graph.graph, {}))
+    nodes.set_codegen(graph.graph._codegen)  # arguments and outputs as the user knows them
+    for node in nodes.nodes:
+        if node.op == "call_function" and node.target in NORMS:
+            for position in RUNNING:
+                node.update_arg(position, None)
+            node.update_arg(TRAINING_FLAG[node.target], True)
+    return fx.GraphModule(graph, nodes)
+
+
 def flat_copy(graph: CompressedGraph) -> CompressedGraph:
     """A copy in evaluation mode that takes its placeholders in order and returns a flat tuple; with codes as they are
     stored.

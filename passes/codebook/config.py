@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from hashcompile.core.checks import is_whole
 from hashcompile.core.errors import ConfigError
 from hashcompile.core.packing import TILE
 
@@ -28,7 +29,7 @@ class Codebook:
     learn: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.bits, bool) or not isinstance(self.bits, int) or not 1 <= self.bits <= 8:
+        if not is_whole(self.bits) or not 1 <= self.bits <= 8:
             raise ConfigError(f"Codebook(bits={self.bits!r}): bits must be a whole number from 1 to 8")
         if self.granularity not in ("per_tensor", "per_group"):
             raise ConfigError(
@@ -41,10 +42,7 @@ class Codebook:
                 f'Codebook(group_size={self.group_size!r}): a group size needs granularity="per_group"'
             )
         if self.granularity == "per_group" and (
-            isinstance(self.group_size, bool)
-            or not isinstance(self.group_size, int)
-            or self.group_size < TILE
-            or self.group_size % TILE
+            not is_whole(self.group_size) or self.group_size < TILE or self.group_size % TILE
         ):
             raise ConfigError(
                 f'Codebook(group_size={self.group_size!r}): with granularity="per_group", group_size must be '

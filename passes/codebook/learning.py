@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hashcompile.core.encoded import EncodedWeight
 from hashcompile.core.entropy import Symbols
+from hashcompile.core.errors import WeightError
 from hashcompile.core.rows import RowView
 from hashcompile.core.storage import Storage
 from hashcompile.passes.codebook.assign import nearest, soft, straight_through, within
@@ -86,6 +87,13 @@ class LearningCodebook(EncodedWeight):
             for part, table, temperature, held in parts
         ]
         return torch.cat(taken) * self.scale[:, None]
+
+    def check(self) -> None:
+        """Raises WeightError where something is not finite: NaN has no nearest entry."""
+        for name in ("codebook", "scale") if self.held else ("codebook", "scale", "latent"):
+            value = getattr(self, name).detach()
+            if wrong := int((~torch.isfinite(value)).sum()):
+                raise WeightError(f"its {name} holds {wrong} NaN or infinite values of {value.numel()}")
 
     @torch.no_grad()
     def taken(self) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from hashcompile.core.checks import check_state, is_number, is_whole
 from hashcompile.core.encoded import EncodedWeight, stand_for
 from hashcompile.core.errors import ConfigError, WeightError
 from hashcompile.core.layers import Kind, Layer
@@ -79,20 +80,21 @@ class CodebookTraining:
         hold: float = 0.2,
         compute: Compute = "int8",
     ) -> None:
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        if not is_whole(steps) or steps < 1:
             raise ConfigError(f"CodebookTraining(steps={steps!r}): wanted a whole number of at least 1")
         if by not in ("soft", "straight-through"):
             raise ConfigError(f'CodebookTraining(by={by!r}): wanted "soft" or "straight-through"')
         if (
             not isinstance(temperature, tuple)
             or len(temperature) != 2
+            or not all(is_number(each) for each in temperature)
             or not temperature[0] >= temperature[1] > 0
         ):
             raise ConfigError(
-                f"CodebookTraining(temperature={temperature!r}): wanted two numbers that fall and are above 0, "
+                f"CodebookTraining(temperature={temperature!r}): wanted two finite numbers that fall and are above 0, "
                 "such as (1.0, 0.02)"
             )
-        if isinstance(hold, bool) or not isinstance(hold, (int, float)) or not 0 <= hold <= 1:
+        if not is_number(hold) or not 0 <= hold <= 1:
             raise ConfigError(f"CodebookTraining(hold={hold!r}): wanted a share from 0 to 1")
         if compute not in COMPUTES:
             raise ConfigError(f'CodebookTraining(compute={compute!r}): wanted "int8", "float" or "bf16"')
@@ -116,12 +118,16 @@ class CodebookTraining:
         self._set()
 
     def step(self) -> None:
-        """Behind every `optimizer.step()`: cool down; hold assignments once it is time."""
+        """Behind every `optimizer.step()`: cool down; hold assignments once it is time. Raises WeightError where
+        training went to NaN."""
+        self._check()
         self.done += 1
         self._set()
 
     def freeze(self) -> None:
-        """Leave a `CodebookWeight` for every code that learnt, whose tables and scales still train. For good."""
+        """Leave a `CodebookWeight` for every code that learnt, whose tables and scales still train. For good.
+        Raises WeightError where training went to NaN."""
+        self._check()
         stored: dict[nn.Module, EncodedWeight] = {}
         for parent in list(self._model.modules()):
             for name, child in list(parent.named_children()):
@@ -134,19 +140,26 @@ class CodebookTraining:
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint, beside those of the model and the optimizer."""
-        return {"done": self.done, "steps": self.steps, "by": self.by}
+        return {"done": self.done, **self._settings}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of `state_dict`, beside the model's own. Raises ConfigError for that of another schedule."""
-        if (state["steps"], state["by"]) != (self.steps, self.by):
-            raise ConfigError(
-                f"CodebookTraining.load_state_dict: the state is of {state['steps']} steps by {state['by']!r}, "
-                f"this is of {self.steps} by {self.by!r}"
-            )
+        check_state("CodebookTraining", state, self._settings, {"done"})
         self.done = int(state["done"])
         for weight in self.weights.values():
             weight.held = self._held  # at the indices that come with the model's state
         self._set()
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {"steps": self.steps, "by": self.by, "temperature": self.temperature, "hold": self.hold}
+
+    def _check(self) -> None:
+        for name, weight in self.weights.items():
+            try:
+                weight.check()
+            except WeightError as error:
+                raise WeightError(f"{name}: {error}; lower the learning rate, or clip gradients") from error
 
     @property
     def _held(self) -> bool:
@@ -172,6 +185,10 @@ class CodebookTraining:
                 raise ConfigError(f"CodebookTraining({config!r}): wanted hc.Codebook(..., learn=True)")
         modules = {name: each for name, each in self._model.named_modules() if kind_of(each) is not None}
         for glob in rules:
+            if not isinstance(glob, str):
+                raise ConfigError(
+                    f'CodebookTraining({{{glob!r}: ...}}): a key is a glob over names of layers, such as "layer1.*"'
+                )
             if glob != "*" and not any(fnmatchcase(name, glob) for name in modules):
                 raise ConfigError(
                     f"CodebookTraining: no layer matches {glob!r}; layers are {sorted(modules)}"

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from hashcompile.core.checks import is_number, is_whole
 from hashcompile.core.errors import ConfigError
 from hashcompile.passes.hashed.weight import TILE_VALUES, WEIGHTS_PER_VALUE
 
@@ -35,8 +36,7 @@ class Hashed:
     pool: str | None = None
 
     def __post_init__(self) -> None:
-        number = isinstance(self.ratio, (int, float)) and not isinstance(self.ratio, bool)
-        if not number or not 1 / WEIGHTS_PER_VALUE <= self.ratio < 1:
+        if not is_number(self.ratio) or not 1 / WEIGHTS_PER_VALUE <= self.ratio < 1:
             raise ConfigError(
                 f"Hashed(ratio={self.ratio!r}): ratio is how many values are stored for each weight, from "
                 f"1/{WEIGHTS_PER_VALUE} to less than 1, such as 1/8"
@@ -47,7 +47,7 @@ class Hashed:
             )
         if self.start not in ("fit", "sample"):
             raise ConfigError(f'Hashed(start={self.start!r}): start must be "fit" or "sample"')
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+        if not is_whole(self.seed):
             raise ConfigError(f"Hashed(seed={self.seed!r}): seed must be a whole number")
         if self.pool is not None and not (isinstance(self.pool, str) and self.pool):
             raise ConfigError(f'Hashed(pool={self.pool!r}): pool is a name, such as "all", or None')

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from hashcompile.core.checks import is_number, is_seed, is_whole
 from hashcompile.core.errors import ConfigError
 
 By = Literal["auto", "svd", "whitened", "pca"]
@@ -105,8 +106,8 @@ class Sampled:
             raise self.wrong("columns", "a whole number from 1 on, such as 64")
         if self.share is not None and not (is_number(self.share) and 0 < self.share < 1):
             raise self.wrong("share", "above 0 and below 1, such as 0.5")
-        if not (is_whole(self.seed) and self.seed >= 0):
-            raise self.wrong("seed", "a whole number from 0 on")
+        if not is_seed(self.seed):
+            raise self.wrong("seed", "a whole number from 0 to below 2**63")
 
     def wrong(self, name: str, wanted: str) -> ConfigError:
         return ConfigError(f"Sampled({name}={getattr(self, name)!r}): {name} must be {wanted}")
@@ -118,11 +119,3 @@ class Sampled:
     def __str__(self) -> str:
         amount = f"{self.columns} columns" if self.columns is not None else f"{self.share:.0%} of the columns"
         return f"sampled, {amount}"
-
-
-def is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

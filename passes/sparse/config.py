@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from hashcompile.core.checks import is_number, is_whole
 from hashcompile.core.errors import ConfigError
 from hashcompile.core.gradients import Loss
 
@@ -43,12 +44,11 @@ class Sparse:
     loss: Loss | None = None
 
     def __post_init__(self) -> None:
-        number = isinstance(self.amount, (int, float)) and not isinstance(self.amount, bool)
         if (self.amount is None) == (self.pattern is None):
             raise ConfigError(
                 'Sparse takes exactly one of amount and pattern: Sparse(amount=0.9), Sparse(pattern="2:4")'
             )
-        if self.amount is not None and self.amount != "auto" and not (number and 0 <= self.amount < 1):
+        if self.amount is not None and self.amount != "auto" and not is_share(self.amount):
             raise self.wrong("amount", 'a share from 0 to below 1, such as 0.9, or "auto"')
         if self.importance == "movement":
             raise self.wrong(
@@ -58,9 +58,7 @@ class Sparse:
             raise self.wrong("importance", f"one of {', '.join(IMPORTANCES)}")
         if self.scope not in ("layer", "global"):
             raise self.wrong("scope", '"layer" or "global"')
-        if self.pattern is not None and not (
-            re.fullmatch(r"[1-9]\d*:[1-9]\d*", self.pattern) and self.kept_of[0] < self.kept_of[1]
-        ):
+        if self.pattern is not None and not is_pattern(self.pattern):
             raise self.wrong("pattern", 'how many stay of how many, such as "2:4"')
         if self.scope == "global" and (
             self.pattern or self.amount == "auto" or self.importance in ("wanda", "sparsegpt")
@@ -72,10 +70,10 @@ class Sparse:
             raise self.wrong(
                 "amount", "a share before training: untrained weights are alike, and tell nothing"
             )
-        if self.bits is not None and (
-            isinstance(self.bits, bool) or not isinstance(self.bits, int) or not 1 <= self.bits <= 8
-        ):
+        if self.bits is not None and not (is_whole(self.bits) and 1 <= self.bits <= 8):
             raise self.wrong("bits", "a whole number from 1 to 8, or None")
+        if not isinstance(self.correction, bool):
+            raise self.wrong("correction", "True or False")
         if self.importance in AT_START and (self.bits is not None or self.correction):
             raise self.wrong("importance", "of a trained model where bits or correction are given")
         if self.loss is not None and (not callable(self.loss) or self.importance not in ("snip", "grasp")):
@@ -89,11 +87,28 @@ class Sparse:
     @property
     def kept_of(self) -> tuple[int, int]:
         """(N, M) of the pattern."""
-        kept, of = (self.pattern or "1:1").split(":")
-        return int(kept), int(of)
+        return kept_of(self.pattern or "1:1")
 
     def __str__(self) -> str:
         amount = self.pattern or ("auto" if self.amount == "auto" else f"{self.amount:.1%}")
         extent = ", global" if self.scope == "global" else ""
         coded = f", codebook {self.bits} bit" if self.bits else ""
         return f"sparse {amount} by {self.importance}{extent}{coded}"
+
+
+def is_share(value: Any) -> bool:
+    """From 0 to below 1."""
+    return is_number(value) and 0 <= value < 1
+
+
+def is_pattern(value: Any) -> bool:
+    """N:M, of which N is less than M."""
+    if not isinstance(value, str) or not re.fullmatch(r"[1-9]\d{0,3}:[1-9]\d{0,3}", value, re.ASCII):
+        return False
+    kept, of = kept_of(value)
+    return kept < of
+
+
+def kept_of(pattern: str) -> tuple[int, int]:
+    kept, of = pattern.split(":")
+    return int(kept), int(of)

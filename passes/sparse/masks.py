@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -26,8 +28,20 @@ def of_pattern(scores: Tensor, kept: int, of: int) -> Tensor:
     return mask[:, :columns]
 
 
+def of_all(scores: Mapping[str, Tensor], amount: float) -> dict[str, Tensor]:
+    """The same of the weights of all layers together, except that the best of every layer stays: one without weights
+    lets nothing through (layer collapse: Tanaka et al. 2020, arXiv 2006.05467; so does LAMP, arXiv 2010.07611)."""
+    flat = {name: each.double().flatten() for name, each in scores.items()}
+    best = {name: keep_most(each[None], 1)[0] for name, each in flat.items()}
+    joined = torch.cat([each.masked_fill(best[name], torch.inf) for name, each in flat.items()])
+    parts = of_share(joined, amount).split([each.numel() for each in flat.values()])
+    return {
+        name: (part | best[name]).reshape(scores[name].shape) for name, part in zip(flat, parts, strict=True)
+    }
+
+
 def keep_most(scores: Tensor, count: int) -> Tensor:
     """The `count` largest of every row."""
     order = scores.double().argsort(dim=1, descending=True, stable=True)
-    mask = torch.zeros(scores.shape, dtype=torch.bool)
+    mask = torch.zeros_like(scores, dtype=torch.bool)
     return mask.scatter_(1, order[:, :count], True)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from hashcompile.core.errors import ConfigError
-from hashcompile.passes.sparse.masks import of_share
+from hashcompile.core import pq_index
+from hashcompile.core.checks import check_state, is_whole
+from hashcompile.core.encoded import encoded_weights
+from hashcompile.core.errors import ConfigError, WeightError
+from hashcompile.passes.sparse.config import is_pattern, is_share, kept_of
+from hashcompile.passes.sparse.masks import of_all, of_pattern, of_share
+
+RULE = pq_index.Rule()
 
 
 class PruningSchedule:
@@ -27,12 +34,16 @@ class PruningSchedule:
 
     Args:
         module: whose parameters of two or more dims are pruned; or those that `names` lists.
-        amount, initial: the share of zeros at the end and in the beginning, from 0 to below 1.
+        amount, initial: the share of zeros at the end and in the beginning, from 0 to below 1. "auto" has no cubic: in
+            every round go as many of the weights that a layer has left as their PQ index lets go, until `end`
+            (sparsity-informed adaptive pruning: Diao et al. 2023, arXiv 2302.05601).
         begin, end: steps between which it rises; `every`: steps from one choice of masks to the next.
         importance: "magnitude", of the weights as they are; or "movement", the sum over all steps of -w dL/dw: weights
             that training moves away from zero stay, and one that went comes back with the value that it had (Sanh,
             Wolf & Rush 2020, arXiv 2005.07683).
-        scope: "layer", or "global" for all parameters together.
+        scope: "layer", or "global" for all parameters together, of each of which the best weight stays.
+        pattern: "2:4" and the like, in the place of `amount`: of every 4 consecutive weights of an output as many stay
+            as the cubic leaves, rounded up, and in the end 2.
 
     Raises ConfigError.
     """
@@ -40,7 +51,7 @@ class PruningSchedule:
     def __init__(
         self,
         module: nn.Module,
-        amount: float,
+        amount: float | Literal["auto"] | None = None,
         *,
         end: int,
         begin: int = 0,
@@ -48,32 +59,28 @@ class PruningSchedule:
         initial: float = 0.0,
         importance: Literal["magnitude", "movement"] = "magnitude",
         scope: Literal["layer", "global"] = "layer",
+        pattern: str | None = None,
         names: Sequence[str] | None = None,
     ) -> None:
-        for name, value in (("amount", amount), ("initial", initial)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-                raise ConfigError(
-                    f"PruningSchedule({name}={value!r}): {name} must be a share from 0 to below 1"
-                )
-        if not 0 <= begin < end or every < 1:
-            raise ConfigError(
-                f"PruningSchedule(begin={begin!r}, end={end!r}, every={every!r}): wanted 0 <= begin < end, every >= 1"
-            )
-        if importance not in ("magnitude", "movement") or scope not in ("layer", "global"):
-            raise ConfigError(
-                f'PruningSchedule(importance={importance!r}, scope={scope!r}): wanted "magnitude" or "movement", '
-                'and "layer" or "global"'
-            )
-        held = dict(module.named_parameters())
-        chosen = [name for name, value in held.items() if value.ndim > 1] if names is None else list(names)
-        if unknown := [name for name in chosen if name not in held]:
-            raise ConfigError(f"PruningSchedule(names=...): the module has no parameter {unknown[0]!r}")
-        if not chosen:
-            raise ConfigError("PruningSchedule: the module has no parameter of two or more dims; name some")
-        self.amount, self.initial, self.begin, self.end, self.every = amount, initial, begin, end, every
-        self.importance, self.scope = importance, scope
+        self.settings: dict[str, Any] = {
+            "amount": amount,
+            "initial": initial,
+            "begin": begin,
+            "end": end,
+            "every": every,
+            "importance": importance,
+            "scope": scope,
+            "pattern": pattern,
+        }
+        check(self.settings)
+        self.begin, self.end, self.every, self.initial = begin, end, every, initial
+        self.importance, self.scope, self.pattern = importance, scope, pattern
+        self.amount = amount
+        if pattern is not None:
+            kept, of = kept_of(pattern)
+            self.amount = 1 - kept / of
         self.steps = 0
-        self._weights = {name: held[name] for name in chosen}
+        self._weights = weights_of(module, names)
         self.masks = {name: torch.ones_like(w, dtype=torch.bool) for name, w in self._weights.items()}
         self._scores: dict[str, Tensor] = {}
         self._values: dict[str, Tensor] = {}  # of movement: what weights are, or were when they went
@@ -82,13 +89,17 @@ class PruningSchedule:
             self._values = {name: w.detach().clone() for name, w in self._weights.items()}
 
     def sparsity(self, step: int) -> float:
-        """s at a step; `initial` before the beginning, `amount` after the end."""
+        """s at a step; `initial` before the beginning, `amount` after the end. Raises ConfigError where it is "auto",
+        and weights tell."""
+        if self.amount == "auto":
+            raise ConfigError('PruningSchedule(amount="auto"): weights tell how many go, not the step')
+        assert self.amount is not None
         part = min(max((step - self.begin) / (self.end - self.begin), 0.0), 1.0)
         return self.amount + (self.initial - self.amount) * (1 - part) ** 3
 
     @torch.no_grad()
     def step(self) -> None:
-        """Hold the masks; where it is time, choose them anew first."""
+        """Hold the masks; where it is time, choose them anew first. Raises WeightError where training went to NaN."""
         self.steps += 1
         for name, weight in self._weights.items():
             if self.importance == "movement":
@@ -98,24 +109,43 @@ class PruningSchedule:
                     self._scores[name] -= value * weight.grad
         due = self.begin <= self.steps <= self.end
         if due and ((self.steps - self.begin) % self.every == 0 or self.steps == self.end):
-            self._choose(self.sparsity(self.steps))
+            self.masks = self._chosen()
         for name, weight in self._weights.items():
             value = self._values.get(name, weight)
             weight.copy_(torch.where(self.masks[name], value, 0.0))
 
-    def _choose(self, share: float) -> None:
+    def _chosen(self) -> dict[str, Tensor]:
         scores = self._scores or {name: weight.abs() for name, weight in self._weights.items()}
-        if self.scope == "layer":
-            self.masks = {name: of_share(each, share) for name, each in scores.items()}
-            return
-        joined = of_share(torch.cat([each.flatten() for each in scores.values()])[None], share)[0]
-        parts = joined.split([each.numel() for each in scores.values()])
-        pairs = zip(scores.items(), parts, strict=True)
-        self.masks = {name: part.reshape(each.shape) for (name, each), part in pairs}
+        for name, each in scores.items():
+            if not bool(torch.isfinite(each).all()):
+                raise WeightError(
+                    f"PruningSchedule: step {self.steps}: {name} or its gradients hold NaN or infinite values"
+                )
+        if self.amount == "auto":
+            return {name: of_share(each, self._adaptive(name)) for name, each in scores.items()}
+        share = self.sparsity(self.steps)
+        if self.pattern is not None:
+            of = kept_of(self.pattern)[1]
+            kept = of - math.floor(share * of + 1e-9)
+            return {
+                name: of_pattern(each.flatten(1), kept, of).reshape(each.shape)
+                for name, each in scores.items()
+            }
+        if self.scope == "global":
+            return of_all(scores, share)
+        return {name: of_share(each, share) for name, each in scores.items()}
+
+    def _adaptive(self, name: str) -> float:
+        """The share of a parameter that is zero after one more round by the PQ index of what is left of it."""
+        mask = self.masks[name]
+        index = pq_index.pq_index(self._weights[name][mask], RULE.p, RULE.q)
+        left = float(mask.double().mean()) if mask.numel() else 0.0
+        return 1 - left * (1 - RULE.removable(index))
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint, beside that of the optimizer."""
         return {
+            **self.settings,
             "steps": self.steps,
             "masks": dict(self.masks),
             "scores": dict(self._scores),
@@ -124,12 +154,67 @@ class PruningSchedule:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict`, for the same module and settings. Raises ConfigError for another one's."""
+        check_state("PruningSchedule", state, self.settings, ("steps", "masks", "scores", "values"))
         shapes = {name: weight.shape for name, weight in self._weights.items()}
         if {name: mask.shape for name, mask in state["masks"].items()} != shapes:
             raise ConfigError("PruningSchedule.load_state_dict: the masks are those of other parameters")
-        if bool(state["scores"]) != (self.importance == "movement"):
-            raise ConfigError("PruningSchedule.load_state_dict: the state is that of another importance")
         self.steps = int(state["steps"])
-        self.masks = {name: mask.clone() for name, mask in state["masks"].items()}
-        self._scores = {name: each.clone() for name, each in state["scores"].items()}
-        self._values = {name: each.clone() for name, each in state["values"].items()}
+        self.masks, self._scores, self._values = (
+            {name: each.to(self._weights[name].device, copy=True) for name, each in state[kind].items()}
+            for kind in ("masks", "scores", "values")
+        )
+
+
+def check(given: Mapping[str, Any]) -> None:
+    """Settings of a schedule. Raises ConfigError."""
+
+    def wrong(name: str, wanted: str) -> ConfigError:
+        return ConfigError(f"PruningSchedule({name}={given[name]!r}): {name} must be {wanted}")
+
+    if (given["amount"] is None) == (given["pattern"] is None):
+        raise ConfigError(
+            'PruningSchedule takes exactly one of amount and pattern: amount=0.9, or pattern="2:4"'
+        )
+    if given["amount"] not in (None, "auto") and not is_share(given["amount"]):
+        raise wrong("amount", 'a share from 0 to below 1, such as 0.9, or "auto"')
+    if given["pattern"] is not None and not is_pattern(given["pattern"]):
+        raise wrong("pattern", 'how many stay of how many, such as "2:4"')
+    if not is_share(given["initial"]):
+        raise wrong("initial", "a share from 0 to below 1")
+    if given["initial"] and given["amount"] == "auto":
+        raise wrong("initial", '0 with amount="auto", which begins with all weights')
+    for name, least in (("begin", 0), ("end", 1), ("every", 1)):
+        if not (is_whole(given[name]) and given[name] >= least):
+            raise wrong(name, f"a whole number of steps, at least {least}")
+    if not given["begin"] < given["end"]:
+        raise wrong("end", f"above begin={given['begin']}")
+    if given["importance"] not in ("magnitude", "movement"):
+        raise wrong("importance", '"magnitude" or "movement"')
+    if given["scope"] not in ("layer", "global"):
+        raise wrong("scope", '"layer" or "global"')
+    if given["scope"] == "global" and (given["pattern"] is not None or given["amount"] == "auto"):
+        raise wrong("scope", '"layer" with a pattern and with amount="auto", which look at one layer')
+
+
+def weights_of(module: nn.Module, names: Sequence[str] | None) -> dict[str, nn.Parameter]:
+    """The parameters to prune. Raises ConfigError for names of nothing, and for the inside of a code."""
+    held = dict(module.named_parameters())
+    if names is None:
+        names = [name for name, value in held.items() if value.ndim > 1]
+    elif isinstance(names, str) or not (
+        isinstance(names, Sequence) and all(isinstance(name, str) for name in names)
+    ):
+        raise ConfigError(
+            f'PruningSchedule(names={names!r}): wanted names of parameters, such as ["fc.weight"]'
+        )
+    if unknown := [name for name in names if name not in held]:
+        raise ConfigError(f"PruningSchedule(names=...): the module has no parameter {unknown[0]!r}")
+    for code in encoded_weights(module):
+        if inside := [name for name in names if name.startswith(f"{code}.")]:
+            raise ConfigError(
+                f"PruningSchedule: {inside[0]} is no weight but what a code computes one from: prune before weights "
+                "are encoded, and store them by hc.Sparse(amount=0, bits=...); or list other parameters in names="
+            )
+    if not names:
+        raise ConfigError("PruningSchedule: the module has no parameter of two or more dims; name some")
+    return {name: held[name] for name in names}

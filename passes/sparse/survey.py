@@ -5,6 +5,10 @@
   the weight (Wang, Zhang & Grosse 2020, arXiv 2002.07376).
 - synflow: |w| dR/d|w| with R the sum of the outputs of the network of all magnitudes on inputs of ones, in `ROUNDS`
   rounds of which each prunes a little (Tanaka, Kunin, Yamins & Ganguli 2020, arXiv 2006.05467). No data.
+
+Gradients are those of training mode, as in both papers: batch norms take the statistics of the batch, for the running
+ones of an untrained model are 0 and 1, and say nothing. Dropout is off. SynFlow has no batch, and runs in evaluation
+mode, as its authors run it; running means are 0 there, as they are in a model that is new.
 """
 
 from __future__ import annotations
@@ -17,12 +21,12 @@ from torch.utils import _pytree as pytree
 
 from hashcompile.core.errors import ConfigError
 from hashcompile.core.gradients import gradients_of
-from hashcompile.core.graph import CompressedGraph, flat_copy
+from hashcompile.core.graph import CompressedGraph, by_batch_statistics, flat_copy
 from hashcompile.core.layers import Layer, arguments, attribute
 from hashcompile.core.method import Survey
 from hashcompile.core.signature import Batch
 from hashcompile.passes.sparse.config import AT_START, Sparse
-from hashcompile.passes.sparse.masks import of_pattern, of_share
+from hashcompile.passes.sparse.masks import of_all, of_pattern, of_share
 
 ROUNDS = 100
 BATCH_NORM = torch.ops.aten.batch_norm.default
@@ -40,42 +44,46 @@ def survey(
             scores = flow(config, graph, example, list(weights))
         else:
             scores = by_gradients(config, graph, weights, batches)
-        return Survey(in_rows(chosen(config, scores), layers), untouched=True)
+        return Survey(chosen(config, in_rows(scores, layers)), untouched=True)
     if config.amount == 0:
         return Survey(in_rows({name: weight.detach() != 0 for name, weight in weights.items()}, layers))
     if config.scope == "global":
-        return Survey(in_rows(chosen(config, {n: w.detach().abs() for n, w in weights.items()}), layers))
+        return Survey(chosen(config, in_rows({n: w.detach().abs() for n, w in weights.items()}, layers)))
     return Survey()
 
 
-def in_rows(masks: dict[str, Tensor], layers: Sequence[Layer]) -> dict[str, Tensor]:
-    return {layer.parameter: layer.view.rows(masks[layer.parameter]) for layer in layers}
+def in_rows(values: dict[str, Tensor], layers: Sequence[Layer]) -> dict[str, Tensor]:
+    return {layer.parameter: layer.view.rows(values[layer.parameter]) for layer in layers}
 
 
 def chosen(config: Sparse, scores: dict[str, Tensor], amount: float | None = None) -> dict[str, Tensor]:
-    """Masks of the weights' own shapes: of all layers together, or of each."""
+    """Masks of the shapes of the scores: of all layers together, or of each."""
     share = float(config.amount or 0) if amount is None else amount
     if config.pattern:
-        return {
-            name: of_pattern(s.flatten(1), *config.kept_of).reshape(s.shape) for name, s in scores.items()
-        }
+        return {name: of_pattern(each, *config.kept_of) for name, each in scores.items()}
     if config.scope == "layer":
         return {name: of_share(each, share) for name, each in scores.items()}
-    joined = of_share(torch.cat([each.double().flatten() for each in scores.values()])[None], share)[0]
-    parts = joined.split([each.numel() for each in scores.values()])
-    return {name: part.reshape(each.shape) for part, (name, each) in zip(parts, scores.items(), strict=True)}
+    return of_all(scores, share)
 
 
 def by_gradients(
     config: Sparse, graph: CompressedGraph, weights: dict[str, Tensor], batches: Sequence[Batch]
 ) -> dict[str, Tensor]:
     grasp = config.importance == "grasp"
+    training = by_batch_statistics(graph)
     total = [torch.zeros_like(weight, dtype=torch.float64) for weight in weights.values()]
     for number, batch in enumerate(batches):
-        found = gradients_of(graph, list(weights.values()), batch, number, config.loss, along=grasp)
+        found = gradients_of(training, list(weights.values()), batch, number, config.loss, along=grasp)
         total = [a + b.double() for a, b in zip(total, found, strict=True)]
     pairs = zip(weights.items(), total, strict=True)
-    return {name: w.detach() * g if grasp else (w.detach() * g).abs() for (name, w), g in pairs}
+    scores = {name: w.detach() * g if grasp else (w.detach() * g).abs() for (name, w), g in pairs}
+    for name, each in scores.items():
+        if each.numel() and not bool(each.any()):
+            raise ConfigError(
+                f"{config}: all scores of {name} are 0: it is zero, or the loss does not hang on it; leave its layer "
+                "out ({...: None}), or use another importance"
+            )
+    return scores
 
 
 def flow(config: Sparse, graph: CompressedGraph, example: Batch, names: Sequence[str]) -> dict[str, Tensor]:

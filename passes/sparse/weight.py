@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,16 +26,14 @@ class SparseWeight(EncodedWeight):
         super().__init__(view)
         self.register_buffer("mask", mask)
 
-    @abstractmethod
-    def kept(self) -> Tensor:
-        """(nnz,) float32, differentiable in the parameters."""
+    def placed(self, kept: Tensor) -> Tensor:
+        """(N, K), `kept: (nnz,)` where the mask is true."""
+        return kept.new_zeros(self.mask.shape).masked_scatter(self.mask, kept)
 
-    def rows(self) -> Tensor:
-        return torch.zeros(self.mask.shape).masked_scatter(self.mask, self.kept())
-
-    def row_of(self) -> Tensor:
-        """(nnz,) int64: the row of each kept weight."""
-        return torch.nonzero(self.mask)[:, 0]
+    def remark(self) -> str | None:
+        """Outputs that are the same whatever comes in."""
+        empty = int((~self.mask.any(1)).sum())
+        return f"{empty} of {len(self.mask)} rows keep no weight" if empty else None
 
     def symbols(self) -> dict[str, Symbols]:
         return {"places": places.symbols(self.mask.flatten())}
@@ -71,11 +68,12 @@ class SparseValues(SparseWeight):
         super().__init__(view, mask)
         self.values = nn.Parameter(values)
 
-    def kept(self) -> Tensor:
-        return self.values
+    def rows(self) -> Tensor:
+        return self.placed(self.values)
 
     def scaled(self, factor: Tensor) -> SparseValues:
-        return SparseValues(self.view, self.mask, self.values.detach() * factor[self.row_of()])
+        rows = self.rows().detach() * factor[:, None]
+        return SparseValues(self.view, self.mask, rows[self.mask])
 
     def in_bf16(self) -> SparseValues:
         return SparseValues(self.view, self.mask, round_bf16(self.values.detach()))
@@ -102,8 +100,8 @@ class SparseCodes(SparseWeight):
     def bits(self) -> int:
         return len(self.codebook).bit_length() - 1
 
-    def kept(self) -> Tensor:
-        return self.codebook[self.indices.int()] * self.scale[self.row_of()]
+    def rows(self) -> Tensor:
+        return self.placed(self.codebook[self.indices.int()]) * self.scale[:, None]
 
     def scaled(self, factor: Tensor) -> SparseCodes:
         scale = self.scale.detach() * factor

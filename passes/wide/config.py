@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hashcompile.core.checks import is_number, is_seed, is_whole
 from hashcompile.core.errors import ConfigError
 
 MOST_BITS = 4096
@@ -30,24 +31,19 @@ class Wide:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        number = isinstance(self.recall, (int, float)) and not isinstance(self.recall, bool)
-        if not number or not 0 < self.recall < 1:
+        if not is_number(self.recall) or not 0 < self.recall < 1:
             raise self.wrong("recall", "a share above 0 and below 1, such as 0.99")
         if self.bits is not None and not (
-            whole(self.bits) and 8 <= self.bits <= MOST_BITS and not self.bits % 8
+            is_whole(self.bits) and 8 <= self.bits <= MOST_BITS and not self.bits % 8
         ):
             raise self.wrong("bits", f"a multiple of 8 up to {MOST_BITS}, or None")
-        if not whole(self.classes) or self.classes < 2:
+        if not is_whole(self.classes) or self.classes < 2:
             raise self.wrong("classes", "a whole number from 2 on, such as 10000")
-        if not whole(self.seed):
-            raise self.wrong("seed", "a whole number")
+        if not is_seed(self.seed):
+            raise self.wrong("seed", "a whole number from 0 to below 2**63")
 
     def wrong(self, name: str, wanted: str) -> ConfigError:
         return ConfigError(f"Wide({name}={getattr(self, name)!r}): {name} must be {wanted}")
 
     def __str__(self) -> str:
         return f"wide, recall {self.recall:.4g}" + (f", {self.bits} bit" if self.bits else "")
-
-
-def whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -379,9 +379,40 @@ def test_refused_weights() -> None:
 
 
 def test_refused_state() -> None:
-    training = hc.CodebookTraining(network(), LEARN, steps=5)
-    with pytest.raises(hc.ConfigError, match="6 steps"):
-        training.load_state_dict({"done": 3, "steps": 6, "by": "soft"})
+    given: dict[str, Any] = {"steps": 5, "by": "soft", "hold": 0.2, "temperature": (1.0, 0.02)}
+    training = hc.CodebookTraining(network(), LEARN, **given)
+    state = training.state_dict()
+    for name, value in {
+        "steps": 6,
+        "by": "straight-through",
+        "hold": 0.5,
+        "temperature": (0.5, 0.1),
+    }.items():
+        with pytest.raises(hc.ConfigError, match=f"the state is that of {name}="):
+            training.load_state_dict(state | {name: value})
+    for name in state:
+        part = {key: value for key, value in state.items() if key != name}
+        with pytest.raises(hc.ConfigError, match=f"no entry '{name}'"):
+            training.load_state_dict(part)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("what", ["latent", "codebook", "scale"])
+def test_training_that_went_to_nan(what: str, value: float) -> None:
+    model = network()
+    training = hc.CodebookTraining(model, LEARN, steps=5)
+    getattr(training.weights["3.weight"], what).data.view(-1)[1] = value
+    for end in (training.step, training.freeze):
+        with pytest.raises(hc.WeightError, match=rf"3\.weight: its {what} holds 1 NaN"):
+            end()
+    assert training.done == 0 and len(training.weights) == 3
+
+
+def test_latent_weights_do_not_matter_once_held() -> None:
+    training = hc.CodebookTraining(network(), LEARN, steps=5, hold=1.0)
+    training.weights["3.weight"].latent.data.fill_(torch.nan)
+    training.step()
+    training.freeze()
 
 
 def test_held_from_the_beginning() -> None:
