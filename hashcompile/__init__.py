@@ -18,7 +18,7 @@ from hashcompile.core.errors import (
 )
 from hashcompile.core.kept import Refusal
 from hashcompile.core.reshaping import Corrected, Factored, Finding, Reshaping, Size
-from hashcompile.passes.codebook import Codebook, CodebookTraining, Int8
+from hashcompile.passes.codebook import Codebook, Int8
 from hashcompile.passes.hashed import Hashed
 from hashcompile.passes.interpolate import Interpolative
 from hashcompile.passes.lowrank import LowRank, Sampled
@@ -29,6 +29,7 @@ from hashcompile.passes.wide import Wide
 from hashcompile.plan import Decision, Plan
 from hashcompile.recommend import Recommendation
 from hashcompile.report import LayerReport, Quality, Report
+from hashcompile.training import CodebookTraining
 from hashcompile.verify import Check
 
 __version__ = "0.1.0"

@@ -33,7 +33,7 @@ FLOORS = (  # from the cellar up; a module may import its own floor and those be
     ),
     ("hashcompile.passes.channels",),
     ("hashcompile.passes",),
-    ("hashcompile.plan", "hashcompile.lower", "hashcompile.report"),
+    ("hashcompile.plan", "hashcompile.lower", "hashcompile.report", "hashcompile.training"),
     ("hashcompile.rounded", "hashcompile.ranges", "hashcompile.partial", "hashcompile.verify"),
     ("hashcompile.container", "hashcompile.artifact"),
     ("hashcompile.pipeline", "hashcompile.encode", "hashcompile.reshape"),

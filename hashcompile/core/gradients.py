@@ -46,7 +46,9 @@ def gradients_of(
                     f"calibration batch {number}: the loss does not hang on any weight; compute it from the outputs, "
                     "without detach() or no_grad()"
                 )
-            found = torch.autograd.grad(value.reshape(()), weights, allow_unused=True, create_graph=along)
+            found: Sequence[Tensor | None] = torch.autograd.grad(
+                value.reshape(()), weights, allow_unused=True, create_graph=along
+            )
             if along:
                 squares = [(g * g.detach()).sum() for g in found if g is not None and g.requires_grad]
                 found = (

@@ -7,7 +7,6 @@ from hashcompile.passes.codebook.config import Codebook, Int8
 from hashcompile.passes.codebook.encode import encode, recall, refuse
 from hashcompile.passes.codebook.learning import LearningCodebook
 from hashcompile.passes.codebook.onnx import decode, fused
-from hashcompile.passes.codebook.training import CodebookTraining
 from hashcompile.passes.codebook.weight import CodebookWeight
 
 METHOD = Method(
@@ -24,4 +23,4 @@ METHOD = Method(
 
 INT8 = replace(METHOD, name="int8", config=Int8)
 
-__all__ = ["INT8", "METHOD", "Codebook", "CodebookTraining", "CodebookWeight", "Int8", "LearningCodebook"]
+__all__ = ["INT8", "METHOD", "Codebook", "CodebookWeight", "Int8", "LearningCodebook"]

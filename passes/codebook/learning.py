@@ -2,44 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hashcompile.core.encoded import EncodedWeight
-from hashcompile.core.entropy import Symbols
-from hashcompile.core.errors import WeightError
+from hashcompile.core.assign import nearest, soft, spread, straight_through, within
+from hashcompile.core.learning import LearningCode
 from hashcompile.core.rows import RowView
 from hashcompile.core.storage import Storage
-from hashcompile.passes.codebook.assign import nearest, soft, straight_through, within
 from hashcompile.passes.codebook.grid import GRID
 from hashcompile.passes.codebook.weight import CodebookWeight
 
 
-class LearningCodebook(EncodedWeight):
+class LearningCodebook(LearningCode):
     """rows[n, k] = q(latent[n, k] / scale[n]) * scale[n], with q the nearest entry of the row's table, or close to it
 
     latent: of the weight's shape, codebook: (tables, 2**bits) and scale: (N,), float32 parameters. How q is found is
-    set from outside, by whoever knows how far training is:
-
-    - temperature > 0, and the module trains: softly, at so many times `spread`.
-    - temperature = 0, or the module is evaluated: the nearest entry, with gradients straight through.
-    - held: the entry at `indices`, whatever becomes of the latent weights; tables and scales train on.
+    set from outside (`core/learning.py`).
 
     grid: entries are multiples of 1/127 of the largest magnitude of their table, as the kernels for int8 round them;
     with gradients straight through.
     """
 
-    indices: Tensor  # (N, K) uint8
     spread: Tensor  # (tables,)
 
     def __init__(self, code: CodebookWeight, weight: Tensor, grid: bool) -> None:
         """Begin at `code`, with latent weights that take its entries: `weight`, of the view's shape, where it does."""
         super().__init__(code.view)
         self.bits, self.group_rows, self.grid = code.bits, code.group_rows, grid
-        self.temperature, self.held = 0.0, False
         self.codebook = nn.Parameter(code.codebook.detach().clone())
         self.scale = nn.Parameter(code.scale.detach().clone())
         self.register_buffer("indices", code.indices.clone())
@@ -69,10 +61,9 @@ class LearningCodebook(EncodedWeight):
         return self.codebook + ((self.codebook / step).round() * step - self.codebook).detach()
 
     def rows(self) -> Tensor:
-        softly = self.temperature > 0 and self.training and not self.held
         unit = self.unit()
         # straight through, a scale has the gradient that it has while the entries taken stay the same
-        values = self.view.rows(self.latent) / (unit if softly else unit.detach())
+        values = self.view.rows(self.latent) / (unit if self.softly else unit.detach())
         parts = zip(
             values.split(self.group),
             self.tables(),
@@ -82,18 +73,11 @@ class LearningCodebook(EncodedWeight):
         )
         taken = [
             soft(part, table, temperature)
-            if softly
+            if self.softly
             else straight_through(part, table, held if self.held else nearest(part, table), not self.held)
             for part, table, temperature, held in parts
         ]
         return torch.cat(taken) * self.scale[:, None]
-
-    def check(self) -> None:
-        """Raises WeightError where something is not finite: NaN has no nearest entry."""
-        for name in ("codebook", "scale") if self.held else ("codebook", "scale", "latent"):
-            value = getattr(self, name).detach()
-            if wrong := int((~torch.isfinite(value)).sum()):
-                raise WeightError(f"its {name} holds {wrong} NaN or infinite values of {value.numel()}")
 
     @torch.no_grad()
     def taken(self) -> Tensor:
@@ -103,46 +87,11 @@ class LearningCodebook(EncodedWeight):
         values = (self.view.rows(self.latent) / self.unit()).split(self.group)
         return torch.cat([nearest(*part) for part in zip(values, self.tables(), strict=True)])
 
-    def hold(self) -> None:
-        """Let every weight keep the entry that it has now."""
-        self.indices.copy_(self.taken())
-        self.held = True
-
     def stored(self) -> CodebookWeight:
         """What becomes of it: an index for every weight."""
         table, scale = self.tables().detach().clone(), self.scale.detach().clone()
         return CodebookWeight(self.view, self.bits, self.group_rows, self.taken(), table, scale)
 
-    def scaled(self, factor: Tensor) -> CodebookWeight:
-        return self.stored().scaled(factor)
-
-    def joined(self, others: Sequence[EncodedWeight]) -> CodebookWeight | None:
-        return self.stored().joined(others)
-
-    def in_int8(self) -> CodebookWeight:
-        return self.stored().in_int8()
-
-    def in_bf16(self) -> CodebookWeight:
-        return self.stored().in_bf16()
-
-    def storage(self) -> dict[str, Tensor]:
-        return self.stored().storage()
-
-    def symbols(self) -> dict[str, Symbols]:
-        return self.stored().symbols()
-
-    def describe(self) -> dict[str, Any]:
-        return self.stored().describe()
-
     @classmethod
     def restore(cls, view: RowView, description: Mapping[str, Any], storage: Storage) -> CodebookWeight:
         return CodebookWeight.restore(view, description, storage)
-
-
-def spread(table: Tensor) -> Tensor:
-    """(): half the mean square of the gaps in `table: (L,)`. At this temperature the mixture of two entries, or of many
-    at equal distances, has slope 1 between them: it follows its values.
-    """
-    gaps = table.sort().values.diff()
-    square = gaps.square().sum() / (gaps > 0).sum().clamp_min(1) / 2
-    return torch.where(square > 0, square, 1.0)

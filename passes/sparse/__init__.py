@@ -2,7 +2,7 @@
 
 from hashcompile.core.method import Method
 from hashcompile.passes.sparse.config import Sparse
-from hashcompile.passes.sparse.encode import encode, refuse
+from hashcompile.passes.sparse.encode import encode, recall, refuse
 from hashcompile.passes.sparse.onnx import decode, fused
 from hashcompile.passes.sparse.schedule import PruningSchedule
 from hashcompile.passes.sparse.survey import survey
@@ -15,7 +15,7 @@ METHOD = Method(
     refuse=refuse,
     survey=survey,
     encode=encode,
-    recall=None,
+    recall=recall,
     onnx_fused=fused,
     onnx_decode=decode,
 )

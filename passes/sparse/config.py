@@ -28,6 +28,8 @@ class Sparse:
     pattern: "2:4" and the like: of every 4 consecutive inputs 2 stay. It takes the place of `amount`.
     bits: None keeps float32; 1 to 8 gives every kept weight one of 2**bits values, times a scale for each output,
         with error feedback among kept weights only.
+    learn: the codebook trains, and which of its values a kept weight takes, in `compiled.graph_module` or under
+        `CodebookTraining`; zeros stay zero.
     correction: with calibration data, kept weights make up for those that went; "sparsegpt" always does.
     loss: for "snip" and "grasp", from the outputs and the number of a calibration batch to a scalar, which may know
         labels; None looks at the outputs themselves.
@@ -42,6 +44,7 @@ class Sparse:
     bits: int | None = None
     correction: bool = False
     loss: Loss | None = None
+    learn: bool = False
 
     def __post_init__(self) -> None:
         if (self.amount is None) == (self.pattern is None):
@@ -72,8 +75,11 @@ class Sparse:
             )
         if self.bits is not None and not (is_whole(self.bits) and 1 <= self.bits <= 8):
             raise self.wrong("bits", "a whole number from 1 to 8, or None")
-        if not isinstance(self.correction, bool):
-            raise self.wrong("correction", "True or False")
+        for name in ("correction", "learn"):
+            if not isinstance(getattr(self, name), bool):
+                raise self.wrong(name, "True or False")
+        if self.learn and self.bits is None:
+            raise self.wrong("learn", "False without bits: what learns is the codebook of kept weights")
         if self.importance in AT_START and (self.bits is not None or self.correction):
             raise self.wrong("importance", "of a trained model where bits or correction are given")
         if self.loss is not None and (not callable(self.loss) or self.importance not in ("snip", "grasp")):
@@ -93,7 +99,7 @@ class Sparse:
         amount = self.pattern or ("auto" if self.amount == "auto" else f"{self.amount:.1%}")
         extent = ", global" if self.scope == "global" else ""
         coded = f", codebook {self.bits} bit" if self.bits else ""
-        return f"sparse {amount} by {self.importance}{extent}{coded}"
+        return f"sparse {amount} by {self.importance}{extent}{coded}{', learnt' if self.learn else ''}"
 
 
 def is_share(value: Any) -> bool:

@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 
 from hashcompile.core import pq_index
+from hashcompile.core.encoded import EncodedWeight
 from hashcompile.core.layers import Kind, Layer
 from hashcompile.core.method import Compute, Statistics
 from hashcompile.passes.sparse.coded import Code, fit_code
 from hashcompile.passes.sparse.config import Sparse
+from hashcompile.passes.sparse.learning import LearningSparse
 from hashcompile.passes.sparse.masks import of_pattern, of_rows, of_share
 from hashcompile.passes.sparse.surgeon import Choose, Round, operate, pattern, share
 from hashcompile.passes.sparse.weight import SparseCodes, SparseValues, SparseWeight
@@ -43,8 +45,8 @@ def refuse(layer: Layer, config: Sparse) -> str | None:
 
 def encode(
     weight: Tensor, layer: Layer, config: Sparse, statistics: Statistics, compute: Compute
-) -> SparseWeight:
-    """Prune, then correct or quantise what stays, under the statistics of its inputs."""
+) -> SparseWeight | LearningSparse:
+    """Prune, then correct or quantise what stays, under the statistics of its inputs; begin there if it learns."""
     rows = layer.view.rows(weight.detach()).double()
     grams = statistics.gram
     mask = statistics.kept if statistics.kept is not None else chosen(rows, config, grams)
@@ -65,11 +67,19 @@ def encode(
     if config.bits is None:
         return SparseValues(layer.view, mask, rows[mask].float())
     often = statistics.row_counts + 1 if statistics.row_counts is not None else None
-    code = fit_code(rows, mask, config.bits, grams, often)
+    code, kept = fit_code(rows, mask, config.bits, grams, often), rows[mask]
     if grams is not None:
         rows, _ = by_set(rows, grams, mask, config, code)
         code = code.refitted(layer.view.rows(weight.detach()).double(), rows, mask, grams)
-    return SparseCodes(layer.view, mask, code.indices(rows, mask), code.table.float(), code.scale.float())
+    found = SparseCodes(layer.view, mask, code.indices(rows, mask), code.table.float(), code.scale.float())
+    return LearningSparse(found, kept) if config.learn else found
+
+
+def recall(code: EncodedWeight, config: Sparse) -> EncodedWeight | None:
+    """The learnt code of a weight, where nothing more is to go; as it will be stored, or to be learnt on as it is."""
+    if not isinstance(code, (SparseCodes, LearningSparse)) or config.amount != 0 or config.bits != code.bits:
+        return None
+    return code if config.learn else code.stored()
 
 
 def chosen(rows: Tensor, config: Sparse, grams: Tensor | None) -> Tensor | None:

@@ -212,8 +212,9 @@ def weights_of(module: nn.Module, names: Sequence[str] | None) -> dict[str, nn.P
     for code in encoded_weights(module):
         if inside := [name for name in names if name.startswith(f"{code}.")]:
             raise ConfigError(
-                f"PruningSchedule: {inside[0]} is no weight but what a code computes one from: prune before weights "
-                "are encoded, and store them by hc.Sparse(amount=0, bits=...); or list other parameters in names="
+                f"PruningSchedule: {inside[0]} is no weight but what a code computes one from: prune first; "
+                "hc.Sparse(amount=0, bits=..., learn=True) then learns a codebook of what is kept. Or list other parameters "
+                "in names="
             )
     if not names:
         raise ConfigError("PruningSchedule: the module has no parameter of two or more dims; name some")

@@ -77,13 +77,18 @@ def by_gradients(
         total = [a + b.double() for a, b in zip(total, found, strict=True)]
     pairs = zip(weights.items(), total, strict=True)
     scores = {name: w.detach() * g if grasp else (w.detach() * g).abs() for (name, w), g in pairs}
+    check_scores(config, scores)
+    return scores
+
+
+def check_scores(config: Sparse, scores: dict[str, Tensor]) -> None:
+    """Raises ConfigError for a layer of which scores tell no order."""
     for name, each in scores.items():
         if each.numel() and not bool(each.any()):
             raise ConfigError(
-                f"{config}: all scores of {name} are 0: it is zero, or the loss does not hang on it; leave its layer "
-                "out ({...: None}), or use another importance"
+                f"{config}: all scores of {name} are 0: it is zero, or nothing that is looked at hangs on it; "
+                "leave its layer out ({...: None}), or use another importance"
             )
-    return scores
 
 
 def flow(config: Sparse, graph: CompressedGraph, example: Batch, names: Sequence[str]) -> dict[str, Tensor]:
@@ -119,6 +124,8 @@ def flow(config: Sparse, graph: CompressedGraph, example: Batch, names: Sequence
             raise ConfigError(
                 f"{config}: nothing flows through this model (round {number}); use another importance"
             )
+        if number == 1:
+            check_scores(config, scores)
         if config.pattern is None:
             share = 1 - (1 - float(config.amount or 0)) ** (number / ROUNDS)
             masks = chosen(config, scores, share)

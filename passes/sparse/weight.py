@@ -26,10 +26,6 @@ class SparseWeight(EncodedWeight):
         super().__init__(view)
         self.register_buffer("mask", mask)
 
-    def placed(self, kept: Tensor) -> Tensor:
-        """(N, K), `kept: (nnz,)` where the mask is true."""
-        return kept.new_zeros(self.mask.shape).masked_scatter(self.mask, kept)
-
     def remark(self) -> str | None:
         """Outputs that are the same whatever comes in."""
         empty = int((~self.mask.any(1)).sum())
@@ -69,7 +65,7 @@ class SparseValues(SparseWeight):
         self.values = nn.Parameter(values)
 
     def rows(self) -> Tensor:
-        return self.placed(self.values)
+        return placed(self.mask, self.values)
 
     def scaled(self, factor: Tensor) -> SparseValues:
         rows = self.rows().detach() * factor[:, None]
@@ -101,7 +97,7 @@ class SparseCodes(SparseWeight):
         return len(self.codebook).bit_length() - 1
 
     def rows(self) -> Tensor:
-        return self.placed(self.codebook[self.indices.int()]) * self.scale[:, None]
+        return placed(self.mask, self.codebook[self.indices.int()]) * self.scale[:, None]
 
     def scaled(self, factor: Tensor) -> SparseCodes:
         scale = self.scale.detach() * factor
@@ -124,3 +120,8 @@ class SparseCodes(SparseWeight):
 
     def describe(self) -> dict[str, Any]:
         return {"bits": self.bits}
+
+
+def placed(mask: Tensor, kept: Tensor) -> Tensor:
+    """(N, K) of `kept: (nnz,)`, row by row where `mask: (N, K)` is true; 0 elsewhere."""
+    return kept.new_zeros(mask.shape).masked_scatter(mask, kept)

@@ -88,6 +88,7 @@ TABLE: list[tuple[Callable[..., Any], dict[str, Any], str, Callable[[Any], bool]
     (hc.Sparse, {}, "pattern", within("2:4")),
     (hc.Sparse, {"amount": 0.5}, "bits", either(none, whole(1, 8))),
     (hc.Sparse, {"amount": 0.5}, "correction", flag),
+    (hc.Sparse, {"amount": 0.5, "bits": 4}, "learn", flag),
     (hc.Sparse, {"amount": 0.5, "importance": "snip"}, "loss", either(none, callable)),
     (hc.LowRank, {}, "rank", whole(1)),
     (hc.LowRank, {}, "energy", within(1, 0.5)),

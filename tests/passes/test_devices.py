@@ -20,6 +20,7 @@ CODES: dict[str, Any] = {
     "pool": hc.Hashed(pool="a"),
     "sparse": hc.Sparse(0.5),
     "sparse codes": hc.Sparse(0.8, bits=4),
+    "sparse, learnt": hc.Sparse(0.8, bits=4, learn=True),
     "wide": hc.Wide(0.9, classes=16),
 }
 

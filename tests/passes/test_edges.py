@@ -31,6 +31,7 @@ METHODS: dict[str, Any] = {
     "synflow": hc.Sparse(0.8, importance="synflow"),
     "global": hc.Sparse(0.8, scope="global"),
     "auto": hc.Sparse("auto"),
+    "codes that learn": hc.Sparse(0.8, bits=2, learn=True),
     "zeros as zeros": hc.Sparse(0, bits=2),
     "2:4": hc.Sparse(pattern="2:4"),
     "2:4 wanda": hc.Sparse(pattern="2:4", importance="wanda"),

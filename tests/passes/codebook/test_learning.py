@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from hashcompile.core.assign import soft
 from hashcompile.core.rows import RowView
 from hashcompile.passes.codebook import CodebookWeight, LearningCodebook
-from hashcompile.passes.codebook.assign import soft
 from hashcompile.passes.codebook.fit import fit_codebook
 from hashcompile.passes.codebook.learning import spread
 

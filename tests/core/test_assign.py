@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hashcompile.passes.codebook import assign
-from hashcompile.passes.codebook.assign import nearest, soft, straight_through, within
+from hashcompile.core import assign
+from hashcompile.core.assign import nearest, soft, straight_through, within
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
@@ -15,11 +14,12 @@ from hashcompile.core.checks import check_state, is_number, is_whole
 from hashcompile.core.encoded import EncodedWeight, stand_for
 from hashcompile.core.errors import ConfigError, WeightError
 from hashcompile.core.layers import Kind, Layer
+from hashcompile.core.learning import LearningCode
 from hashcompile.core.method import COMPUTES, Compute, Statistics
 from hashcompile.core.rows import RowView
-from hashcompile.passes.codebook.config import Codebook
-from hashcompile.passes.codebook.encode import encode, refuse
-from hashcompile.passes.codebook.learning import LearningCodebook
+from hashcompile.passes import method_of
+from hashcompile.passes.codebook import Codebook
+from hashcompile.passes.sparse import Sparse
 
 KINDS: dict[type[nn.Module], Kind] = {
     nn.Linear: Kind.LINEAR,
@@ -31,6 +31,9 @@ KINDS: dict[type[nn.Module], Kind] = {
     nn.ConvTranspose3d: Kind.CONV_TRANSPOSE,
     nn.Embedding: Kind.EMBEDDING,
 }
+
+
+Learnt = Codebook | Sparse
 
 
 class CodebookTraining:
@@ -54,7 +57,9 @@ class CodebookTraining:
 
     Args:
         model: changed in place. Weights of its linear, convolution and embedding layers learn.
-        method: a `Codebook` with learn=True, or {glob over module names: config or None}, later ones win.
+        method: a `Codebook` with learn=True; or a `Sparse` with learn=True, by magnitude and layer, of which kept weights
+            learn and zeros stay (with amount=0 those that are zero already: prune first); or {glob over module names:
+            config or None}, later ones win.
         steps: calls of `step` that the schedule is for.
         by: "soft", differentiable k-means: a weight is a mixture of the allowed ones, which cools down to the nearest;
             or "straight-through": it is the nearest all along, and gradients pass as if it were itself.
@@ -72,7 +77,7 @@ class CodebookTraining:
     def __init__(
         self,
         model: nn.Module,
-        method: Codebook | Mapping[str, Codebook | None] | None = None,
+        method: Learnt | Mapping[str, Learnt | None] | None = None,
         *,
         steps: int,
         by: Literal["soft", "straight-through"] = "soft",
@@ -107,7 +112,7 @@ class CodebookTraining:
         self.weights = {
             name.replace(".parametrizations.", ".").removesuffix(".0"): child
             for name, child in model.named_modules()
-            if isinstance(child, LearningCodebook)
+            if isinstance(child, LearningCode)
         }
         if not self.weights:
             reasons = "".join(f"; {name}: {reason}" for name, reason in self.refused.items())
@@ -125,13 +130,13 @@ class CodebookTraining:
         self._set()
 
     def freeze(self) -> None:
-        """Leave a `CodebookWeight` for every code that learnt, whose tables and scales still train. For good.
-        Raises WeightError where training went to NaN."""
+        """Leave a `CodebookWeight` or a `SparseWeight` for every code that learnt, whose tables and scales still train.
+        For good. Raises WeightError where training went to NaN."""
         self._check()
         stored: dict[nn.Module, EncodedWeight] = {}
         for parent in list(self._model.modules()):
             for name, child in list(parent.named_children()):
-                if isinstance(child, LearningCodebook):
+                if isinstance(child, LearningCode):
                     if child not in stored:
                         stored[child] = child.stored().train(child.training)
                         stored[child].requires_grad_(child.latent.requires_grad)
@@ -173,7 +178,7 @@ class CodebookTraining:
             if self._held:
                 weight.hold()
 
-    def _prepare(self, method: Codebook | Mapping[str, Codebook | None], compute: Compute) -> None:
+    def _prepare(self, method: Learnt | Mapping[str, Learnt | None], compute: Compute) -> None:
         if isinstance(self._model, DistributedDataParallel):
             raise ConfigError(
                 "CodebookTraining: parameters change, and DistributedDataParallel has seen them already; "
@@ -181,8 +186,16 @@ class CodebookTraining:
             )
         rules = dict(method) if isinstance(method, Mapping) else {"*": method}
         for config in rules.values():
-            if config is not None and not (isinstance(config, Codebook) and config.learn):
-                raise ConfigError(f"CodebookTraining({config!r}): wanted hc.Codebook(..., learn=True)")
+            if config is not None and not (isinstance(config, (Codebook, Sparse)) and config.learn):
+                raise ConfigError(
+                    f"CodebookTraining({config!r}): wanted hc.Codebook(..., learn=True) or "
+                    "hc.Sparse(amount=0, bits=..., learn=True)"
+                )
+            if isinstance(config, Sparse) and (config.importance, config.scope) != ("magnitude", "layer"):
+                raise ConfigError(
+                    f"CodebookTraining({config!r}): by magnitude and layer only, as there is no data; compile with it, "
+                    "and give compiled.graph_module"
+                )
         modules = {name: each for name, each in self._model.named_modules() if kind_of(each) is not None}
         for glob in rules:
             if not isinstance(glob, str):
@@ -193,7 +206,7 @@ class CodebookTraining:
                 raise ConfigError(
                     f"CodebookTraining: no layer matches {glob!r}; layers are {sorted(modules)}"
                 )
-        codes: dict[nn.Parameter, LearningCodebook] = {}  # a tied parameter has one
+        codes: dict[nn.Parameter, LearningCode] = {}  # a tied parameter has one
         for name, module in modules.items():
             weight: Any = module._parameters.get("weight")
             config = next((rules[glob] for glob in reversed(rules) if fnmatchcase(name, glob)), None)
@@ -212,7 +225,7 @@ def kind_of(module: nn.Module) -> Kind | None:
     return next((kind for known, kind in KINDS.items() if isinstance(module, known)), None)
 
 
-def begin(name: str, module: nn.Module, config: Codebook, compute: Compute) -> LearningCodebook | str:
+def begin(name: str, module: nn.Module, config: Learnt, compute: Compute) -> LearningCode | str:
     """The code of a layer's weight as fitted without data; or the reason why there is none. Raises WeightError."""
     weight: Any = module.weight
     kind = kind_of(module)
@@ -227,11 +240,12 @@ def begin(name: str, module: nn.Module, config: Codebook, compute: Compute) -> L
     layer = Layer(name, f"{name}.weight", (kind,), view, weight.dtype, (), ())
     if weight.numel() == 0:
         return "its weight is empty"
-    if reason := refuse(layer, config):
+    found = method_of(config)
+    if reason := found.refuse(layer, config):
         return reason
     try:
-        code = encode(weight.detach().cpu(), layer, replace(config, learn=True), Statistics(0), compute)
+        code = found.encode(weight.detach().cpu(), layer, config, Statistics(0), compute)
     except WeightError as error:
         raise WeightError(f"layer {name}: {error}") from error
-    assert isinstance(code, LearningCodebook)
+    assert isinstance(code, LearningCode)
     return code.to(weight.device).requires_grad_(weight.requires_grad)

@@ -49,6 +49,15 @@ def within(values: Tensor, table: Tensor, indices: Tensor, margin: float = 0.5) 
     return torch.where(nearest(values, table) == indices, values, values.clamp(least[rank], most[rank]))
 
 
+def spread(table: Tensor) -> Tensor:
+    """(): half the mean square of the gaps in `table: (L,)`. At this temperature the mixture of two entries, or of many
+    at equal distances, has slope 1 between them: it follows its values.
+    """
+    gaps = table.sort().values.diff()
+    square = gaps.square().sum() / (gaps > 0).sum().clamp_min(1) / 2
+    return torch.where(square > 0, square, 1.0)
+
+
 def straight_through(values: Tensor, table: Tensor, indices: Tensor, slope: float = 1.0) -> Tensor:
     """`table[indices]`, with the gradient of `values` that of the result times `slope`: 0 where indices are given."""
     return _StraightThrough.apply(values, table, indices, slope)  # type: ignore[no-untyped-call]
