@@ -57,9 +57,9 @@ class CodebookTraining:
 
     Args:
         model: changed in place. Weights of its linear, convolution and embedding layers learn.
-        method: a `Codebook` with learn=True; or a `Sparse` with learn=True, by magnitude and layer, of which kept weights
-            learn and zeros stay (with amount=0 those that are zero already: prune first); or {glob over module names:
-            config or None}, later ones win.
+        method: a `Codebook` with learn=True; or a `Sparse` with learn=True, by magnitude and layer, of which kept
+            weights learn and zeros stay (with amount=0 those that are zero already: prune first); or {glob over module
+            names: config or None}, later ones win.
         steps: calls of `step` that the schedule is for.
         by: "soft", differentiable k-means: a weight is a mixture of the allowed ones, which cools down to the nearest;
             or "straight-through": it is the nearest all along, and gradients pass as if it were itself.

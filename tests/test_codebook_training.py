@@ -348,7 +348,7 @@ def test_learns_on_after_compiling() -> None:
         ({"by": "magic"}, "straight-through"),
         ({"temperature": (0.1, 1.0)}, "fall"),
         ({"temperature": (1.0, 0.0)}, "above 0"),
-        ({"temperature": 1.0}, "two numbers"),
+        ({"temperature": 1.0}, "two finite numbers"),
         ({"hold": 1.5}, "from 0 to 1"),
         ({"method": None}, "learn=True"),
         ({"method": hc.Codebook(bits=2)}, "learn=True"),

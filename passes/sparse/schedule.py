@@ -213,8 +213,8 @@ def weights_of(module: nn.Module, names: Sequence[str] | None) -> dict[str, nn.P
         if inside := [name for name in names if name.startswith(f"{code}.")]:
             raise ConfigError(
                 f"PruningSchedule: {inside[0]} is no weight but what a code computes one from: prune first; "
-                "hc.Sparse(amount=0, bits=..., learn=True) then learns a codebook of what is kept. Or list other parameters "
-                "in names="
+                "hc.Sparse(amount=0, bits=..., learn=True) then learns a codebook of what is kept. Or list other "
+                "parameters in names="
             )
     if not names:
         raise ConfigError("PruningSchedule: the module has no parameter of two or more dims; name some")
