@@ -8,9 +8,8 @@ that lost inputs, then whatever comes behind them, each on the inputs that the l
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -21,7 +20,7 @@ from hashcompile.core.layers import Kind, Layer, arguments, attribute, layers
 from hashcompile.core.reshaping import Corrected
 from hashcompile.core.signature import Batch
 from hashcompile.core.sweep import walk
-from hashcompile.reconstruct import Correction, Narrowed, reconstruct
+from hashcompile.reconstruct import Correction, Narrowed, Use, reconstruct
 
 
 def correct(
@@ -31,40 +30,71 @@ def correct(
     batches: Sequence[Batch],
     how: Correction,
 ) -> list[Corrected]:
-    """Correct the layers of `graph` in place, in execution order. A weight with several uses stays as it is.
+    """Correct the layers of `graph` in place, in execution order.
+
+    A weight with several uses is corrected at the first, for all of them. Where some layers in front of the others are
+    not corrected yet, a second sweep finds them corrected.
 
     narrowed: for every layer, by parameter.
     """
-    found = {layer.consumers[0]: layer for layer in layers(graph) if len(layer.consumers) == 1}
-    before = Originals(original, batches)
-    results = []
-    for node, inputs in walk(graph, batches):
-        layer = found.get(node.name)
-        if layer is None or layer.parameter not in narrowed or layer.kind is Kind.EMBEDDING:
-            continue
-        was = narrowed[layer.parameter]
-        old = was.read(before.inputs(layer.parameter), layer)
-        if was.inputs.shape[1] > was.inputs.shape[2] or not all(map(torch.equal, inputs, old)):
-            results.append(reconstruct(graph, node, layer, was, inputs, old, how))
-    return results
+    found = {layer.consumers[0]: layer for layer in layers(graph) if layer.parameter in narrowed}
+    sweeps = 2 if any(len(layer.consumers) > 1 for layer in found.values()) else 1
+    unshifted: dict[str, Tensor] = {}
+    results: dict[str, Corrected] = {}
+    for _ in range(sweeps):
+        before = Originals(original, batches)
+        for node, inputs in walk(graph, batches):
+            if (layer := found.get(node.name)) is None:
+                continue
+            was = narrowed[layer.parameter]
+            given = [(node, inputs)] if len(layer.consumers) == 1 else uses_of(graph, layer, batches)
+            old = [was.read(each, layer) for each in before.inputs(layer.parameter)]
+            uses = [Use(*use, known) for use, known in zip(given, old, strict=True)]
+            if was.inputs.shape[1] > was.inputs.shape[2] or not all(map(same, uses)):
+                now = reconstruct(graph, uses, layer, was, how, unshifted)
+                first = results.get(layer.name, now)
+                results[layer.name] = replace(now, before=first.before)
+    return list(results.values())
+
+
+def same(use: Use) -> bool:
+    return all(map(torch.equal, use.inputs, use.old))
+
+
+def uses_of(
+    graph: CompressedGraph, layer: Layer, batches: Sequence[Batch]
+) -> list[tuple[fx.Node, list[Tensor]]]:
+    """Every node that reads the layer's weight, and its inputs, in execution order."""
+    return [(node, inputs) for node, inputs in walk(graph, batches) if node.name in layer.consumers]
 
 
 class Originals:
     """The inputs of the original model's layers, by parameter, for a reader in about the same order."""
 
     def __init__(self, original: fx.GraphModule, batches: Sequence[Batch]) -> None:
-        self._names = {
-            layer.consumers[0]: layer.parameter for layer in layers(original) if len(layer.consumers) == 1
-        }
+        self._layers = {name: layer for layer in layers(original) for name in layer.consumers}
+        self._counts = {layer.parameter: len(layer.consumers) for layer in self._layers.values()}
         self._walk = walk(original, batches)
-        self._passed: dict[str, list[Any]] = {}
+        self._passed: dict[str, list[list[Tensor]]] = {}
 
-    def inputs(self, parameter: str) -> list[Any]:
-        while parameter not in self._passed:
+    def inputs(self, parameter: str) -> list[list[Tensor]]:
+        """Of each use, one a batch."""
+        while len(self._passed.get(parameter, ())) < self._counts[parameter]:
             node, values = next(self._walk)
-            if name := self._names.get(node.name):
-                self._passed[name] = values
+            if layer := self._layers.get(node.name):
+                self._passed.setdefault(layer.parameter, []).append(values)
         return self._passed.pop(parameter)
+
+
+def unfoldable(layer: Layer | None) -> str | None:
+    """Why what a weight reads cannot be told by others: changed for one reader, it would be changed for all."""
+    if layer is None or not layer.consumers:
+        return "a weight that reads them is no layer's, and is not rewritten"
+    if Kind.EMBEDDING in layer.kinds:
+        return f"{layer.name} both makes and reads them, and cannot be changed for one alone"
+    if layer.others:
+        return f"{layer.name} is also read by {', '.join(layer.others)}"
+    return None
 
 
 def narrowed_by(
@@ -75,7 +105,7 @@ def narrowed_by(
     merged: Mapping[str, Stands] = MappingProxyType({}),
     blocks: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Narrowed]:
-    """What became of the layers of `original`, now those of `graph`, by parameter. Embeddings read no channels.
+    """What became of the layers of `original`, now those of `graph`, by parameter, as far as they can be rewritten.
 
     Args:
         kept: what is left of their parameters.
@@ -87,7 +117,7 @@ def narrowed_by(
     found = {}
     for layer in layers(graph):
         old = before.get(layer.parameter)
-        if old is None or not layer.consumers or layer.kind is Kind.EMBEDDING:
+        if old is None or unfoldable(layer):
             continue
         found[layer.parameter] = narrowed(
             layer,
@@ -113,14 +143,16 @@ def narrowed(
     outputs = kept.get(out, torch.arange(weight.shape[out]))
     inputs = kept.get(into, torch.arange(weight.shape[into]))
     target = weight.index_select(out, outputs)
+    width = weight.shape[into] // (groups[0] if into == 0 else 1)  # inputs of a group
     if groups[1] < groups[0]:  # whole groups went, with their inputs
-        each = weight.shape[0] // groups[0]
-        left = (outputs // each).unique()
-        channels = left[:, None] * weight.shape[1] + torch.arange(weight.shape[1])
-        alone = Stands.of(inputs, weight.shape[1]).matrix(1)
-        return Narrowed(target, alone.expand(groups[1], -1, -1), channels.flatten())
-    width = weight.shape[into] // (groups[0] if layer.kind is Kind.CONV_TRANSPOSE else 1)
-    stands = stands or Stands.of(inputs, width)
+        of_group = weight.shape[0] // groups[0]  # rows of dim 0, outputs or inputs
+        left = (kept[0] // of_group).unique()
+        channels = left[:, None] * width + torch.arange(width)
+        target = target.index_select(into, inputs) if into == 0 else target
+        return Narrowed(
+            target, torch.eye(width, dtype=torch.float64).expand(groups[1], -1, -1), channels.flatten()
+        )
+    stands = stands.first(width) if stands else Stands.of(inputs[inputs < width], width)
     return Narrowed(target, stands.matrix(block).expand(groups[1], -1, -1), None, block)
 
 
@@ -137,6 +169,10 @@ class Stands:
         place = torch.full((count,), -1)
         place[kept] = torch.arange(len(kept))
         return cls(place, torch.ones(count, dtype=torch.float64))
+
+    def first(self, count: int) -> Stands:
+        """Of the first inputs: those of one group, where every group loses the same."""
+        return Stands(self.place[:count], self.factor[:count])
 
     def matrix(self, block: int) -> Tensor:
         """T0 (C0 / block, C / block) float64."""

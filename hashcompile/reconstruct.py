@@ -17,6 +17,7 @@ reconstruction of channel pruning (He, Zhang & Sun 2017, arXiv 1707.06168).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -26,7 +27,7 @@ from torch import Tensor, fx
 
 from hashcompile.calibrate import moments, statistics
 from hashcompile.compensate import compensate
-from hashcompile.core.bias import bias_target
+from hashcompile.core.bias import bias_target, shared_bias
 from hashcompile.core.graph import CompressedGraph, replace_tensor
 from hashcompile.core.layers import Kind, Layer, arguments, attribute, channel_dim
 from hashcompile.core.method import Statistics
@@ -59,31 +60,40 @@ class Narrowed:
         return [x.index_select(channel_dim(x, layer), self.channels) for x in inputs]
 
 
+@dataclass(frozen=True)
+class Use:
+    """A node that reads the layer's weight, what it is given now, and what in the original; one a batch."""
+
+    node: fx.Node
+    inputs: Sequence[Tensor]
+    old: Sequence[Tensor]
+
+
 def reconstruct(
     graph: CompressedGraph,
-    node: fx.Node,
+    uses: Sequence[Use],
     layer: Layer,
     was: Narrowed,
-    inputs: Sequence[Tensor],
-    old: Sequence[Tensor],
     how: Correction,
+    unshifted: dict[str, Tensor],
 ) -> Corrected:
-    """Take the weights as they are, folded, or refitted: whichever comes closest on the calibration data."""
+    """Take the weights as they are, folded, or refitted: whichever comes closest on the calibration data, over all uses
+    together. `unshifted`: what took a constant as it was before it did, to which what is taken now is added."""
     weight = attribute(graph, layer.parameter).detach()
-    place = bias_target(node, layer)
-    wanted = outputs(node, old, was.weight)
-    before = Fit.of(node, layer, inputs, weight, wanted, place is not None)
+    place = bias_target(uses[0].node, layer) if len(uses) == 1 else shared_bias([use.node for use in uses])
+    wanted = [outputs(use.node, use.old, was.weight) for use in uses]
+    before = Fit.of(uses, layer, weight, wanted, place is not None)
     best = before
     if was.inputs.shape[1] <= WIDEST:
-        held = folded(layer, was, inputs, old, place is not None, how)
-        best = min(best, Fit.of(node, layer, inputs, held, wanted, place is not None))
+        held = folded(layer, was, uses, place is not None, how)
+        best = min(best, Fit.of(uses, layer, held, wanted, place is not None))
     if how == "refit" and layer.kind in REFITTED and layer.view.size[1] <= WIDEST:
-        moved = refitted(node, layer, was.weight, best.weight, inputs, old, place is not None)
-        best = min(best, Fit.of(node, layer, inputs, moved, wanted, place is not None))
+        moved = refitted(layer, was.weight, best.weight, uses, place is not None)
+        best = min(best, Fit.of(uses, layer, moved, wanted, place is not None))
     replace_tensor(graph, layer.parameter, best.weight)
     if place is not None:
         path, sign = place
-        old_bias = attribute(graph, path).detach()
+        old_bias = unshifted.setdefault(path, attribute(graph, path).detach())
         replace_tensor(graph, path, (old_bias.double() + sign * best.shift).to(old_bias.dtype))
     return Corrected(layer.name, before.plain, best.error)
 
@@ -103,16 +113,15 @@ class Fit:
     @classmethod
     def of(
         cls,
-        node: fx.Node,
+        uses: Sequence[Use],
         layer: Layer,
-        inputs: Sequence[Tensor],
         weight: Tensor,
-        wanted: Sequence[Tensor],
+        wanted: Sequence[Sequence[Tensor]],
         shifts: bool,
     ) -> Fit:
-        got = outputs(node, inputs, weight)
-        dim = channel_dim(got[0], layer)
-        sums = deterministic_map(lambda pair: gaps(*pair, dim), list(zip(wanted, got, strict=True)))
+        got = [outputs(use.node, use.inputs, weight) for use in uses]
+        pairs = list(zip(itertools.chain(*wanted), itertools.chain(*got), strict=True))
+        sums = deterministic_map(lambda pair: gaps(*pair, channel_dim(pair[0], layer)), pairs)
         count, total, squares, energy = (torch.stack(each).sum(0) for each in zip(*sums, strict=True))
         mean = total / count.clamp_min(1)
         shift = mean if shifts else torch.zeros_like(mean)
@@ -139,16 +148,9 @@ def outputs(node: fx.Node, inputs: Sequence[Tensor], weight: Tensor) -> list[Ten
     return deterministic_map(lambda x: operator(x, weight, None, **rest), inputs)
 
 
-def folded(
-    layer: Layer,
-    was: Narrowed,
-    inputs: Sequence[Tensor],
-    old: Sequence[Tensor],
-    shifts: bool,
-    how: Correction,
-) -> Tensor:
+def folded(layer: Layer, was: Narrowed, uses: Sequence[Use], shifts: bool, how: Correction) -> Tensor:
     """The target weight times T."""
-    known = channel_moments(layer, len(was.inputs), was.block, inputs, old)
+    known = pooled([channel_moments(layer, len(was.inputs), was.block, use) for use in uses])
     gram, cross, ridges = system(known, shifts)
     if how == "sum":
         square = gram.diagonal(dim1=1, dim2=2)[:, None]
@@ -168,17 +170,10 @@ def narrow(weight: Tensor, layer: Layer, told: Tensor) -> Tensor:
     return layer.view.weight(rows).to(weight.dtype).contiguous()
 
 
-def refitted(
-    node: fx.Node,
-    layer: Layer,
-    target: Tensor,
-    held: Tensor,
-    inputs: Sequence[Tensor],
-    old: Sequence[Tensor],
-    shifts: bool,
-) -> Tensor:
+def refitted(layer: Layer, target: Tensor, held: Tensor, uses: Sequence[Use], shifts: bool) -> Tensor:
     """All weights of the layer anew, taps included, held to those in `held`."""
-    gram, cross, ridges = system(statistics(node, layer, inputs, old), shifts)
+    known = pooled([statistics(use.node, layer, use.inputs, use.old) for use in uses])
+    gram, cross, ridges = system(known, shifts)
     sets = len(gram)
     wanted = replace(layer.view, shape=tuple(target.shape)).rows(target).chunk(sets)
     priors = layer.view.rows(held).chunk(sets)
@@ -194,13 +189,34 @@ def system(known: Statistics, shifts: bool) -> tuple[Tensor, Tensor, list[float]
     return trusted.gram, trusted.cross, (share / (1 - share)).clamp(RIDGE, LARGEST_RIDGE).tolist()
 
 
-def channel_moments(
-    layer: Layer, sets: int, block: int, inputs: Sequence[Tensor], old: Sequence[Tensor]
-) -> Statistics:
+def channel_moments(layer: Layer, sets: int, block: int, use: Use) -> Statistics:
     """Moments of the channels in front of a layer, (S, C / S); every pixel, or entry of a block, is a sample."""
 
     def channels(x: Tensor, _: int) -> Tensor:
         first = x.movedim(channel_dim(x, layer), 0)
         return first.reshape(sets, len(first) // sets // block, -1)
 
-    return moments(inputs, old, channels)
+    return moments(use.inputs, use.old, channels)
+
+
+def pooled(known: Sequence[Statistics]) -> Statistics:
+    """Of all uses of a weight, whose samples count alike."""
+    if len(known) == 1:
+        return known[0]
+    count = sum(each.count for each in known)
+
+    def total(name: str) -> Tensor:
+        return torch.stack([getattr(each, name) for each in known]).sum(0)
+
+    def mean(name: str) -> Tensor:
+        return torch.stack([getattr(each, name) * each.count for each in known]).sum(0) / max(1, count)
+
+    return Statistics(
+        count,
+        sum(each.independent for each in known),
+        gram=total("gram"),
+        cross=total("cross"),
+        gram_before=total("gram_before"),
+        mean=mean("mean"),
+        mean_before=mean("mean_before"),
+    )

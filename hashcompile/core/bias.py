@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import fx
 
@@ -28,3 +30,14 @@ def bias_target(node: fx.Node, layer: Layer) -> tuple[str, int] | None:
         if mean is not None and mean.op == "get_attr" and len(mean.users) == 1:
             return str(mean.target), -1
     return None
+
+
+def shared_bias(nodes: Sequence[fx.Node]) -> tuple[str, int] | None:
+    """The same for all uses of one weight: their bias, where they share that as well and nothing else reads it."""
+    found = {arguments(node)["bias"] for node in nodes}
+    paths = {str(bias.target) for bias in found if bias is not None and bias.op == "get_attr"}
+    if None in found or len(paths) != 1:
+        return None
+    (path,) = paths
+    held = [node for node in nodes[0].graph.nodes if node.op == "get_attr" and node.target == path]
+    return (path, 1) if {user for node in held for user in node.users} == set(nodes) else None

@@ -14,7 +14,7 @@ from hashcompile.core.kept import Kept, Refusal
 from hashcompile.core.layers import layers
 from hashcompile.core.method import Scope
 from hashcompile.core.reshaping import Corrected
-from hashcompile.correct import Stands, correct, narrowed_by
+from hashcompile.correct import Stands, correct, narrowed_by, unfoldable
 from hashcompile.passes.channels.groups import Axis, ChannelGroups, Keeper
 from hashcompile.passes.channels.parameters import Role
 from hashcompile.passes.channels.slices import places
@@ -73,6 +73,17 @@ def refused_in(scope: Scope, channels: ChannelGroups) -> list[Refusal]:
             if (layer := axis.parameter.removesuffix(".weight")) in scope.layers:
                 reason = f"it shares them with {outside}, which is to stay as it is"
                 found.append(Refusal(layer, group.count, len(axis.unit), reason))
+    return found
+
+
+def untold(graph: CompressedGraph, channels: ChannelGroups) -> dict[int, list[Refusal]]:
+    """The groups, by position, of which no unit can stand for another: a weight that reads them stays."""
+    known = {layer.parameter: layer for layer in layers(graph)}
+    found: dict[int, list[Refusal]] = {}
+    for position, group in enumerate(channels.groups):
+        reasons = (unfoldable(known.get(axis.parameter)) for axis in group.of_role(Role.CONSUMER))
+        if why := next(filter(None, reasons), None):
+            found[position] = [Refusal(layer, group.count, group.count, why) for layer in group.layers]
     return found
 
 

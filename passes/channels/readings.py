@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, fx
 
@@ -20,8 +20,8 @@ from hashcompile.passes.channels.slices import places, rows_at
 class Reading:
     """The U units of a group at the input of one layer; where a unit has several entries there, each is a sample."""
 
-    node: str  # the layer, and its weight
-    parameter: str
+    parameter: str  # the layer's weight
+    nodes: tuple[str, ...]  # that use it: all their samples together
     count: int  # samples
     gram: Tensor  # (U, U) float64, sum of products
     mean: Tensor  # (U,) float64
@@ -37,24 +37,34 @@ class Reading:
         """(U, U) gram of the units less their means."""
         return self.gram - self.count * self.mean[:, None] * self.mean
 
+    def with_use(self, other: Reading) -> Reading:
+        """The samples of another node that reads the same weight as well."""
+        count = self.count + other.count
+        mean = (self.count * self.mean + other.count * other.mean) / max(1, count)
+        return replace(
+            self, nodes=self.nodes + other.nodes, count=count, gram=self.gram + other.gram, mean=mean
+        )
+
 
 def readings(
     graph: fx.GraphModule, groups: Sequence[Group], batches: Sequence[Batch]
 ) -> tuple[tuple[Reading, ...], ...]:
-    """For each group, one reading a layer and use; none where no linear layer or convolution reads a group."""
+    """For each group, one reading a layer, of all its uses; none where no linear layer or convolution reads a group."""
     wanted: dict[str, list[tuple[int, Axis]]] = {}
     for position, group in enumerate(groups):
         for axis in group.of_role(Role.CONSUMER):
             wanted.setdefault(axis.parameter, []).append((position, axis))
     by_node = {name: layer for layer in layers(graph) for name in layer.consumers}
-    found: list[list[Reading]] = [[] for _ in groups]
+    found: list[dict[str, Reading]] = [{} for _ in groups]
     for node, inputs in walk(graph, batches) if batches else ():
         layer = by_node.get(node.name)
         if layer is None or CONSUMERS[node.target][0] is Kind.EMBEDDING:
             continue
         for position, axis in wanted.get(layer.parameter, ()):
-            found[position].append(reading(node, layer, axis, groups[position].count, inputs))
-    return tuple(map(tuple, found))
+            one = reading(node, layer, axis, groups[position].count, inputs)
+            before = found[position].get(layer.parameter)
+            found[position][layer.parameter] = before.with_use(one) if before else one
+    return tuple(tuple(each.values()) for each in found)
 
 
 def reading(node: fx.Node, layer: Layer, axis: Axis, count: int, inputs: Sequence[Tensor]) -> Reading:
@@ -65,7 +75,7 @@ def reading(node: fx.Node, layer: Layer, axis: Axis, count: int, inputs: Sequenc
 
     known = moments(inputs, inputs, units)
     assert known.gram is not None and known.mean is not None
-    return Reading(node.name, layer.parameter, known.count, known.gram[0], known.mean[0], where[:, 0] >= 0)
+    return Reading(layer.parameter, (node.name,), known.count, known.gram[0], known.mean[0], where[:, 0] >= 0)
 
 
 def lanes(x: Tensor, node: fx.Node, layer: Layer) -> Tensor:

@@ -17,7 +17,7 @@ from hashcompile.core.kept import Refusal
 from hashcompile.core.layers import attribute
 from hashcompile.core.method import Outcome, Scope
 from hashcompile.passes.channels import Group, Role, find_groups
-from hashcompile.passes.channels.carry_out import carry_out, fixed_in, refused_in
+from hashcompile.passes.channels.carry_out import carry_out, fixed_in, refused_in, untold
 from hashcompile.passes.channels.costs import unit_costs
 from hashcompile.passes.channels.readings import Reading, readings
 from hashcompile.passes.channels.slices import slices
@@ -44,8 +44,12 @@ def interpolate(config: Interpolative, scope: Scope) -> Outcome:
     trial = Trial(scope.graph, scope.batches[:TRIAL_BATCHES])
     found: dict[int, tuple[Pivots, Curve]] = {}
     read = readings(scope.graph, channels.groups, scope.batches)
+    stay = untold(scope.graph, channels)
     for position, (group, seen) in enumerate(zip(channels.groups, read, strict=True)):
         if not fixed.isdisjoint(group.layers):
+            continue
+        if position in stay:
+            refused += stay[position]
             continue
         if not seen:
             why = "no linear layer or convolution reads them, so that nothing could tell them from others"

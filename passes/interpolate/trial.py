@@ -39,20 +39,20 @@ class Trial:
     def error(self, group: Group, read: Sequence[Reading], kept: Tensor) -> float:
         """|y - y'|^2 / |y|^2 of the outputs where all layers that read the group see what can be told from the units
         in `kept`: (k,)."""
-        changes = {each.node: self._change(group, each, kept) for each in read}
+        changes = {node: self._change(group, each, node, kept) for each in read for node in each.nodes}
         lost = whole = 0.0
         for got, wanted in zip(self._outputs(changes), self._wanted, strict=True):
             lost += float((got - wanted).square().sum())
             whole += float(wanted.square().sum())
         return lost / whole if whole > 0 else 0.0
 
-    def _change(self, group: Group, seen: Reading, kept: Tensor) -> Change:
+    def _change(self, group: Group, seen: Reading, name: str, kept: Tensor) -> Change:
         """x -> T x + (I - T) mean, from one layer's inputs to what it is told of them."""
         axis = next(axis for axis in group.of_role(Role.CONSUMER) if axis.parameter == seen.parameter)
         where = places(axis, group.count)
         told = telling(seen.centred, kept)
         rest = seen.mean - told @ seen.mean
-        layer, node = self._layers[seen.node], self._nodes[seen.node]
+        layer, node = self._layers[name], self._nodes[name]
         there = where >= 0
 
         def lanes_of(lanes: Tensor) -> Tensor:

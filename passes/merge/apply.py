@@ -18,7 +18,15 @@ from hashcompile.core.errors import ConfigError
 from hashcompile.core.lsh import HASHES, as_items, as_queries, collisions, random_planes
 from hashcompile.core.method import Outcome, Scope
 from hashcompile.passes.channels import Group, Keeper, find_groups
-from hashcompile.passes.channels.carry_out import Merged, Merges, carry_out, fixed_in, refused_in, same_kind
+from hashcompile.passes.channels.carry_out import (
+    Merged,
+    Merges,
+    carry_out,
+    fixed_in,
+    refused_in,
+    same_kind,
+    untold,
+)
 from hashcompile.passes.channels.readings import readings
 from hashcompile.passes.channels.widths import round_widths
 from hashcompile.passes.merge.average import averaged
@@ -38,7 +46,8 @@ def merge(config: MergeChannels, scope: Scope) -> Outcome:
             'MergeChannels(by="activations") needs calibration data: give compile(..., calibration=...)'
         )
     channels = find_groups(scope.graph, scope.example)
-    found = planned(config, scope, channels.groups)
+    stay = untold(scope.graph, channels)
+    found = {at: plan for at, plan in planned(config, scope, channels.groups).items() if at not in stay}
     keeper = channels.keeper()
     scores: list[Tensor | None] = [None] * len(channels.groups)
     for position, plan in found.items():
@@ -52,6 +61,9 @@ def merge(config: MergeChannels, scope: Scope) -> Outcome:
             tensors |= new
     how = "fold" if config.correction is True else config.correction or None
     refused = refused_in(scope, channels)
+    for position, why in stay.items():
+        if fixed_in(scope).isdisjoint(channels.groups[position].layers):
+            refused += why
     kept, corrected = carry_out(scope, channels, keeper, how, Merges(merged, tensors))
     return Outcome(kept, tuple(refused), corrected=tuple(corrected))
 

@@ -57,6 +57,10 @@ def homogeneous(graph: fx.GraphModule, ways: Sequence[Made]) -> bool:
     """Does everything between the layers `ways` and the next ones keep positive factors?"""
     own = {name for way in ways for name in way.names()}
     starts = [node for node in graph.graph.nodes if any(reads(node, way.axis.parameter) for way in ways)]
+    if any(
+        each.op == "get_attr" and each.target not in own for node in starts for each in node.all_input_nodes
+    ):
+        return False  # a bias that is not part of the units
     todo, seen = [user for node in starts for user in node.users], set()
     while todo:
         node = todo.pop()

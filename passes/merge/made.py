@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from hashcompile.core.layers import CONSUMERS, Kind, arguments, attribute, channels_second
+from hashcompile.core.layers import CONSUMERS, Kind, arguments, attribute, channels_second, layers
 from hashcompile.passes.channels import Axis, Group, Role
 
 aten = torch.ops.aten
@@ -54,10 +54,15 @@ class Made:
 
 def made(graph: fx.GraphModule, group: Group) -> list[Made]:
     """One for each weight that produces the group."""
+    known = {
+        layer.parameter: layer for layer in layers(graph) if len(layer.consumers) == 1 and not layer.others
+    }
+    nodes = {node.name: node for node in graph.graph.nodes}
     found = []
     for axis in group.of_role(Role.PRODUCER):
-        readers = [node for node in graph.graph.nodes if reads(node, axis.parameter)]
-        found.append(of_node(axis, readers[0]) if len(readers) == 1 and axis.dim == 0 else Made(axis))
+        layer = known.get(axis.parameter)
+        each = layer is not None and layer.kind is not Kind.EMBEDDING and layer.view.size[0] == len(axis.unit)
+        found.append(of_node(axis, nodes[layer.consumers[0]]) if layer and each else Made(axis))
     return found
 
 
@@ -66,8 +71,7 @@ def reads(node: fx.Node, parameter: str) -> bool:
 
 
 def of_node(axis: Axis, node: fx.Node) -> Made:
-    if node.target not in CONSUMERS or CONSUMERS[node.target][0] not in (Kind.LINEAR, Kind.CONV):
-        return Made(axis)
+    """A layer with an output for each index along the axis."""
     bias = alone(arguments(node)["bias"])
     users = list(node.users)
     norm = users[0] if len(users) == 1 and users[0].target is aten.batch_norm.default else None

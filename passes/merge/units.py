@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -23,9 +24,11 @@ def by_weights(graph: fx.GraphModule, ways: Sequence[Made], count: int) -> Tenso
     for way in ways:
         weight = attribute(graph, way.axis.parameter).detach().double()
         shape = [-1 if dim == way.axis.dim else 1 for dim in range(weight.ndim)]
-        parts = [slices(weight * way.gain(graph).view(shape), way.axis, count)]
-        if way.axis.dim == 0:
-            parts.append(slices(way.offset(graph), way.axis, count))
+        offset = dataclasses.replace(way.axis, dim=0)
+        parts = (
+            slices(weight * way.gain(graph).view(shape), way.axis, count),
+            slices(way.offset(graph), offset, count),
+        )
         whole = torch.cat(parts, 1)
         if not bool(torch.isfinite(whole).all()):
             raise WeightError(

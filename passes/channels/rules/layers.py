@@ -116,16 +116,16 @@ def conv_transpose(trace: Trace, node: fx.Node) -> Tensor:
         made = dense(trace, node, weight, read, (1, 0))
     elif not is_parameter(weight) or not isinstance(groups, int):
         return trace.refuse(node, f"the weight of {node.name} is computed, or encoded already")
-    else:  # (C, N / groups, *kernel): the rows of dim 0 are the inputs, group after group
-        of_group = trace.slices(weight, 1, Role.PRODUCER)
+    elif whole_groups(read, groups):  # (C, N / groups, *kernel): dim 0 has the groups one after another
+        rows, of_group = trace.slices(weight, 0, Role.PRODUCER), trace.slices(weight, 1, Role.FOLLOWER)
+        made = trace.labels.fresh(groups * len(of_group))
+        trace.labels.unify(read, rows)
+        keep_groups(trace, rows, made, groups)
+        trace.labels.pin(of_group, f"{node.name} loses whole groups")
+    else:
         trace.labels.consume(read, trace.slices(weight, 0, Role.CONSUMER))
-        if whole_groups(read, groups):
-            made = trace.labels.fresh(groups * len(of_group))
-            keep_groups(trace, read, made, groups)
-            trace.labels.pin(of_group, f"{node.name} loses whole groups")
-        else:
-            same_in_every_group(trace, read, groups)
-            made = of_group.repeat(groups)
+        same_in_every_group(trace, read, groups)
+        made = trace.slices(weight, 1, Role.PRODUCER).repeat(groups)
     along(trace, made, given["bias"])
     return made.view(-1, *[1] * spatial).expand(trace.shape(node))
 

@@ -142,6 +142,28 @@ def test_a_silent_batch_norm_may_come_to_stand_for_others() -> None:
     torch.testing.assert_close(compiled(x), model(x), **F64)
 
 
+@pytest.mark.parametrize(("groups", "multiplier"), [(2, 1), (12, 1), (12, 2)])
+def test_twins_in_front_of_a_transposed_convolution(groups: int, multiplier: int) -> None:
+    """With few groups each loses the same of its channels; else whole groups go, and twins have twin weights there."""
+    torch.manual_seed(0)
+    conv, up = nn.Conv2d(3, 12, 1), nn.ConvTranspose2d(12, 12 * multiplier, 2, stride=2, groups=groups)
+    norm, head = nn.BatchNorm2d(12 * multiplier), nn.Conv2d(12 * multiplier, 4, 1)
+    model = randomised(nn.Sequential(conv, nn.ReLU(), up, norm, nn.ReLU(), head))
+    ones = torch.tensor([0, 1, 2, 6, 7, 8]) if groups == 2 else torch.arange(6)
+    others, factor = (ones + 3, 2) if groups == 2 else (ones + 6, 1)
+    with torch.no_grad():
+        conv.weight[others], conv.bias[others] = factor * conv.weight[ones], factor * conv.bias[ones]  # type: ignore[index]
+        if groups == 12:
+            up.weight[others] = up.weight[ones]
+            for each in (up.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var):
+                each[6 * multiplier :] = each[: 6 * multiplier]  # type: ignore[index]
+    x = torch.randn(8, 3, 4, 4).double()
+    method = hc.MergeChannels(0.5, similarity=0.999, tables=64, correction=False)
+    compiled = hc.compile(model, (x,), method=method)
+    assert len(compiled.plan.kept["0.weight"][0]) == 6
+    torch.testing.assert_close(compiled(x), model(x), **F64)
+
+
 @pytest.mark.parametrize("multiple", [4, 5])
 def test_widths_are_rounded_up(multiple: int) -> None:
     """What is not merged after all computes what it did."""
