@@ -41,7 +41,8 @@ from zoo import mnist
 from zoo.artifacts import export_fp32
 
 import hashcompile as hc
-from hashcompile.bench import Contender, Settings, bench
+from hashcompile.bench import Settings, bench, contenders
+from hashcompile.bench_inputs import Sizes
 from hashcompile.core.console import format_bytes, progress, show, table
 from papers.kept import Kept, Record
 from papers.train import top1, train
@@ -201,9 +202,8 @@ def layer_times(folder: Path, threads: int) -> object:
         made = hc.compile(layer, (example,), method, compute="float", progress=False)
         made.export_onnx(tiles_file, show=False)
         for batch in (1, 8, 64):
-            settings = Settings(threads=threads, runs=100, batch=batch)
-            files = Contender(dense_file, False), Contender(tiles_file, True)
-            whole, mine = bench(files, settings, False)
+            settings = Settings(threads, 100, Sizes(batch))
+            whole, mine = bench(contenders([dense_file, tiles_file]), settings, False)
             cells = (f"{whole.p50_ms:.3f}", f"{mine.p50_ms:.3f}", f"{whole.p50_ms / mine.p50_ms:.2f}x")
             pool = format_bytes(4 * size * size // ratio)
             rows.append((f"{size} x {size}", f"1/{ratio}", pool, str(batch), *cells, runs_as(made)))

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import hashcompile as hc
-from hashcompile.bench import Contender, Settings, bench
+from hashcompile.bench import Settings, bench, contenders
+from hashcompile.bench_inputs import Sizes
 from hashcompile.core.console import progress
 from hashcompile.core.pq_index import pq_index
 
@@ -167,8 +168,8 @@ def raced(
     compiled.export_onnx(part)
     batches = []
     for batch in BATCHES:
-        settings = Settings(threads=threads, runs=runs, batch=batch)
-        first, second = bench([Contender(whole, False), Contender(part, False)], settings)
+        settings = Settings(threads, runs, Sizes(batch))
+        first, second = bench(contenders([whole, part]), settings)
         batches.append({"batch": batch, "time": second.ratio, "whole_ms": first.p50_ms, "ms": second.p50_ms})
     return {"macs": made.after.macs / made.before.macs, "batches": batches}
 

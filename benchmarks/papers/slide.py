@@ -35,7 +35,8 @@ from contest.prepared import BUILD
 from zoo import words
 
 import hashcompile as hc
-from hashcompile.bench import Contender, Settings, bench
+from hashcompile.bench import Settings, bench, contenders
+from hashcompile.bench_inputs import Sizes
 from hashcompile.core.console import progress, show, table
 from hashcompile.core.encoded import encoded_weights
 from hashcompile.core.lsh import as_items, as_queries, random_planes, simhash
@@ -136,8 +137,8 @@ class Times:
         for size in self.batch:
             arrays = self.folder / "slide_inputs.npz"
             np.savez(arrays, input=self.inputs[:size].numpy())
-            settings = Settings(threads=self.threads, runs=300, inputs=arrays)
-            three = Contender(self.full, False), Contender(self.coded, True), Contender(path, True)
+            settings = Settings(self.threads, 300, Sizes(inputs=arrays))
+            three = contenders([self.full, self.coded, path])
             for name, result in zip(("full", "coded", "wide"), bench(three, settings, False), strict=True):
                 times[f"{name}_{size}"] = result.p50_ms
         return times

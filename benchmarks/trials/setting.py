@@ -9,7 +9,8 @@ import numpy as np
 from contest.run import Run
 from zoo.artifacts import Inputs, stock
 
-from hashcompile.bench import Contender, Result, Settings, bench
+from hashcompile.bench import Result, Settings, bench, contenders
+from hashcompile.bench_inputs import Sizes
 
 from .claims import Claim
 
@@ -30,8 +31,8 @@ class Setting:
         values = inputs.values() if isinstance(inputs, dict) else inputs
         arrays = self.folder / "inputs.npz"
         np.savez(arrays, **{name: value.numpy() for name, value in zip(names, values, strict=True)})
-        settings = Settings(threads=self.threads, runs=self.some(100), inputs=arrays)
-        return bench([Contender(fp32, library=False), Contender(ours, library=True)], settings)
+        settings = Settings(self.threads, self.some(100), Sizes(inputs=arrays))
+        return bench(contenders([fp32, ours]), settings)
 
 
 def speed(model: str, what: str, results: list[Result], at_least: float | None = None) -> Claim:
