@@ -180,7 +180,7 @@ def test_widths_are_rounded_up(multiple: int) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param("cnn", marks=pytest.mark.slow), pytest.param("attention", marks=pytest.mark.slow), "tied"],
+    [pytest.param("cnn", marks=pytest.mark.slow), pytest.param("attention", marks=pytest.mark.slow), "mlp"],
 )
 def test_merged_and_encoded_in_one_file(name: str, tmp_path: Path) -> None:
     model, inputs = models.build(name)
