@@ -151,6 +151,16 @@ def test_low_rank_helps_where_less_is_computed_in_less_time(
     assert low_rank.verdict("svd", points, taken, 100.0) == verdict
 
 
+@pytest.mark.parametrize("way", ["magnitude", "corrected", "Wanda", "SparseGPT"])
+def test_pruned_at_once(papers: Any, way: str) -> None:
+    pruned, data = papers("pruned_once"), digits(512)
+    model = nn.Sequential(nn.Linear(16, 24), nn.ReLU(), nn.Linear(24, 4))
+    papers("train").train(model, *data, epochs=4, rate=0.1)
+    given = papers("subjects").Subject(papers("subjects").Name.mlp, "tiny", model.eval(), data, data, 0.05)
+    found = {size: pruned.accuracy(given, size, way, 256)["top1"] for size in ("50%", "90%")}
+    assert found["50%"] > 90 and found["90%"] <= found["50%"]
+
+
 def test_every_way_makes_a_network_smaller(papers: Any) -> None:
     measure, subjects = papers("measure"), papers("subjects")
     model, data = network(), digits(512)
