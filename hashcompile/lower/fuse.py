@@ -18,7 +18,7 @@ import torch
 from torch import fx, nn
 
 from hashcompile.core.graph import remove_dead
-from hashcompile.core.layers import CONSUMERS, Kind, attribute, holder_of
+from hashcompile.core.layers import CONSUMERS, Kind, attribute, holder_of, unused
 from hashcompile.core.onnx_op import OnnxOp
 from hashcompile.core.rounding import Range
 from hashcompile.core.sweep import activation
@@ -100,18 +100,15 @@ def fuse_dense(selection: Selection) -> Iterable[OnnxOp]:
     """Operators in the place of the layers that are left, whose weights are dense."""
     graph = selection.graph
     fold_batch_norm(graph, dense=True)
+    holders: dict[
+        str, str
+    ] = {}  # paths of modules for the constants that are made of a tensor which is still there
     for parameter, layer, op in dense_layers(graph):
-        yield fuse_layer(selection, holder_beside(graph, parameter), layer, op)
+        if parameter not in holders:
+            holders[parameter] = unused(graph, f"{parameter}_dense")
+            graph.add_submodule(holders[parameter], nn.Module())
+        yield fuse_layer(selection, holders[parameter], layer, op)
     remove_dead(graph)
-
-
-def holder_beside(graph: fx.GraphModule, parameter: str) -> str:
-    """The path of a module, empty at first, for the constants that are made of a tensor which is still there."""
-    holder, leaf = holder_of(graph, parameter)
-    name = f"{leaf}_dense"
-    if not hasattr(holder, name):
-        holder.register_module(name, nn.Module())
-    return f"{parameter}_dense"
 
 
 def fuse_layer(selection: Selection, parameter: str, layer: fx.Node, op: OnnxOp) -> OnnxOp:

@@ -228,6 +228,27 @@ def test_what_nobody_compressed_runs_on_our_kernels(name: str, tmp_path: Path) -
         torch.testing.assert_close(got, compiled(*inputs(batch)).detach(), rtol=1e-4, atol=1e-5)
 
 
+class Named(nn.Module):
+    """Has of its own what the lowering would like to call something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(16, 16)
+        self.fc.weight_dense = nn.Parameter(torch.randn(16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x) * self.fc.weight_dense
+
+
+def test_names_of_the_user_stay_his(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    given = normal(16)(3)
+    compiled = hc.compile(Named(), normal(16)(2), hc.PruneChannels(0), compute="float")
+    compiled.export_tvm(tmp_path / "m.so")
+    (got,) = runner(tmp_path / "m.so")(given)
+    torch.testing.assert_close(got, compiled(*given).detach(), rtol=1e-4, atol=1e-5)
+
+
 def test_an_id_without_a_row_reads_nothing_else(tmp_path: Path) -> None:
     model, inputs = build("embedding")
     hc.compile(model, inputs(2), hc.PruneChannels(0)).export_tvm(tmp_path / "m.so")
