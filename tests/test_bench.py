@@ -4,6 +4,7 @@ import json
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -208,6 +209,39 @@ runpy.run_path(sys.argv[1], run_name="__main__")
     done = subprocess.run(command, input=json.dumps(first), capture_output=True, text=True, check=True)
     answer: dict = json.loads(done.stdout)
     return answer
+
+
+PARENT = """
+import signal, subprocess, sys, time
+worker = subprocess.Popen([sys.executable, sys.argv[1]], stdin=subprocess.PIPE)
+time.sleep(2)  # until it reads
+worker.send_signal(signal.SIGSTOP)
+print(worker.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells a process that its parent is gone")
+def test_a_stopped_worker_ends_with_its_parent() -> None:
+    command = [sys.executable, "-c", PARENT, str(race.WORKER)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        worker = parent.stdout.readline().strip()
+        assert state(worker) == "T"
+        parent.kill()
+    for _ in range(100):
+        if state(worker) in ("Z", None):  # gone, but for a parent that has not looked yet
+            return
+        time.sleep(0.1)
+    pytest.fail("the worker is still there")
+
+
+def state(process: str) -> str | None:
+    """As `ps` tells it: T is stopped, Z has ended."""
+    try:
+        return Path("/proc", process, "stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
 def test_worker_needs_no_torch(small: Path, tmp_path: Path) -> None:
