@@ -36,30 +36,29 @@ struct PlainProduct {
     }
 };
 
-// Blocks of Rows rows and Width columns, each sum in a register. V: a register of floats (type, width, zero, load,
-// broadcast, add_product, store).
+// Blocks of Rows rows and Width columns, each sum in a register. V: one of vector_f32.h.
 template <class V, int Rows, int Registers>
 struct RegisterProduct {
-    static constexpr int width = Registers * V::width;
+    static constexpr int width = Registers * V::lanes;
 
     template <int Now>
     static void block(const float* from, size_t count, const float* x, size_t row_step, size_t step, float* to) {
-        typename V::type sum[Now][Registers];
+        typename V::Type sum[Now][Registers];
         unroll<Now * Registers>(
             [&](auto i) HC_LAMBDA { sum[i.value / Registers][i.value % Registers] = V::zero(); });
         for (; count; --count, from += kPair, x += step) {
-            typename V::type w[Registers];
-            unroll<Registers>([&](auto c) HC_LAMBDA { w[c.value] = V::load(from + c.value * V::width); });
+            typename V::Type w[Registers];
+            unroll<Registers>([&](auto c) HC_LAMBDA { w[c.value] = V::load(from + c.value * V::lanes); });
             unroll<Now>([&](auto r) HC_LAMBDA {
-                const typename V::type xk = V::broadcast(x + r.value * row_step);
+                const typename V::Type xk = V::broadcast(x + r.value * row_step);
                 unroll<Registers>([&](auto c) HC_LAMBDA {
-                    sum[r.value][c.value] = V::add_product(sum[r.value][c.value], w[c.value], xk);
+                    sum[r.value][c.value] = V::fused(w[c.value], xk, sum[r.value][c.value]);
                 });
             });
         }
         unroll<Now * Registers>([&](auto i) HC_LAMBDA {
             constexpr int r = i.value / Registers, c = i.value % Registers;
-            V::store(to + r * kPair + c * V::width, sum[r][c]);
+            V::store(to + r * kPair + c * V::lanes, sum[r][c]);
         });
     }
 

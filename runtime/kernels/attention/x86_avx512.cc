@@ -1,20 +1,11 @@
 #include <immintrin.h>
 
 #include "attention/loops.h"
+#include "vector_f32.h"
 #include "x86_transpose.h"
 
 namespace hc {
 namespace {
-
-struct Zmm {
-    using type = __m512;
-    static constexpr int width = 16;
-    static HC_INLINE type zero() { return _mm512_setzero_ps(); }
-    static HC_INLINE type load(const float* from) { return _mm512_loadu_ps(from); }
-    static HC_INLINE type broadcast(const float* from) { return _mm512_set1_ps(*from); }
-    static HC_INLINE type add_product(type sum, type a, type b) { return _mm512_fmadd_ps(a, b, sum); }
-    static HC_INLINE void store(float* to, type v) { _mm512_storeu_ps(to, v); }
-};
 
 HC_INLINE __mmask16 first_lanes(size_t count) { return static_cast<__mmask16>(count < 16 ? (1u << count) - 1 : 0xFFFF); }
 

@@ -1,4 +1,4 @@
-// The loop of the room over registers of an instruction set: Vector has load, zero, fused and store.
+// The loop of the room over registers of an instruction set: Vector is one of vector_f32.h.
 #pragma once
 
 #include "depthwise_f32/kernel.h"

@@ -1,4 +1,4 @@
-// The loop of the room over registers of an instruction set: Vector has load, broadcast, zero, fused, sum and store.
+// The loop of the room over registers of an instruction set: Vector is one of vector_f32.h.
 #pragma once
 
 #include "hashed_f32/kernel.h"

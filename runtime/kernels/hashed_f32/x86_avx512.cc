@@ -1,22 +1,10 @@
-#include <immintrin.h>
-
 #include "hashed_f32/loops.h"
+#include "vector_f32.h"
 
 namespace hc {
 namespace {
 
-struct Vector {
-    using Type = __m512;
-    static constexpr int lanes = 16;
-    static HC_INLINE Type zero() { return _mm512_setzero_ps(); }
-    static HC_INLINE Type load(const float* from) { return _mm512_loadu_ps(from); }
-    static HC_INLINE Type broadcast(const float* from) { return _mm512_set1_ps(*from); }
-    static HC_INLINE Type fused(Type a, Type b, Type c) { return _mm512_fmadd_ps(a, b, c); }
-    static HC_INLINE Type sum(Type a, Type b) { return _mm512_add_ps(a, b); }
-    static HC_INLINE void store(float* to, Type a) { _mm512_storeu_ps(to, a); }
-};
-
-void multiply(const HashedCall& call) { multiply_all<Vector, kHashedRows>(call); }
+void multiply(const HashedCall& call) { multiply_all<Zmm, kHashedRows>(call); }
 
 } // namespace
 
