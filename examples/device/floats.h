@@ -1,4 +1,4 @@
-// What both programs do beside running a model: sizes from the command line, floats from the input and to the output.
+// What both programs do beside running a model: sizes from the command line, floats in and out, errors.
 #pragma once
 
 #include <cstdint>
@@ -29,4 +29,14 @@ inline std::vector<float> read_floats(const std::vector<int64_t>& sizes) {
 
 inline void write_floats(const float* values, size_t count) {
     if (std::fwrite(values, sizeof(float), count, stdout) != count) throw std::runtime_error("cannot write the output");
+}
+
+// What `run` returns; 1, with the message on the error output, where it throws.
+inline int guarded(int (*run)(int, char**), int count, char** arguments) {
+    try {
+        return run(count, arguments);
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "%s\n", error.what());
+        return 1;
+    }
 }

@@ -3,7 +3,6 @@
 // The model has one input, of floats. Without the line that registers the library it runs as well, on ONNX Runtime's kernels.
 #include <onnxruntime_c_api.h>
 
-#include <iostream>
 #include <memory>
 #include <string>
 
@@ -77,11 +76,4 @@ int run(int count, char** arguments) {
 
 } // namespace
 
-int main(int count, char** arguments) {
-    try {
-        return run(count, arguments);
-    } catch (const std::exception& error) {
-        std::cerr << error.what() << '\n';
-        return 1;
-    }
-}
+int main(int count, char** arguments) { return guarded(run, count, arguments); }

@@ -6,7 +6,6 @@
 #include <tvm/ffi/extra/module.h>
 
 #include <cstring>
-#include <iostream>
 
 #include "floats.h"
 
@@ -53,11 +52,4 @@ int run(int count, char** arguments) {
 
 } // namespace
 
-int main(int count, char** arguments) {
-    try {
-        return run(count, arguments);
-    } catch (const std::exception& error) {
-        std::cerr << error.what() << '\n';
-        return 1;
-    }
-}
+int main(int count, char** arguments) { return guarded(run, count, arguments); }
