@@ -28,6 +28,13 @@ from hashcompile.ssh import Host
 OPTIONS = {".onnx": "-o", ".hc": "--save", ".so": "--tvm"}
 KINDS = {"-o": "an ONNX file", "--save": "an artifact", "--tvm": "a TVM library"}
 
+# What several commands take.
+AsJson = Annotated[bool, typer.Option("--json", help="For a program, not a person.")]
+On = Annotated[str | None, typer.Option(metavar="USER@HOST", help="Measure there, over ssh, and not here.")]
+Python = Annotated[str, typer.Option(help="With --on: the Python there that has the runtimes.")]
+Runs = Annotated[int, typer.Option(help="Timed runs of each file, in turns of ten.")]
+Threads = Annotated[int, typer.Option(help="Threads of each runtime.")]
+
 
 class Commands(TyperGroup):
     """Our own errors are advice to the user: one message, exit code 1, no traceback."""
@@ -159,7 +166,7 @@ def compile(
 @app.command()
 def inspect(
     file: Annotated[Path, typer.Argument(help="An .onnx file or an .hc artifact.")],
-    as_json: Annotated[bool, typer.Option("--json", help="For a program, not a person.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the compressed layers of a file: operator, bits, shape, bytes, arithmetic. Nothing is run.
 
@@ -177,8 +184,8 @@ def inspect(
 @app.command()
 def bench(
     files: Annotated[list[Path], typer.Argument(help="The first is what the others are compared with.")],
-    threads: Annotated[int, typer.Option(help="Threads of each runtime.")] = 2,
-    runs: Annotated[int, typer.Option(help="Timed runs of each file, in turns of ten.")] = 200,
+    threads: Threads = 2,
+    runs: Runs = 200,
     batch: Annotated[
         int | None,
         typer.Option(help="Size of a symbolic first dimension; else what another file fixes, else 1."),
@@ -193,13 +200,9 @@ def bench(
         Path | None, typer.Option(help="An .npz of real inputs by name; else noise, and 1 for integers.")
     ] = None,
     stock: Annotated[bool, typer.Option(help="Run our ONNX files without our library too.")] = False,
-    on: Annotated[
-        str | None, typer.Option(metavar="USER@HOST", help="Measure there, over ssh, and not here.")
-    ] = None,
-    python: Annotated[
-        str, typer.Option(help="With --on: the Python there that has the runtimes.")
-    ] = "python3",
-    as_json: Annotated[bool, typer.Option("--json", help="For a program, not a person.")] = False,
+    on: On = None,
+    python: Python = "python3",
+    as_json: AsJson = False,
 ) -> None:
     """Measure ONNX files and TVM libraries side by side: latency, cold load time, resident memory, bytes on disk.
 
@@ -249,15 +252,11 @@ def recommend(
     batch: Annotated[
         int | None, typer.Option(help="Samples a run, of the example inputs; else as few as the model takes.")
     ] = None,
-    threads: Annotated[int, typer.Option(help="Threads of each runtime.")] = 2,
-    runs: Annotated[int, typer.Option(help="Timed runs of each file, in turns of ten.")] = 200,
-    on: Annotated[
-        str | None, typer.Option(metavar="USER@HOST", help="Measure there, over ssh, and not here.")
-    ] = None,
-    python: Annotated[
-        str, typer.Option(help="With --on: the Python there that has the runtimes.")
-    ] = "python3",
-    as_json: Annotated[bool, typer.Option("--json", help="For a program, not a person.")] = False,
+    threads: Threads = 2,
+    runs: Runs = 200,
+    on: On = None,
+    python: Python = "python3",
+    as_json: AsJson = False,
 ) -> None:
     """Say which to ship, the ONNX file or the TVM library: make both, measure both, tell why.
 

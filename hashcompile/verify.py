@@ -38,9 +38,8 @@ from hashcompile.core.signature import Batch, Signature
 from hashcompile.core.sweep import sweep
 from hashcompile.partial import Masks, check_candidates, computed, expose, record
 
-Values = Sequence[
-    tuple[str, Tensor]
-]  # what an artifact computed for nodes of the graph, in the order of its own
+# What an artifact computed for nodes of the graph, in the order of its own.
+Values = Sequence[tuple[str, Tensor]]
 OpenSession = Callable[[Path], onnxruntime.InferenceSession]
 
 EXACT = 1e-4  # fp32: sums of thousands of terms in another order, through tens of layers

@@ -41,9 +41,8 @@ class Lowered:
     module: IRModule
     nodes: Sequence[TvmNode]
     signature: Signature
-    exposed: Sequence[
-        str
-    ] = ()  # nodes of the compressed graph: `main` returns their values, too, behind its own
+    # nodes of the compressed graph: `main` returns their values, too, behind its own
+    exposed: Sequence[str] = ()
 
 
 def lower(

@@ -144,9 +144,8 @@ def test_a_library_needs_nothing_of_ours_and_the_threads_change_no_bit(
     compiled.export_tvm(tmp_path / "m.so")
     np.save(tmp_path / "x.npy", inputs(3)[0].numpy())
     found = []
-    monkeypatch.setenv(
-        "TVM_THREAD_POOL_SPIN_COUNT", "0"
-    )  # on a busy machine a thread's last spin takes minutes
+    # on a busy machine a thread's last spin takes minutes
+    monkeypatch.setenv("TVM_THREAD_POOL_SPIN_COUNT", "0")
     for threads in ("1", "2"):
         monkeypatch.setenv("TVM_NUM_THREADS", threads)
         names = [str(tmp_path / name) for name in ("m.so", "x.npy", f"y{threads}.npy")]
