@@ -20,18 +20,13 @@ def draw(
 ) -> None:
     """One panel before fine-tuning, one after it where there was any; a curve for each way. indices: that of the PQ
     index too, dashed, in the last panel."""
-    import matplotlib
-
-    matplotlib.use("Agg")
+    tuned = any(point.after is not None for point in points)
+    canvas, panels = begin(1 + tuned)
     from matplotlib import pyplot
 
-    tuned = any(point.after is not None for point in points)
-    canvas, panels = pyplot.subplots(
-        1, 1 + tuned, figsize=(7 * (1 + tuned), 5), sharey=True, layout="constrained", squeeze=False
-    )
     colours = pyplot.get_cmap("tab20")
     names = list(dict.fromkeys(point.way for point in points))
-    for panel, after in zip(panels[0], (False, True), strict=False):
+    for panel, after in zip(panels, (False, True), strict=False):
         plot(panel, [(p.way, x(p), p.after if after else p.before) for p in points], whole)
         if indices and after == tuned:
             measure = panel.twinx()
@@ -41,27 +36,32 @@ def draw(
                 measure.plot(*zip(*mine, strict=True), "--", color=colours(number % 20), linewidth=1)
         panel.set_xlabel(label)
         panel.set_title("fine-tuned" if after else "not fine-tuned")
-    finish(canvas, panels[0], title, path)
+    finish(canvas, panels, title, path)
 
 
 def draw_times(
     path: Path, title: str, whole: float, points: Sequence[Point], times: Sequence[Latency]
 ) -> None:
     """A panel for each batch size: accuracy against measured time."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    found = {(p.way, p.strength): p.before if p.after is None else p.after for p in points}
-    canvas, panels = pyplot.subplots(
-        1, len(BATCHES), figsize=(7 * len(BATCHES), 5), sharey=True, layout="constrained"
-    )
+    found = {(p.way, p.strength): p.accuracy for p in points}
+    canvas, panels = begin(len(BATCHES))
     for panel, batch in zip(panels, BATCHES, strict=True):
         plot(panel, [(t.way, t.time, found[t.way, t.strength]) for t in times if t.batch == batch], whole)
         panel.axvline(1, color="0.5", linewidth=0.8)
         panel.set(xlabel="time, share left", title=f"batch {batch}")
     finish(canvas, panels, title, path)
+
+
+def begin(count: int) -> tuple[Any, Any]:
+    """A canvas with so many panels beside each other."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    size = (7 * count, 5)
+    canvas, panels = pyplot.subplots(1, count, figsize=size, sharey=True, layout="constrained", squeeze=False)
+    return canvas, panels[0]
 
 
 def plot(panel: Any, points: Sequence[tuple[str, float, float | None]], whole: float) -> None:

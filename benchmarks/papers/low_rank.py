@@ -103,7 +103,7 @@ def told(name: Name, way: str) -> str:
 
 def verdict(way: str, points: Sequence[Point], times: Sequence[Latency], whole: float) -> tuple[str, ...]:
     """Of the strengths that lose no more than `ALLOWED`, and save arithmetic, the fastest; whether it helps."""
-    fit = {each.strength: accuracy(each) - whole for each in points if each.way == way and each.macs < 0.99}
+    fit = {each.strength: each.accuracy - whole for each in points if each.way == way and each.macs < 0.99}
     fit = {each: lost for each, lost in fit.items() if lost >= -ALLOWED}
     if not fit:
         return "", "", "", "", "loses too much, or saves nothing"
@@ -112,10 +112,6 @@ def verdict(way: str, points: Sequence[Point], times: Sequence[Latency], whole: 
     shares = [f"{time:.0%}" for time in left[best]]
     word = "helps" if max(left[best]) < 0.97 else "does not help"
     return f"{best:g}", f"{fit[best]:+.2f}", *shares, word
-
-
-def accuracy(point: Point) -> float:
-    return point.before if point.after is None else point.after
 
 
 if __name__ == "__main__":

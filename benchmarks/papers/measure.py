@@ -38,6 +38,11 @@ class Point:
     after: float | None  # fine-tuned
     index: float | None = None  # PQ index of the weights that are left, in the end
 
+    @property
+    def accuracy(self) -> float:
+        """Top-1 in the end."""
+        return self.before if self.after is None else self.after
+
 
 def reduced(subject: Subject, config: object) -> hc.CompiledModel:
     return hc.compile(
