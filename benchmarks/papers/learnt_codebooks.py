@@ -1,7 +1,7 @@
 """How many allowed weights a network needs, and what learning their assignments is worth: ResNet-20 and -34, CIFAR-10.
 
     python benchmarks/papers/learnt_codebooks.py [resnet20] [resnet34] [--weights 2] [--weights 4] [--only 'soft']
-        [--epochs 1] [--images 10000] [--test 2000] [--schedule 3] [--out DIR]
+        [--epochs 1] [--taught] [--images 10000] [--test 2000] [--schedule 3] [--out DIR]
 
 Each number of allowed weights, 2 to 64, in each of these ways:
 
@@ -21,6 +21,7 @@ is named by HASHCOMPILE_DATA.
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -77,6 +78,9 @@ def main(
     ] = None,
     only: Annotated[list[str] | None, typer.Option(help="Globs over the ways; repeatable.")] = None,
     epochs: Annotated[float, typer.Option(min=0.01, help="Of training codes, over `--images`.")] = 1.0,
+    taught: Annotated[
+        bool, typer.Option("--taught", help="Codes learn the whole network's outputs instead of labels.")
+    ] = False,
     images: Annotated[int, typer.Option(min=512, help="Training images for codes.")] = 50_000,
     test: Annotated[int, typer.Option(min=250, help="Test images.")] = 2_000,
     schedule: Annotated[int, typer.Option(min=1, help="Epochs in which ResNet-34 is trained first.")] = 3,
@@ -93,7 +97,7 @@ def main(
             show(f"skipped {name}: {error}")
             continue
         whole = top1(model, *check)
-        setting = {"images": images, "test": test, "epochs": epochs, "top1": whole}
+        setting = {"images": images, "test": test, "epochs": epochs, "top1": whole, "taught": taught}
         kept = Kept(out / f"learnt_codebooks_{name}.json", setting)
         counts = sorted(weights or [2**bits for bits in range(1, 7)])
         ways = [way for way in Way if not only or any(fnmatch(way, glob) for glob in only)]
@@ -101,7 +105,7 @@ def main(
         with progress(name, len(counts) * len(ways)) as bar:
             for count in counts:
                 for way in ways:
-                    trial = partial(measure, model, way, count, learn, check, epochs)
+                    trial = partial(measure, model, way, count, learn, check, epochs, taught)
                     found.append(kept.once({"way": way.value, "weights": count}, trial))
                     bar.advance()
         trained = "" if name is Name.resnet20 else f", itself trained for {schedule} epochs"
@@ -132,7 +136,9 @@ def shuffled(images: Data) -> Data:
     return images[0][order], images[1][order]
 
 
-def measure(model: nn.Module, way: Way, count: int, learn: Data, check: Data, epochs: float) -> Record:
+def measure(
+    model: nn.Module, way: Way, count: int, learn: Data, check: Data, epochs: float, taught: bool = False
+) -> Record:
     """Compress, train and export; top-1 in percent, and bytes."""
     bits = count.bit_length() - 1
     trains = way in (Way.tables, Way.straight, Way.soft)
@@ -151,7 +157,10 @@ def measure(model: nn.Module, way: Way, count: int, learn: Data, check: Data, ep
         steps = max(1, round(epochs * len(learn[1]) / 128))
         training = hc.CodebookTraining(graph, steps=steps, by=by, hold=hold)
         inputs, labels = (each.to(DEVICE) for each in learn)
-        train(graph, inputs, labels, epochs=epochs, rate=RATE, moved=True, after=training.step)
+        teacher = copy.deepcopy(model).to(DEVICE) if taught else None
+        train(
+            graph, inputs, labels, epochs=epochs, rate=RATE, moved=True, after=training.step, teacher=teacher
+        )
         graph.cpu()
         training.freeze()
     compiled = compiled.calibrate(calibration)

@@ -308,22 +308,40 @@ def test_huffman_lengths_of_a_known_code(papers: Any) -> None:
     assert coders.huffman(np.zeros(10, np.uint8), 2) == (10 + 8) / 8
 
 
-@pytest.mark.parametrize("way", ["k-means", "tables", "straight-through", "soft"])
-def test_learnt_codebooks_are_measured_from_their_files(papers: Any, way: str) -> None:
-    learnt = papers("learnt_codebooks")
+@pytest.fixture
+def four_shades(papers: Any) -> tuple[nn.Module, Tensor, Tensor]:
+    """A convolutional network that tells images (256, 3, 8, 8) of four brightnesses apart, and those, with labels."""
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(3, 32, 3, 2), nn.BatchNorm2d(32), nn.ReLU(), nn.Flatten(), nn.Linear(288, 40)
     )
     labels = torch.arange(256) % 4
-    images = (
-        torch.randn(256, 3, 8, 8, generator=torch.Generator().manual_seed(0)) + labels[:, None, None, None]
-    )
-    data = images, labels
-    papers("train").train(model, *data, epochs=20, rate=0.1)
+    noise = torch.randn(256, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    images = noise + labels[:, None, None, None]
+    papers("train").train(model, images, labels, epochs=20, rate=0.1)
+    return model, images, labels
+
+
+@pytest.mark.parametrize("way", ["k-means", "tables", "straight-through", "soft"])
+def test_learnt_codebooks_are_measured_from_their_files(papers: Any, four_shades: Any, way: str) -> None:
+    learnt = papers("learnt_codebooks")
+    model, *data = four_shades
     found = learnt.measure(model, learnt.Way(way), 4, data, data, epochs=1)
     assert found["top1"] > 60
     assert found["hc"] > 2 * 288 * 40 / 8 and found["onnx"] < 4 * 288 * 40 / 2
+
+
+def test_taught_codebooks_learn_outputs_and_no_labels(papers: Any, four_shades: Any) -> None:
+    learnt = papers("learnt_codebooks")
+    model, images, labels = four_shades
+    found = [
+        learnt.measure(model, learnt.Way.soft, 4, (images, each), (images, labels), epochs=2, taught=taught)[
+            "top1"
+        ]
+        for each in (labels, (labels + 1) % 4)
+        for taught in (True, False)
+    ]
+    assert found[0] == found[2] and found[1] != found[3]
 
 
 def test_the_table_and_the_knee_of_learnt_codebooks(papers: Any, tmp_path: Path) -> None:
