@@ -27,8 +27,8 @@ from hashcompile.core.method import Compute
 from hashcompile.core.rounding import MEASURED, Range
 from hashcompile.core.signature import Batch
 from hashcompile.core.sweep import sweep
-from hashcompile.lower.chain import Chain, Kind
 from hashcompile.lower.select import select
+from hashcompile.lower.steps import Chain, Kind
 
 Float64 = npt.NDArray[np.float64]
 

@@ -22,7 +22,8 @@ from torch import Tensor, fx, nn
 from hashcompile.core.layers import Window
 from hashcompile.core.onnx_op import DOMAIN, VERSION, Attribute, OnnxOp
 from hashcompile.core.rounding import MEASURED, Range
-from hashcompile.lower.chain import Activation, Chain, Kind, Step, shape_of
+from hashcompile.lower.pointwise import Activation
+from hashcompile.lower.steps import Chain, Kind, Step, shape_of
 from hashcompile.lower.subsample import END, Subsample
 
 OPERATOR = "Chain"

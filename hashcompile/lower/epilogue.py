@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from torch import fx
 
 from hashcompile.core.onnx_op import Attribute, OnnxOp
-from hashcompile.lower.chain import Activation, activation_of, addends_of
+from hashcompile.lower.pointwise import Activation, activation_of, addends_of
 
 OPERATORS = ("CodebookLinear", "CodebookConv")
 BODIES = {  # Y from total, in standard operators

@@ -16,9 +16,9 @@ from torch import fx
 
 from hashcompile.core.onnx_op import DOMAIN, Attribute, OnnxOp
 from hashcompile.core.sweep import activation
-from hashcompile.lower.chain import Activation
 from hashcompile.lower.chain_op import called
 from hashcompile.lower.epilogue import Epilogue, find_epilogue
+from hashcompile.lower.pointwise import Activation
 
 OPERATOR = "FeedForward"
 SECOND = "_2"  # what the second layer's attributes and constants end in

@@ -22,7 +22,6 @@ from hashcompile.core.layers import CONSUMERS, Kind, attribute, holder_of, unuse
 from hashcompile.core.onnx_op import OnnxOp
 from hashcompile.core.rounding import Range
 from hashcompile.core.sweep import activation
-from hashcompile.lower.chain import Chain
 from hashcompile.lower.chain_op import ChainOp, called, constants, overload
 from hashcompile.lower.constants import stored
 from hashcompile.lower.dense import dense_layers
@@ -33,6 +32,7 @@ from hashcompile.lower.fuse_attention import fuse_attentions
 from hashcompile.lower.norm import fuse_norms
 from hashcompile.lower.projections import join_projections
 from hashcompile.lower.select import Selection
+from hashcompile.lower.steps import Chain
 from hashcompile.lower.symbolic import SymbolicOp, call_op
 from hashcompile.passes import method_of_code
 from hashcompile.passes.cleanup.fold_batch_norm import fold_batch_norm

@@ -18,9 +18,9 @@ from torch import fx
 
 from hashcompile.core.layers import arguments, unused
 from hashcompile.core.onnx_op import OnnxOp
-from hashcompile.lower.chain import addends_of
 from hashcompile.lower.match import dtype_of, readers, shape_of, source
 from hashcompile.lower.norm_op import Norm
+from hashcompile.lower.pointwise import addends_of
 from hashcompile.lower.symbolic import SymbolicOp, call_op
 
 aten = torch.ops.aten

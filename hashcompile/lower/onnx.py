@@ -26,10 +26,10 @@ from hashcompile.core.method import Compute
 from hashcompile.core.onnx_op import DOMAIN, OPSET, OVERLOAD, VERSION, OnnxOp
 from hashcompile.core.rounding import Range
 from hashcompile.core.signature import Batch, Signature
-from hashcompile.lower.chain import Chain
 from hashcompile.lower.chain_op import OPERATOR as CHAIN
 from hashcompile.lower.chain_op import overload
 from hashcompile.lower.program import fused, origins
+from hashcompile.lower.steps import Chain
 
 EXTERNAL = 1_500_000_000  # bytes from which weights go to a file beside the model: protobuf ends at 2 GiB
 CODES = re.compile(r"\.(codes|values|gain)_*$")  # the first constant of a node, whose name tells the layer's

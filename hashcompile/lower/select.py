@@ -12,9 +12,10 @@ from hashcompile.core.graph import CompressedGraph, flat_copy
 from hashcompile.core.layers import CONSUMERS, consumes
 from hashcompile.core.method import Compute, compute_of
 from hashcompile.core.onnx_op import OnnxOp
-from hashcompile.lower.chain import Chain, find_chains
+from hashcompile.lower.chain import find_chains
 from hashcompile.lower.feed_forward import OPERATOR as FEED_FORWARD
 from hashcompile.lower.feed_forward import FeedForward, find_feed_forwards
+from hashcompile.lower.steps import Chain
 from hashcompile.passes import method_of_code
 from hashcompile.passes.cleanup.activations import name_activations
 from hashcompile.passes.cleanup.contractions import name_contractions

@@ -25,9 +25,9 @@ from hashcompile.core.method import Compute
 from hashcompile.core.onnx_op import DOMAIN, OVERLOAD, Attribute
 from hashcompile.core.rounding import Range
 from hashcompile.core.signature import Batch, Signature
-from hashcompile.lower.chain import Chain
 from hashcompile.lower.chain_op import overload
 from hashcompile.lower.program import fused, origins
+from hashcompile.lower.steps import Chain
 from hashcompile.lower.tvm_nodes import TvmNode
 
 FUNCTION = "hc_node"  # of runtime/tvm/call.cc

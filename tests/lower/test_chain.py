@@ -18,8 +18,9 @@ import hashcompile as hc
 import hashcompile_runtime as hcrt
 from hashcompile.core.sweep import sweep
 from hashcompile.inspector import inspect
-from hashcompile.lower.chain import Activation, Kind
+from hashcompile.lower.pointwise import Activation
 from hashcompile.lower.select import Selection, select
+from hashcompile.lower.steps import Kind
 from hashcompile.lower.subsample import Subsample
 from hashcompile.rounded import rounded
 from tests.models import normal
