@@ -22,7 +22,7 @@ from hashcompile.core.errors import ArtifactError, HashcompileError, WeightError
 from hashcompile.core.files import staged
 from hashcompile.core.graph import CompressedGraph, flat_copy
 from hashcompile.core.method import COMPUTES, Compute
-from hashcompile.core.reshaping import RESHAPING
+from hashcompile.core.reshaping import PARTS, RESHAPING
 from hashcompile.core.rounding import Range
 from hashcompile.core.signature import Batch, Inputs, Signature
 from hashcompile.core.sweep import sweep
@@ -285,6 +285,7 @@ def load(path: str | os.PathLike[str]) -> CompiledModel:
         raise ArtifactError(f"{path} is damaged: its plan or its figures cannot be read: {error}") from error
     graph.meta[RESHAPING] = plan.reshaping
     graph.meta["tied"] = dict(plan.reshaping.tied) if plan.reshaping else {}
+    graph.meta[PARTS] = dict(plan.reshaping.parts) if plan.reshaping else {}
     return CompiledModel(
         graph_module=graph,
         plan=plan,

@@ -30,7 +30,7 @@ from hashcompile.core.graph import (
     tensors,
 )
 from hashcompile.core.layers import arguments
-from hashcompile.core.reshaping import RESHAPING
+from hashcompile.core.reshaping import PARTS, RESHAPING
 from hashcompile.core.shapes import batch_shapes, flat_shapes, grouped, one_larger, symbolic, widen
 from hashcompile.core.signature import Inputs, Signature, Sizes, parameters_of
 
@@ -96,6 +96,7 @@ def capture(
         graph = as_compressed(program.module(check_guards=False))
     graph.meta["tied"] = tied(model)
     graph.meta[CODES] = codes
+    graph.meta[PARTS] = dict(history.get(PARTS, {}))
     if history:  # the graph of a compiled model: what was done to it before
         graph.meta |= {RESHAPING: history.get(RESHAPING), "tied": history.get("tied", {}) | tied(model)}
     remove_dead(graph)

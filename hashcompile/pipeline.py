@@ -12,6 +12,7 @@ from hashcompile.core.reshaping import RESHAPING, Reshaping
 from hashcompile.core.signature import Batch, Signature
 from hashcompile.core.sweep import sweep
 from hashcompile.encode import encode
+from hashcompile.passes.cleanup.unpack import unpack
 from hashcompile.plan import Plan, Rules, dense_plan, make_plan, structural
 from hashcompile.refit_norms import refit_norms
 from hashcompile.reshape import reshape
@@ -27,6 +28,7 @@ def run(
     show: bool,
 ) -> tuple[Plan, dict[str, float]]:
     """Compress `graph` in place; the plan, and the relative output error of each encoded layer, by parameter."""
+    unpack(graph)
     with progress("running the original", None, show):
         original = sweep(graph, batches) if batches else []
     plan: Plan | None = None

@@ -67,8 +67,11 @@ class Plan:
     def kept(self) -> Kept:
         """For every parameter and buffer of the model that came first, the indices that are left, for each dim that
         carries channels: `kept["conv1.weight"] == {0: LongTensor, 1: LongTensor}`. Empty without a structural stage.
+
+        A parameter that layers read in parts has an entry for the whole of it, and one for each part, such as
+        `attn.in_proj_weight.0`: parts may lose different inputs, and the whole then tells those that any has left.
         """
-        return self.reshaping.kept if self.reshaping else {}
+        return self.reshaping.of_whole_tensors if self.reshaping else {}
 
     def reshaped(self, graph: CompressedGraph, reshaping: Reshaping | None) -> Plan:
         """This plan with the layers as a structural stage left them."""

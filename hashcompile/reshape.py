@@ -10,7 +10,7 @@ from hashcompile.core.kept import Kept, Refusal, compose
 from hashcompile.core.layers import layers
 from hashcompile.core.macs import macs
 from hashcompile.core.method import Scope
-from hashcompile.core.reshaping import Corrected, Factored, Finding, Reshaping, Size
+from hashcompile.core.reshaping import PARTS, Corrected, Factored, Finding, Reshaping, Size
 from hashcompile.core.signature import Batch
 from hashcompile.passes import rewrite_of
 from hashcompile.plan import Rules, check_globs, choose
@@ -64,6 +64,7 @@ def reshape(
         tuple(corrected),
         tuple(factored),
         graph.meta["tied"],
+        graph.meta[PARTS],
     )
 
 

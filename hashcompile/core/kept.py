@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,19 @@ def composed(first: Mapping[int, Tensor], then: Mapping[int, Tensor]) -> dict[in
     for dim, indices in then.items():
         joined[dim] = first[dim][indices] if dim in first else indices
     return dict(sorted(joined.items()))
+
+
+def stacked(parts: Sequence[tuple[Mapping[int, Tensor], Sequence[int]]]) -> dict[int, Tensor]:
+    """Of a tensor whose rows are those of `parts`, (kept indices, shape) each: all rows that are left; and of every
+    other dim what any of them has left.
+    """
+    found = {}
+    for dim in sorted({dim for kept, _ in parts for dim in kept}):
+        sizes = [shape[dim] for _, shape in parts]
+        left = [kept.get(dim, torch.arange(size)) for (kept, _), size in zip(parts, sizes, strict=True)]
+        starts = itertools.accumulate(sizes[:-1], initial=0) if dim == 0 else [0] * len(parts)
+        found[dim] = torch.cat([each + start for each, start in zip(left, starts, strict=True)]).unique()
+    return found
 
 
 def describe(kept: Kept) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from hashcompile.core.reshaping import PARTS
 from hashcompile.core.rows import RowView
 
 aten = torch.ops.aten
@@ -111,7 +112,9 @@ class Layer:
     dtype: torch.dtype
     consumers: tuple[str, ...]  # names of the nodes whose weight it is, in execution order
     others: tuple[str, ...]  # names of nodes that read the parameter in any other way
-    tied: tuple[str, ...] = ()  # other paths of the same parameter in the user's model
+    tied: tuple[
+        str, ...
+    ] = ()  # other paths of the same parameter in the user's model; of what it is a part of
     final: bool = (
         False  # a linear layer whose outputs leave the model as they are, or through a choice of the best
     )
@@ -129,6 +132,9 @@ def layers(module: fx.GraphModule) -> Iterator[Layer]:
         if node.op == "get_attr":
             holders.setdefault(str(node.target), []).append(node)
     order = {node: position for position, node in enumerate(module.graph.nodes)}
+    packed: dict[str, tuple[str, ...]] = {}
+    for path, parts in module.meta.get(PARTS, {}).items():
+        packed |= {part: (*packed.get(part, ()), path) for part in parts}
     found: list[tuple[int, Layer]] = []
     for parameter, nodes in holders.items():
         weight = attribute(module, parameter)
@@ -147,7 +153,7 @@ def layers(module: fx.GraphModule) -> Iterator[Layer]:
             dtype=weight.dtype,
             consumers=tuple(user.name for user in consumers),
             others=tuple(user.name for user in users if user not in consumers),
-            tied=tuple(module.meta.get("tied", {}).get(parameter, ())),
+            tied=tuple(module.meta.get("tied", {}).get(parameter, ())) + packed.get(parameter, ()),
             final=all(chosen_from(user) for user in consumers if user.target is aten.linear.default)
             and Kind.LINEAR in kinds,
         )

@@ -11,6 +11,7 @@ from hashcompile.core import kept as indices
 from hashcompile.core.kept import Kept, Refusal
 
 RESHAPING = "reshaping"  # note of a graph: what was done to it before, and perhaps before it was trained
+PARTS = "parts"  # note of a graph: for every path of a parameter that was taken apart, those of its parts, in order
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,15 @@ class Reshaping:
     corrected: tuple[Corrected, ...] = ()  # by the last step
     factored: tuple[Factored, ...] = ()  # by all steps
     tied: Mapping[str, list[str]] = field(default_factory=dict)  # for every path of a tensor, its other paths
+    parts: Mapping[str, list[str]] = field(default_factory=dict)  # `PARTS`: all else here is about parts
+
+    @property
+    def of_whole_tensors(self) -> Kept:
+        """`kept`, and of every tensor that was taken apart: rows, and what any part has left of the other dims."""
+        return dict(self.kept) | {
+            name: indices.stacked([(self.kept[part], self.shapes[part]) for part in parts])
+            for name, parts in self.parts.items()
+        }
 
     def numel_before(self, parameter: str) -> int | None:
         """How many weights of the model that came first `parameter` stands for, each factor for an equal part of its
@@ -96,6 +106,7 @@ class Reshaping:
             findings=self.findings + later.findings,
             factored=self.factored + later.factored,
             tied={**self.tied, **later.tied},
+            parts={**self.parts, **later.parts},
         )
 
     def describe(self) -> dict[str, Any]:
@@ -111,6 +122,7 @@ class Reshaping:
             "corrected": [asdict(each) for each in self.corrected],
             "factored": [asdict(each) for each in self.factored],
             "tied": dict(self.tied),
+            "parts": dict(self.parts),
         }
 
     @classmethod
@@ -126,7 +138,10 @@ class Reshaping:
             tuple(Finding(**finding) for finding in description.get("findings", ())),
             tuple(Corrected(**each) for each in description.get("corrected", ())),
             tuple(map(restore_factored, description.get("factored", ()))),
-            {str(name): list(map(str, same)) for name, same in description.get("tied", {}).items()},
+            *(
+                {str(name): list(map(str, others)) for name, others in description.get(note, {}).items()}
+                for note in ("tied", "parts")
+            ),
         )
 
 
