@@ -26,10 +26,10 @@ from hashcompile.core.graph import (
     check,
     impure,
     remove_dead,
-    source_line,
     tensors,
 )
 from hashcompile.core.layers import arguments
+from hashcompile.core.naming import source_line
 from hashcompile.core.reshaping import PARTS, RESHAPING
 from hashcompile.core.shapes import batch_shapes, flat_shapes, grouped, one_larger, symbolic, widen
 from hashcompile.core.signature import Inputs, Signature, Sizes, parameters_of

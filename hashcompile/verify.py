@@ -32,7 +32,8 @@ from torch.utils import _pytree as pytree
 import hashcompile_runtime as hcrt
 from hashcompile.core.encoded import Candidates
 from hashcompile.core.errors import VerificationError
-from hashcompile.core.graph import CompressedGraph, source_line
+from hashcompile.core.graph import CompressedGraph
+from hashcompile.core.naming import source_line
 from hashcompile.core.rounding import ROUNDINGS
 from hashcompile.core.signature import Batch, Signature
 from hashcompile.core.sweep import sweep

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -173,19 +172,3 @@ def is_operator(target: Any) -> bool:
         return True
     module, name = getattr(target, "__module__", ""), getattr(target, "__name__", "")
     return module in ("_operator", "math") or (str(module).startswith("torch") and name.startswith("sym_"))
-
-
-def source_line(node: fx.Node) -> str:
-    """The user's source line behind a node, as `file:line: code`; empty when the capture left no trace."""
-    trace: Any = node.meta.get("stack_trace")
-    if not trace:
-        return ""
-    lines = [line.strip() for line in str(trace).strip().splitlines()]
-    library = str(Path(torch.__file__).parent)
-    for position in range(len(lines) - 1, -1, -1):
-        if lines[position].startswith("File ") and library not in lines[position]:
-            place = lines[position].split(",")
-            file, line = place[0].removeprefix("File ").strip('"'), place[1].strip().removeprefix("line ")
-            code = lines[position + 1] if position + 1 < len(lines) else ""
-            return f"{file}:{line}: {code}"
-    return ""

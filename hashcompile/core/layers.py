@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from hashcompile.core.naming import named
 from hashcompile.core.reshaping import PARTS
 from hashcompile.core.rows import RowView
 
@@ -111,7 +112,7 @@ class Layer:
     view: RowView
     dtype: torch.dtype
     consumers: tuple[str, ...]  # names of the nodes whose weight it is, in execution order
-    others: tuple[str, ...]  # names of nodes that read the parameter in any other way
+    others: tuple[str, ...]  # nodes that read the parameter in any other way, in the user's words
     tied: tuple[
         str, ...
     ] = ()  # other paths of the same parameter in the user's model; of what it is a part of
@@ -152,7 +153,7 @@ def layers(module: fx.GraphModule) -> Iterator[Layer]:
             view=RowView(tuple(weight.shape), groups),
             dtype=weight.dtype,
             consumers=tuple(user.name for user in consumers),
-            others=tuple(user.name for user in users if user not in consumers),
+            others=tuple(map(named, (user for user in users if user not in consumers))),
             tied=tuple(module.meta.get("tied", {}).get(parameter, ())) + packed.get(parameter, ()),
             final=all(chosen_from(user) for user in consumers if user.target is aten.linear.default)
             and Kind.LINEAR in kinds,

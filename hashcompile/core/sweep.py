@@ -15,8 +15,9 @@ import torch
 from torch import fx
 
 from hashcompile.core.errors import CalibrationError
-from hashcompile.core.graph import impure, source_line
+from hashcompile.core.graph import impure
 from hashcompile.core.layers import CONSUMERS, attribute
+from hashcompile.core.naming import source_line
 from hashcompile.core.parallel import deterministic_map
 from hashcompile.core.signature import Batch
 

@@ -20,8 +20,9 @@ from tvm.relax.frontend.torch.exported_program_translator import ExportedProgram
 
 from hashcompile.core.console import quiet
 from hashcompile.core.errors import ExportError
-from hashcompile.core.graph import CompressedGraph, source_line
+from hashcompile.core.graph import CompressedGraph
 from hashcompile.core.method import Compute
+from hashcompile.core.naming import source_line
 from hashcompile.core.onnx_op import DOMAIN, OVERLOAD, Attribute
 from hashcompile.core.rounding import Range
 from hashcompile.core.signature import Batch, Signature

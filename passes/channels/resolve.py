@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
+from hashcompile.core.naming import named
 from hashcompile.passes.channels.components import components
 from hashcompile.passes.channels.labels import Labels, core
 from hashcompile.passes.channels.trace import Trace
@@ -42,15 +44,17 @@ def resolve(trace: Trace) -> Resolved:
     """The classes of all labels. Every tensor's classes lie along one dim of it: what goes is whole slices."""
     labels = trace.labels
     root = torch.arange(labels.count)
-    tensors = [core(each) for each in all_labels(trace)]
+    tensors = [(core(each), what) for each, what in all_labels(trace)]
     while True:
         root = components(root, torch.cat([*labels.edges, torch.empty(2, 0, dtype=torch.int64)], 1))
         labels.edges.clear()
         table = torch.cat([root, torch.tensor([-1])])
         merge_meetings(labels, table)
-        tensors = [small for each in tensors if max((small := core(table[each])).shape, default=1) > 1]
+        tensors = [(core(table[each]), what) for each, what in tensors]
+        tensors = [(each, what) for each, what in tensors if max(each.shape, default=1) > 1]
         if not labels.edges:
-            for each in tensors:
+            for each, what in tensors:
+                labels.where = f"the shape of {what if isinstance(what, str) else named(what)}"
                 rectangular(labels, each)
         if not labels.edges:
             break
@@ -63,11 +67,13 @@ def resolve(trace: Trace) -> Resolved:
     return Resolved(table, reasons)
 
 
-def all_labels(trace: Trace) -> list[Tensor]:
-    """The labels of every value, and of every parameter that is labelled element by element."""
-    found = [labels for labels in pytree.tree_leaves(list(trace.env.values())) if isinstance(labels, Tensor)]
-    found += [held.elements for held in trace.parameters.by_memory.values() if held.elements is not None]
-    return [labels for labels in found if labels.numel()]
+def all_labels(trace: Trace) -> list[tuple[Tensor, fx.Node | str]]:
+    """The labels of every value, and of every parameter that is labelled element by element; and whose they are."""
+    found: list[tuple[Any, fx.Node | str]] = []
+    for node, given in trace.env.items():
+        found += [(labels, node) for labels in pytree.tree_leaves(given)]
+    found += [(held.elements, held.names[0]) for held in trace.parameters.by_memory.values()]
+    return [(labels, what) for labels, what in found if isinstance(labels, Tensor) and labels.numel()]
 
 
 def partners(pairs: Tensor, table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -109,7 +115,6 @@ def rectangular(labels: Labels, classes: Tensor) -> None:
     if len(dims) > 1:
         counts = {dim: len(across(classes, dim).unique()) for dim in dims}
         best = max(dims, key=counts.__getitem__)
-        labels.where = "the shape of a tensor"
         labels.reduce(classes, [dim for dim in dims if dim != best])
 
 

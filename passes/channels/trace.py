@@ -10,6 +10,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from hashcompile.core.errors import GraphError
+from hashcompile.core.naming import named
 from hashcompile.passes.channels.facts import Facts
 from hashcompile.passes.channels.labels import Labels, core, unlabelled
 from hashcompile.passes.channels.parameters import Parameters, Role
@@ -40,7 +41,7 @@ class Trace:
         self.parameters = Parameters(graph, self.labels)
         self.env: dict[fx.Node, Any] = {}
         for node in graph.graph.nodes:
-            self.labels.where = node.name
+            self.labels.where = named(node)
             self.visit(node, rule_of)
         self.parameters.settle()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -44,5 +45,7 @@ def test_what_a_swin_loses() -> None:
         assert len(kept[f"{block}.norm1.weight"][0]) == width
     assert plan.reshaping is not None
     reasons = {refusal.layer: refusal.reason for refusal in plan.reshaping.refused}
-    assert reasons["patch"] == "layer_norm mixes all of its channels"
+    assert re.fullmatch(
+        r"layer_norm in stage1\.0\.norm1 \(transformers\.py:\d+\) mixes all of its channels", reasons["patch"]
+    )
     assert reasons["head"] == "it leaves the model as an output"

@@ -12,7 +12,7 @@ from torch.nn import functional
 from hashcompile.capture import capture
 from hashcompile.core.encoded import EncodedWeight, encoded_weights
 from hashcompile.core.errors import GraphError
-from hashcompile.core.graph import CompressedGraph, check, remove_dead, replace_weight, source_line
+from hashcompile.core.graph import CompressedGraph, check, remove_dead, replace_weight
 from hashcompile.core.rows import RowView
 from hashcompile.passes.codebook import CodebookWeight
 
@@ -198,12 +198,6 @@ def test_check_refuses_a_broken_graph(graph: CompressedGraph) -> None:
     nodes[0].update_arg(0, nodes[-1])  # reads a node that comes later
     with pytest.raises(Exception, match=r"before it has been defined|topological"):
         check(graph)
-
-
-def test_source_line(graph: CompressedGraph) -> None:
-    consumer = next(n for n in graph.graph.nodes if n.target is torch.ops.aten.mean.dim)
-    assert __file__ in source_line(consumer)
-    assert "self.norm(self.conv(x)).mean((2, 3))" in source_line(consumer)
 
 
 def test_an_encoded_weight_counts_its_bytes() -> None:

@@ -32,4 +32,4 @@ def rule_of(node: fx.Node) -> Rule:
 
 
 def unknown(trace: Trace, node: fx.Node) -> Any:
-    return trace.refuse(node, f"{node.name} reads it, and there is no rule for {node.target}")
+    return trace.refuse(node, f"{trace.labels.where} reads it, and there is no rule for {node.target}")

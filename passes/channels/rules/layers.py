@@ -60,10 +60,18 @@ def dense(trace: Trace, node: fx.Node, weight: fx.Node, read: Tensor, dims: tupl
     if is_parameter(weight):
         trace.labels.consume(read, trace.slices(weight, into, Role.CONSUMER))
         return trace.slices(weight, out, Role.PRODUCER)
-    trace.labels.pin(read, f"the weight of {node.name} is computed, or encoded already")
+    trace.labels.pin(read, unreadable(trace, weight))
     for source in sources(weight):
         trace.parameters.held(str(source.target)).computes = True
     return trace.labels.channels(trace.of(weight), out)
+
+
+def unreadable(trace: Trace, weight: fx.Node) -> str:
+    """Why slices of a layer's weight cannot go."""
+    where = trace.labels.where
+    if is_parameter(weight):
+        return f"{where} has as many groups as only a run can tell"
+    return f"the weight of {where} is " + ("encoded already" if weight.op == "call_module" else "computed")
 
 
 def sources(node: fx.Node) -> set[fx.Node]:
@@ -93,13 +101,13 @@ def conv(trace: Trace, node: fx.Node) -> Tensor:
     if groups == 1:
         made = dense(trace, node, weight, read, (0, 1))
     elif not is_parameter(weight) or not isinstance(groups, int):
-        return trace.refuse(node, f"the weight of {node.name} is computed, or encoded already")
+        return trace.refuse(node, unreadable(trace, weight))
     else:
         made = trace.slices(weight, 0, Role.PRODUCER)
         of_group = trace.slices(weight, 1, Role.CONSUMER)
         if whole_groups(read, groups):
             keep_groups(trace, read, made, groups)
-            trace.labels.pin(of_group, f"{node.name} loses whole groups")
+            trace.labels.pin(of_group, f"{trace.labels.where} loses whole groups")
         else:
             trace.labels.consume(same_in_every_group(trace, read, groups), of_group)
             same_in_every_group(trace, made, groups)
@@ -115,13 +123,13 @@ def conv_transpose(trace: Trace, node: fx.Node) -> Tensor:
     if groups == 1:
         made = dense(trace, node, weight, read, (1, 0))
     elif not is_parameter(weight) or not isinstance(groups, int):
-        return trace.refuse(node, f"the weight of {node.name} is computed, or encoded already")
+        return trace.refuse(node, unreadable(trace, weight))
     elif whole_groups(read, groups):  # (C, N / groups, *kernel): dim 0 has the groups one after another
         rows, of_group = trace.slices(weight, 0, Role.PRODUCER), trace.slices(weight, 1, Role.FOLLOWER)
         made = trace.labels.fresh(groups * len(of_group))
         trace.labels.unify(read, rows)
         keep_groups(trace, rows, made, groups)
-        trace.labels.pin(of_group, f"{node.name} loses whole groups")
+        trace.labels.pin(of_group, f"{trace.labels.where} loses whole groups")
     else:
         trace.labels.consume(read, trace.slices(weight, 0, Role.CONSUMER))
         same_in_every_group(trace, read, groups)

@@ -80,7 +80,7 @@ def put(trace: Trace, node: fx.Node) -> Any:
     mask, number = given["indices"][0], given["values"]
     masked = mask is not None and mask.meta["val"].dtype == torch.bool
     if not masked or trace.shape(mask) != trace.shape(given["self"]) or trace.shape(number) not in ((), (1,)):
-        return trace.refuse(node, f"{node.name} writes to places in it")
+        return trace.refuse(node, f"{trace.labels.where} writes to places in it")
     labels = trace.labels.join(*(trace.of(each) for each in (given["self"], mask, number)))
     if writes(node):
         overwrite(trace, node, labels)

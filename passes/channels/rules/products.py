@@ -78,7 +78,7 @@ def attention(trace: Trace, node: fx.Node) -> Tensor:
     if trace.inside_heads and inside(query, -1, -2) and inside(key, -1, -2) and inside(value, -1, -2):
         pair(trace, node, (given["query"], query), (given["key"], key.transpose(-1, -2)))
         if mask is not None:
-            trace.labels.pin(mask, f"{node.name} adds it to the scores of a head")
+            trace.labels.pin(mask, f"{trace.labels.where} adds it to the scores of a head")
         return trace.labels.channels(value, -1).expand(trace.shape(node))
     if given["enable_gqa"]:
         repeats = query.size(-3) // key.size(-3)
@@ -98,7 +98,7 @@ def within_heads(trace: Trace, node: fx.Node, a: fx.Node, b: fx.Node) -> Tensor 
         pair(trace, node, (a, left), (b, right))
         return unlabelled(trace.shape(node))
     if core(left).size(-1) == 1 and inside(right, -1, -2):  # what the scores are sums of
-        trace.labels.pin(left, f"{node.name} weighs other channels by it")
+        trace.labels.pin(left, f"{trace.labels.where} weighs other channels by it")
         return trace.labels.channels(right, -1).expand(trace.shape(node))
     return None
 
@@ -119,7 +119,7 @@ def pair(trace: Trace, node: fx.Node, query: tuple[fx.Node, Tensor], key: tuple[
     layers = makers(key[0])
     if layers is None:
         trace.labels.pin(
-            queries, f"{node.name} reads keys that are not zero where the layer that makes them is"
+            queries, f"{trace.labels.where} reads keys that are not zero where the layer that makes them is"
         )
     for layer in layers or ():
         given = arguments(layer)
@@ -157,7 +157,9 @@ def einsum(trace: Trace, node: fx.Node) -> Any:
     inputs, arrow, output = equation.partition("->")
     terms = inputs.split(",")
     if "." in equation or not arrow or any(len(set(term)) < len(term) for term in terms):
-        return trace.refuse(node, f"{node.name} reads it, and there is no rule for the equation {equation}")
+        return trace.refuse(
+            node, f"{trace.labels.where} reads it, and there is no rule for the equation {equation}"
+        )
     if (found := layer_in(trace, terms, output, given["tensors"])) is not None:
         place, out, into = found
         term, x = terms[1 - place], given["tensors"][1 - place]

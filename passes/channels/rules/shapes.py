@@ -31,7 +31,7 @@ def moved(trace: Trace, node: fx.Node) -> Any:
 def rolled(trace: Trace, node: fx.Node) -> Any:
     given = arguments(node)
     if not given["dims"] and len(trace.shape(node)) > 1:
-        return trace.refuse(node, f"{node.name} moves it from sample to sample")
+        return trace.refuse(node, f"{trace.labels.where} moves it from sample to sample")
     return moved(trace, node)
 
 
@@ -39,7 +39,7 @@ def repeated(trace: Trace, node: fx.Node) -> Any:
     """repeat_interleave: each as often as the others; else all of them depend on how often each comes."""
     given = arguments(node)
     if "self" not in given:
-        return trace.refuse(node, f"{node.name} counts by it")
+        return trace.refuse(node, f"{trace.labels.where} counts by it")
     labels = trace.of(given["self"])
     if not trace.is_tensor(given["repeats"]):
         return labels.repeat_interleave(given["repeats"], given["dim"])
@@ -90,7 +90,9 @@ def padded(trace: Trace, node: fx.Node) -> Tensor:
         if labels.size(dim) == 1 or before == after == 0:
             continue
         if not constant or min(before, after) < 0:
-            return trace.refuse(node, f"{node.name} pads its channels with other ones, or cuts them off")
+            return trace.refuse(
+                node, f"{trace.labels.where} pads its channels with other ones, or cuts them off"
+            )
         other = [*labels.shape[:dim], 0, *labels.shape[dim + 1 :]]
         sides = []
         for amount in (before, after):
@@ -107,7 +109,7 @@ def indexed(trace: Trace, node: fx.Node) -> Any:
     values = [None if index is None else trace.facts.values.get(index) for index in indices]
     for index, value in zip(indices, values, strict=True):
         if index is not None and (value is None or not fixed(index)):
-            return trace.refuse(node, f"{node.name} chooses by values that only a run can tell")
+            return trace.refuse(node, f"{trace.labels.where} chooses by values that only a run can tell")
     dims = [dim for dim, value in enumerate(values) if value is not None]
     varying = [dim for dim in dims if core(labels).size(dim) > 1]
     only: Any = values[dims[0]] if len(dims) == 1 else None
@@ -121,7 +123,7 @@ def selected(trace: Trace, node: fx.Node) -> Any:
     """index_select, with an index that is the same in every run."""
     given = arguments(node)
     if not fixed(given["index"]):
-        return trace.refuse(node, f"{node.name} chooses by values that only a run can tell")
+        return trace.refuse(node, f"{trace.labels.where} chooses by values that only a run can tell")
     return trace.of(given["self"]).index_select(int(given["dim"]), trace.facts.values[given["index"]])
 
 
