@@ -17,7 +17,7 @@ from hashcompile.core.errors import (
     WeightError,
 )
 from hashcompile.core.kept import Refusal
-from hashcompile.core.reshaping import Corrected, Factored, Finding, Reshaping, Size
+from hashcompile.core.reshaping import Corrected, Factored, Finding, Reshaping, Size, Uncorrected
 from hashcompile.passes.codebook import Codebook, Int8
 from hashcompile.passes.hashed import Hashed
 from hashcompile.passes.interpolate import Interpolative
@@ -69,6 +69,7 @@ __all__ = [
     "Sampled",
     "Size",
     "Sparse",
+    "Uncorrected",
     "VerificationError",
     "WeightError",
     "Wide",

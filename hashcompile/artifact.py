@@ -115,6 +115,7 @@ class CompiledModel:
             reshaping.refused,
             reshaping.findings,
             reshaping.corrected,
+            reshaping.uncorrected,
             reshaping.factored,
         )
         return Report(tuple(lines), other, self.quality, self.compute, self.rounding_error, other + cut, done)

@@ -95,7 +95,20 @@ def reconstruct(
         path, sign = place
         old_bias = unshifted.setdefault(path, attribute(graph, path).detach())
         replace_tensor(graph, path, (old_bias.double() + sign * best.shift).to(old_bias.dtype))
-    return Corrected(layer.name, before.plain, best.error)
+    return Corrected(layer.name, before.plain, best.error, limit(layer, was, how))
+
+
+def limit(layer: Layer, was: Narrowed, how: Correction) -> str | None:
+    """What of a correction is out of reach for a layer."""
+    channels, inputs = was.inputs.shape[1], layer.view.size[1]
+    if channels > WIDEST:
+        most = f"{channels:,} inputs are more than the {WIDEST:,} whose least squares are still solved"
+        return f"{most}: a constant at most makes up for what went"
+    if how == "refit" and layer.kind not in REFITTED:
+        return f"a {str(layer.kind).replace('_', ' ')} is folded, not refitted"
+    if how == "refit" and inputs > WIDEST:
+        return f"{inputs:,} inputs, taps included, are more than the {WIDEST:,} of a refit: it is folded"
+    return None
 
 
 @dataclass(frozen=True)

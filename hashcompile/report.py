@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 
 from hashcompile.core.console import format_bytes, format_count, render, table
 from hashcompile.core.kept import Refusal
-from hashcompile.core.reshaping import Corrected, Factored, Finding, Size
+from hashcompile.core.reshaping import Corrected, Factored, Finding, Size, Uncorrected
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class ReshapingReport:
     refused: tuple[Refusal, ...]  # channels that could not be removed, and why
     findings: tuple[Finding, ...] = ()  # of automatic rules, step by step
     corrected: tuple[Corrected, ...] = ()  # layers that make up for removed channels
+    uncorrected: tuple[Uncorrected, ...] = ()  # layers that do not
     factored: tuple[Factored, ...] = ()  # layers of which one product became several
 
     def summary(self) -> Sequence[str]:
@@ -68,16 +69,38 @@ class ReshapingReport:
             lines.append(
                 f"corrected layers: {len(self.corrected)}, mean relative output error {before:.2%} -> {after:.2%}"
             )
+        lines += grouped("not corrected", ((each.reason, each.layer) for each in self.uncorrected))
+        lines += grouped(
+            "corrected in part", ((each.limit, each.layer) for each in self.corrected if each.limit)
+        )
+        told = [
+            f"{each.layer} {each.after:.2%} ({each.predicted:.2%})"
+            for each in self.corrected
+            if each.predicted is not None
+        ]
+        if told:
+            lines.append(f"relative output errors, measured (and predicted): {', '.join(told)}")
         lines += [
             f"{each.layer}: {each.verdict}, {each.rule} {each.measure:.3f}, removed {each.removed} of {each.units}"
             for each in self.findings
         ]
         lines += map(factoring, self.factored)
-        held: dict[str, list[str]] = {}
-        for refusal in self.refused:
-            part = "" if refusal.channels == refusal.of else f" ({refusal.channels} of {refusal.of})"
-            held.setdefault(refusal.reason, []).append(refusal.layer + part)
-        return lines + [f"kept whole, since {reason}: {', '.join(names)}" for reason, names in held.items()]
+        held = (
+            (
+                each.reason,
+                each.layer + ("" if each.channels == each.of else f" ({each.channels} of {each.of})"),
+            )
+            for each in self.refused
+        )
+        return [*lines, *grouped("kept whole", held)]
+
+
+def grouped(what: str, layers: Iterable[tuple[str, str]]) -> list[str]:
+    """One line a reason, of (reason, layer)."""
+    by_reason: dict[str, list[str]] = {}
+    for reason, layer in layers:
+        by_reason.setdefault(reason, []).append(layer)
+    return [f"{what}, since {reason}: {', '.join(names)}" for reason, names in by_reason.items()]
 
 
 def factoring(done: Factored) -> str:

@@ -10,7 +10,7 @@ from hashcompile.core.kept import Kept, Refusal, compose
 from hashcompile.core.layers import layers
 from hashcompile.core.macs import macs
 from hashcompile.core.method import Scope
-from hashcompile.core.reshaping import PARTS, Corrected, Factored, Finding, Reshaping, Size
+from hashcompile.core.reshaping import PARTS, Corrected, Factored, Finding, Reshaping, Size, Uncorrected
 from hashcompile.core.signature import Batch
 from hashcompile.passes import rewrite_of
 from hashcompile.plan import Rules, check_globs, choose
@@ -34,6 +34,7 @@ def reshape(
     refused: list[Refusal] = []
     findings: list[Finding] = []
     corrected: list[Corrected] = []
+    uncorrected: list[Uncorrected] = []
     factored: list[Factored] = []
     for config, names in scopes.items():
         rewrite = rewrite_of(config)
@@ -43,6 +44,7 @@ def reshape(
         refused += outcome.refused
         findings += outcome.findings
         corrected += outcome.corrected
+        uncorrected += outcome.uncorrected
         factored += outcome.factored
         check(graph)
     # one tensor of the graph, several paths in the user's model
@@ -62,6 +64,7 @@ def reshape(
         tuple(refused),
         tuple(findings),
         tuple(corrected),
+        tuple(uncorrected),
         tuple(factored),
         graph.meta["tied"],
         graph.meta[PARTS],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -115,6 +116,40 @@ def test_what_is_behind_is_corrected_and_what_is_beside_is_not() -> None:
     assert torch.equal(state["other.weight"], model.other.weight)
     assert torch.equal(state["a.weight"], model.a.weight[compiled.plan.kept["a.weight"][0]])
     assert not torch.equal(state["c.weight"], model.c.weight)
+
+
+@pytest.mark.parametrize(
+    ("correction", "widest", "told"),
+    [
+        (
+            "fold",
+            11,
+            r"12 inputs are more than the 11 whose .*: a constant at most makes up for what went: 1$",
+        ),
+        ("refit", 53, r"54 inputs, taps included, are more than the 53 of a refit: it is folded: 1$"),
+        ("refit", 54, None),
+    ],
+)
+def test_what_is_too_wide_says_so(
+    correction: Any, widest: int, told: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hashcompile.reconstruct.WIDEST", widest)
+    report = pruned("conv", network("conv"), torch.randn(40, 3, 5, 5).double(), correction).report()
+    lines = [line for line in report.summary() if "corrected in part" in line]
+    assert len(lines) == (told is not None)
+    assert told is None or re.search(f"corrected in part, since {told}", lines[0])
+
+
+def test_what_cannot_be_rewritten_says_so() -> None:
+    model, ids = Tied().eval(), torch.randint(0, 20, (8, 6))
+    method = hc.PruneChannels(amount=0.25, correction=True)
+    compiled = hc.compile(model, (ids[:2],), method=method, calibration=[(ids,)])
+    told = [line for line in compiled.report().summary() if line.startswith("not corrected")]
+    assert told == [
+        "not corrected, since head both makes and reads them, and cannot be changed for one alone: head"
+    ]
+    assert compiled.plan.reshaping is not None
+    assert hc.Reshaping.restore(compiled.plan.reshaping.describe()) == compiled.plan.reshaping
 
 
 def test_few_samples_do_no_harm() -> None:

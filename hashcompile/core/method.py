@@ -17,7 +17,7 @@ from hashcompile.core.graph import CompressedGraph
 from hashcompile.core.kept import Kept, Refusal
 from hashcompile.core.layers import Kind, Layer
 from hashcompile.core.onnx_op import OnnxOp
-from hashcompile.core.reshaping import Corrected, Factored, Finding
+from hashcompile.core.reshaping import Corrected, Factored, Finding, Uncorrected
 from hashcompile.core.signature import Batch
 
 Compute = Literal["int8", "float", "bf16"]  # the arithmetic of our kernels
@@ -124,9 +124,10 @@ class Outcome:
     """What a rewrite did: indices into the tensors that it found, and the channels that it had to leave."""
 
     kept: Kept
-    refused: tuple[Refusal, ...]
+    refused: tuple[Refusal, ...] = ()
     findings: tuple[Finding, ...] = ()
     corrected: tuple[Corrected, ...] = ()
+    uncorrected: tuple[Uncorrected, ...] = ()
     factored: tuple[Factored, ...] = ()
 
 

@@ -42,6 +42,18 @@ class Corrected:
     layer: str
     before: float
     after: float
+    limit: str | None = None  # why less was done than asked for
+    predicted: float | None = (
+        None  # that of its readers, by what was chosen to stay; what comes in is off as well
+    )
+
+
+@dataclass(frozen=True)
+class Uncorrected:
+    """A layer that lost inputs, and does not make up for them."""
+
+    layer: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,7 @@ class Reshaping:
     refused: tuple[Refusal, ...]  # by the last of each
     findings: tuple[Finding, ...] = ()  # of all steps, in their order
     corrected: tuple[Corrected, ...] = ()  # by the last step
+    uncorrected: tuple[Uncorrected, ...] = ()  # by the last step
     factored: tuple[Factored, ...] = ()  # by all steps
     tied: Mapping[str, list[str]] = field(default_factory=dict)  # for every path of a tensor, its other paths
     parts: Mapping[str, list[str]] = field(default_factory=dict)  # `PARTS`: all else here is about parts
@@ -120,6 +133,7 @@ class Reshaping:
             "refused": [asdict(refusal) for refusal in self.refused],
             "findings": [asdict(finding) for finding in self.findings],
             "corrected": [asdict(each) for each in self.corrected],
+            "uncorrected": [asdict(each) for each in self.uncorrected],
             "factored": [asdict(each) for each in self.factored],
             "tied": dict(self.tied),
             "parts": dict(self.parts),
@@ -137,6 +151,7 @@ class Reshaping:
             tuple(Refusal(**refusal) for refusal in description["refused"]),
             tuple(Finding(**finding) for finding in description.get("findings", ())),
             tuple(Corrected(**each) for each in description.get("corrected", ())),
+            tuple(Uncorrected(**each) for each in description.get("uncorrected", ())),
             tuple(map(restore_factored, description.get("factored", ()))),
             *(
                 {str(name): list(map(str, others)) for name, others in description.get(note, {}).items()}

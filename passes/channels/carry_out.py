@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +12,8 @@ from torch import Tensor
 from hashcompile.core.graph import CompressedGraph, flat_copy, replace_tensor
 from hashcompile.core.kept import Kept, Refusal
 from hashcompile.core.layers import layers
-from hashcompile.core.method import Scope
-from hashcompile.core.reshaping import Corrected
+from hashcompile.core.method import Outcome, Scope
+from hashcompile.core.reshaping import Uncorrected
 from hashcompile.correct import Stands, correct, narrowed_by, unfoldable
 from hashcompile.passes.channels.groups import Axis, ChannelGroups, Keeper
 from hashcompile.passes.channels.parameters import Role
@@ -44,18 +44,35 @@ def carry_out(
     keeper: Keeper,
     how: Correction | None,
     merges: Merges | None = None,
-) -> tuple[Kept, list[Corrected]]:
+) -> Outcome:
     """What is left of every tensor, and what the correction did to each layer; without calibration data nothing."""
     graph, original = scope.graph, flat_copy(scope.graph)
     kept = remove(channels, keeper.removed)
     if merges is None and not (how and scope.batches):
-        return kept, []
+        return Outcome(kept)
     stands = stands_of(channels, merges.groups, kept) if merges else {}
     blocks = blocks_of(channels)
     was = narrowed_by(graph, original, kept, merges.tensors if merges else {}, stands, blocks)
     if merges:
         put(graph, merges.tensors, kept, was)
-    return kept, correct(graph, original, was, scope.batches, how) if how and scope.batches else []
+    if not how or not scope.batches:
+        return Outcome(kept)
+    corrected = correct(graph, original, was, scope.batches, how)
+    return Outcome(
+        kept,
+        corrected=tuple(corrected),
+        uncorrected=tuple(dict.fromkeys(uncorrected(graph, channels, keeper))),
+    )
+
+
+def uncorrected(graph: CompressedGraph, channels: ChannelGroups, keeper: Keeper) -> Iterator[Uncorrected]:
+    """The weights that lost inputs and cannot be rewritten."""
+    known = {layer.parameter: layer for layer in layers(graph)}
+    for group, removed in zip(channels.groups, keeper.removed, strict=True):
+        for axis in group.of_role(Role.CONSUMER):
+            why = unfoldable(known.get(axis.parameter))
+            if why and bool(removed[axis.unit[axis.unit >= 0]].any()):
+                yield Uncorrected(axis.parameter.removesuffix(".weight"), why)
 
 
 def fixed_in(scope: Scope) -> set[str]:

@@ -8,7 +8,9 @@ with w2' = w2 T, and z ~ T z[kept] at the input of the second convolution.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from torch import Tensor, fx
 
@@ -67,8 +69,21 @@ def interpolate(config: Interpolative, scope: Scope) -> Outcome:
         scores[position] = -pivots.order.argsort().double()
     round_widths(channels, keeper, scores, config.round_to)
     how = "fold" if config.correction is True else config.correction or None
-    kept, corrected = carry_out(scope, channels, keeper, how)
-    return Outcome(kept, tuple(refused), corrected=tuple(corrected))
+    outcome = carry_out(scope, channels, keeper, how)
+    left = {at: pivots.residual[int((~keeper.removed[at]).sum())] for at, (pivots, _) in found.items()}
+    expected = predicted(channels.groups, left)
+    told = tuple(replace(each, predicted=expected.get(each.layer)) for each in outcome.corrected)
+    return replace(outcome, refused=tuple(refused), corrected=told)
+
+
+def predicted(groups: Sequence[Group], left: Mapping[int, Tensor]) -> dict[str, float]:
+    """The relative error of every layer that reads groups of which `left`, by position, is the residual."""
+    squares: dict[str, float] = {}
+    for position, residual in left.items():
+        for axis in groups[position].of_role(Role.CONSUMER):
+            layer = axis.parameter.removesuffix(".weight")
+            squares[layer] = squares.get(layer, 0.0) + float(residual)
+    return {layer: math.sqrt(square) for layer, square in squares.items()}
 
 
 def view(graph: fx.GraphModule, group: Group, seen: Reading) -> View:

@@ -9,7 +9,7 @@ where rows of w1' stand for one unit or more, and columns of w2' are sums over t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, fx
@@ -64,8 +64,8 @@ def merge(config: MergeChannels, scope: Scope) -> Outcome:
     for position, why in stay.items():
         if fixed_in(scope).isdisjoint(channels.groups[position].layers):
             refused += why
-    kept, corrected = carry_out(scope, channels, keeper, how, Merges(merged, tensors))
-    return Outcome(kept, tuple(refused), corrected=tuple(corrected))
+    outcome = carry_out(scope, channels, keeper, how, Merges(merged, tensors))
+    return replace(outcome, refused=tuple(refused))
 
 
 def planned(config: MergeChannels, scope: Scope, groups: Sequence[Group]) -> dict[int, Merging]:

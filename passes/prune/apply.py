@@ -42,6 +42,6 @@ def prune(config: PruneChannels, scope: Scope) -> Outcome:
     round_widths(channels, keeper, scores, config.round_to)
     went = [int(mask.sum()) for mask in keeper.removed]
     how = "fold" if config.correction is True else config.correction or None
-    kept, corrected = carry_out(scope, channels, keeper, how)
+    outcome = carry_out(scope, channels, keeper, how)
     told = tuple(replace(each, removed=count) for each, count in zip(findings, went, strict=True) if each)
-    return Outcome(kept, tuple(refused), told, tuple(corrected))
+    return replace(outcome, refused=tuple(refused), findings=told)

@@ -60,6 +60,9 @@ def test_a_flattened_image_goes_channel_by_channel(correction: Any) -> None:
     assert result.layer == "5" and result.after < result.before
     wanted = (compiled(x) - model(x)).norm() / (model(x) - model[5].bias).norm()
     assert abs(float(wanted) - result.after) < 1e-6
+    assert result.predicted == pytest.approx(result.after, rel=0.2)
+    told = f"measured (and predicted): 5 {result.after:.2%} ({result.predicted:.2%})"
+    assert any(told in line for line in compiled.report().summary())
 
 
 def test_a_smaller_tolerance_keeps_more() -> None:
