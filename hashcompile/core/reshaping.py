@@ -43,9 +43,7 @@ class Corrected:
     before: float
     after: float
     limit: str | None = None  # why less was done than asked for
-    predicted: float | None = (
-        None  # that of its readers, by what was chosen to stay; what comes in is off as well
-    )
+    predicted: float | None = None  # relative to what varies in its outputs, if what it reads is exact
 
 
 @dataclass(frozen=True)

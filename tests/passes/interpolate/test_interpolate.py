@@ -60,8 +60,20 @@ def test_a_flattened_image_goes_channel_by_channel(correction: Any) -> None:
     assert result.layer == "5" and result.after < result.before
     wanted = (compiled(x) - model(x)).norm() / (model(x) - model[5].bias).norm()
     assert abs(float(wanted) - result.after) < 1e-6
-    assert result.predicted == pytest.approx(result.after, rel=0.2)
-    told = f"measured (and predicted): 5 {result.after:.2%} ({result.predicted:.2%})"
+
+
+def test_a_layers_error_is_the_one_that_was_predicted() -> None:
+    """Without an error before it, nor a mean, of which the prediction knows nothing."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(30, 20, bias=False), nn.Linear(20, 5))
+    x = torch.randn(500, 30)
+    method = {"0": hc.Interpolative(tolerance=0.3)}
+    compiled = hc.compile(model, (x[:2],), method=method, calibration=[(torch.cat([x, -x]),)])
+    assert compiled.plan.reshaping is not None
+    (result,) = compiled.plan.reshaping.corrected
+    assert result.predicted is not None and 0.05 < result.predicted < 0.5
+    assert result.after == pytest.approx(result.predicted, rel=0.01)
+    told = f"measured (and predicted): 1 {result.after:.2%} ({result.predicted:.2%})"
     assert any(told in line for line in compiled.report().summary())
 
 
