@@ -121,11 +121,11 @@ def find_groups(graph: CompressedGraph, example: Sequence[Any], inside_heads: bo
     produced = producers(trace, resolved)
     vectors = unique_vectors(layouts, trace, resolved)
     whole = [int(classes[0]) for classes in vectors if len(classes) == 1]
-    bonds = {
-        int(resolved.root[label]): why for labels, why in reversed(trace.labels.bonds) for label in labels[:1]
-    }
+    # the first that left one channel, rather than one that joined places of each channel
+    bonds = sorted(trace.labels.bonds, key=lambda bond: len(bond[0]))
+    mixed = {int(resolved.root[labels[0]]): why for labels, why in reversed(bonds) if len(labels)}
     for each in whole:
-        reasons.setdefault(each, bonds.get(each, "a tensor has no other channels"))
+        reasons.setdefault(each, mixed.get(each, "a tensor has no other channels"))
     removable = torch.zeros(len(resolved.root), dtype=torch.bool)
     for _, classes in produced:
         removable[classes[classes >= 0]] = True

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch._dispatch.python import enable_python_dispatcher
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
 from hashcompile.core.errors import GraphError
@@ -86,5 +87,6 @@ def refresh(graph: CompressedGraph) -> None:
     """The metadata of every node, as a new capture would have it: symbolic sizes stay symbolic."""
     inputs = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
     mode = next(value.fake_mode for value in inputs if hasattr(value, "fake_mode"))
-    with torch.no_grad(), mode:
+    # by PyTorch's own decompositions, as in a capture: kernels of recurrent layers know no symbolic size
+    with torch.no_grad(), mode, enable_python_dispatcher():
         Metadata(graph, mode).run(*inputs, enable_io_processing=False)

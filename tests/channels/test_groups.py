@@ -8,6 +8,8 @@ from torch import nn
 from hashcompile.capture import capture
 from hashcompile.passes.channels import Role, find_groups
 from tests import models
+from tests.channels.adversarial import CUT
+from tests.channels.adversarial.network import Net, parameter, tokens
 
 
 def test_two_layers_and_their_norm() -> None:
@@ -47,6 +49,28 @@ def test_heads_and_hidden_width() -> None:
         "out": "it leaves the model as an output",
         "down": "it leaves the model as an output",
     }
+
+
+def test_heads_go_with_their_matrices_and_experts_with_all_others() -> None:
+    units = {}
+    for name in ("a_matrix_for_each_head", "experts_that_a_gate_weighs"):
+        model, inputs = CUT[name]()
+        whole = capture(model.eval(), inputs)
+        units[name] = [group.count for group in find_groups(whole.graph, whole.example).groups]
+    assert units == {"a_matrix_for_each_head": [4], "experts_that_a_gate_weighs": [8, 12]}
+
+
+def test_the_reason_is_what_made_the_channels_one() -> None:
+    """Not the layer that reads learnt positions before, and joins the places of each channel."""
+
+    def run(m, x):
+        x = m.a(x) + m.position
+        return m.out(m.norm(x + m.b(x)))
+
+    layers = {"a": nn.Linear(7, 8), "b": nn.Linear(8, 8), "norm": nn.LayerNorm(8), "out": nn.Linear(8, 3)}
+    whole = capture(Net(run, **layers, position=parameter(5, 8)).eval(), (tokens(7),))
+    reasons = {each.layer: each.reason for each in find_groups(whole.graph, whole.example).refused}
+    assert reasons["a"].startswith("layer_norm in norm") and reasons["b"] == reasons["a"]
 
 
 def test_the_last_channel_of_a_tensor_stays() -> None:

@@ -9,6 +9,7 @@ other; one of the queries goes with that of the keys which it is multiplied with
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ def matmul(trace: Trace, node: fx.Node) -> Tensor:
     operands: Any = node.args[:3]
     *added, a, b = operands
     weight = matrix(trace, b)
-    if weight is not None:
+    if weight is not None and alike(trace.of(a), range(-len(trace.shape(weight[0])), -2)):
         parameter, out, into = weight
         read = trace.labels.channels(trace.of(a), -1)
         made = dense(trace, node, parameter, read, (out, into))
@@ -53,11 +54,18 @@ def matmul(trace: Trace, node: fx.Node) -> Tensor:
 
 
 def matrix(trace: Trace, node: Any) -> tuple[fx.Node, int, int] | None:
-    """Where a matrix product reads a parameter of two dims as it is or transposed: it, and its dims of N and K."""
-    if is_parameter(node) and len(trace.shape(node)) == 2:
-        return node, 1, 0
+    """Where a matrix product reads a parameter as it is, be it one matrix or a stack of them, or one matrix transposed:
+    it, and its dims of N and K."""
+    if is_parameter(node) and (ndim := len(trace.shape(node))) > 1:
+        return node, ndim - 1, ndim - 2
     source = source_of_transpose(node)
     return None if source is None else (source, 0, 1)
+
+
+def alike(labels: Tensor, dims: Iterable[int]) -> bool:
+    """Are labels the same all along `dims`, such as those of the experts, each of which has a weight of its own?"""
+    small = core(labels)
+    return all(small.size(dim) == 1 for dim in dims if -labels.ndim <= dim)
 
 
 def product(trace: Trace, a: Tensor, b: Tensor) -> Tensor:
@@ -183,14 +191,18 @@ def einsum(trace: Trace, node: fx.Node) -> Any:
 def layer_in(
     trace: Trace, terms: list[str], output: str, tensors: list[fx.Node]
 ) -> tuple[int, int, int] | None:
-    """Where an equation is a linear layer, such as bnd,de->bne: which tensor is its weight, and its dims of N and K."""
+    """Where an equation is a linear layer, such as bnd,de->bne, or one for each expert, such as bnd,xde->bxne: which
+    tensor is its weight, and its dims of N and K."""
     for place, other in ((1, 0), (0, 1)) if len(terms) == 2 else ():
-        if is_parameter(tensors[place]) and len(terms[place]) == 2 and not is_parameter(tensors[other]):
-            for out, into in ((0, 1), (1, 0)):
-                made, read = terms[place][out], terms[place][into]
-                rest = terms[other].replace(read, "")
-                if read in terms[other] and set(rest + made) == set(output) and made not in rest:
-                    return place, out, into
+        weight, given = terms[place], terms[other]
+        summed = [letter for letter in weight if letter not in output]
+        made = [letter for letter in weight if letter not in given]
+        if not is_parameter(tensors[place]) or is_parameter(tensors[other]) or not made or len(summed) != 1:
+            continue
+        shared = [position for position, letter in enumerate(given) if letter in weight and letter in output]
+        fits = summed[0] in given and set(given) - {summed[0]} <= set(output)
+        if fits and alike(trace.of(tensors[other]), shared):
+            return place, weight.index(made[-1]), weight.index(summed[0])
     return None
 
 

@@ -6,6 +6,7 @@
 from tests.channels.adversarial import (
     attention,
     convolutions,
+    experts,
     memory,
     norms_and_gates,
     parts,
@@ -22,6 +23,7 @@ __all__ = [
     "Make",
     "attention",
     "convolutions",
+    "experts",
     "memory",
     "norms_and_gates",
     "parts",

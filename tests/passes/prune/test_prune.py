@@ -318,3 +318,21 @@ def test_a_wider_batch_than_is_needed_costs_nothing_more(monkeypatch: pytest.Mon
     monkeypatch.setattr("hashcompile.passes.prune.apply.find_groups", looked_at)
     hc.compile(model, inputs(64), method=hc.PruneChannels(amount=0.5))
     assert seen == [2]
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.lstm = nn.Embedding(20, 8), nn.LSTM(8, 12, batch_first=True, bidirectional=True)
+        self.up, self.out = nn.Linear(24, 16), nn.Linear(16, 3)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.out(self.up(self.lstm(self.embed(ids))[0][:, -1]).relu())
+
+
+def test_behind_a_recurrent_layer() -> None:
+    """PyTorch has a float32 kernel for it that knows no symbolic size."""
+    compiled = hc.compile(Recurrent(), (torch.zeros(2, 5, dtype=torch.long),), hc.PruneChannels(amount=0.5))
+    kept = compiled.plan.kept
+    assert len(kept["up.weight"][0]) == 8 and len(kept["embed.weight"][1]) == 8
+    assert compiled(torch.zeros(3, 5, dtype=torch.long)).shape == (3, 3)
