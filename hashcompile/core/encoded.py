@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from hashcompile.core.entropy import Symbols, coded_size
+from hashcompile.core.layers import Kind
+from hashcompile.core.on_codes import OnCodes, kernels_compute
 from hashcompile.core.rows import RowView
 from hashcompile.core.storage import Storage
 
@@ -89,8 +91,20 @@ class EncodedWeight(nn.Module, ABC):
         """What the report says of this weight beside its bytes and its error; None for nothing."""
         return None
 
-    def forward(self) -> Tensor:
+    def on_codes(self, kind: Kind, given: Mapping[str, Any]) -> Tensor | None:
+        """What a layer gives of its arguments, computed on the codes by kernels for their device; None where no kernel
+        of ours does that."""
+        return None
+
+    def decoded(self) -> Tensor:
+        """The dense weight."""
         return self.view.weight(self.rows())
+
+    def forward(self) -> Tensor:
+        values = next(self.parameters(), None)
+        if values is not None and kernels_compute(values):
+            return OnCodes(self.view.shape, values, self.decoded, self.on_codes)
+        return self.decoded()
 
     def right_inverse(self, weight: Tensor) -> tuple[()]:
         """What a parametrization keeps of the parameter it stands for: nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -43,10 +43,14 @@ COPIES = (aten.contiguous.default, aten.clone.default, aten.alias.default, aten.
 
 def arguments(node: fx.Node) -> dict[str, Any]:
     """All arguments of an aten node by the names of its schema, defaults filled in."""
-    schema = node.target._schema.arguments  # type: ignore[union-attr]
+    return arguments_of(node.target, node.args, node.kwargs)
+
+
+def arguments_of(operator: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """All arguments of a call of an aten operator by the names of its schema, defaults filled in."""
+    schema = operator._schema.arguments
     values = {argument.name: argument.default_value for argument in schema if argument.has_default_value()}
-    values |= {argument.name: value for argument, value in zip(schema, node.args, strict=False)}
-    return values | node.kwargs
+    return values | {argument.name: value for argument, value in zip(schema, args, strict=False)} | {**kwargs}
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,12 @@ class Window:
 
     @classmethod
     def of(cls, node: fx.Node, weight_shape: tuple[int, ...]) -> Window:
+        return cls.given(arguments(node), weight_shape)
+
+    @classmethod
+    def given(cls, given: Mapping[str, Any], weight_shape: tuple[int, ...]) -> Window:
+        """From the arguments of a convolution."""
         kernel = weight_shape[2:]
-        given = arguments(node)
 
         def per_dim(value: Any) -> tuple[int, ...]:
             entries = tuple(value) if isinstance(value, (list, tuple)) else (value,)

@@ -70,6 +70,11 @@ def platform(target: str | Target, show: bool = False) -> Platform:
         target = Target(X86 if machine() == "x86_64" else {"kind": "llvm"})
     elif target == "arm64":
         target = Target(ARM64)
+    if target == "cuda" or (isinstance(target, Target) and target.kind.name == "cuda"):
+        raise ConfigError(
+            "target cuda: TVM libraries are made for CPUs only, so far; on a GPU `compiled.graph_module` computes on "
+            "the codes"
+        )
     if not isinstance(target, Target):
         raise ConfigError(f'target={target!r}: wanted "cpu", "arm64" or a tvm.target.Target')
     if target.kind.name != "llvm":

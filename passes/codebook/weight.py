@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from hashcompile.core.encoded import EncodedWeight
 from hashcompile.core.entropy import Symbols
 from hashcompile.core.errors import ArtifactError
+from hashcompile.core.layers import Kind
 from hashcompile.core.packing import TILE, layout, pack, unpack
 from hashcompile.core.rounding import round_bf16, round_rows
 from hashcompile.core.rows import RowView
 from hashcompile.core.storage import Storage
+from hashcompile.passes.codebook.device import on_codes
 
 
 class CodebookWeight(EncodedWeight):
@@ -44,6 +46,9 @@ class CodebookWeight(EncodedWeight):
             group = torch.arange(len(self.indices), device=self.indices.device) // self.group_rows
             values = self.codebook[group[:, None], self.indices.int()]
         return values * self.scale[:, None]
+
+    def on_codes(self, kind: Kind, given: Mapping[str, Any]) -> Tensor | None:
+        return on_codes(self, kind, given)
 
     def scaled(self, factor: Tensor) -> Self:
         return type(self)(

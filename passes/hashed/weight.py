@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from hashcompile.core.encoded import EncodedWeight
 from hashcompile.core.errors import ArtifactError
+from hashcompile.core.layers import Kind
 from hashcompile.core.packing import TILE
 from hashcompile.core.rounding import round_bf16
 from hashcompile.core.rows import RowView
 from hashcompile.core.storage import Storage
+from hashcompile.passes.hashed.device import on_codes
 from hashcompile.passes.hashed.hash import MASK, buckets, hashes
 
 TILE_VALUES = TILE * TILE
@@ -57,6 +59,9 @@ class HashedWeight(EncodedWeight):
         signed = torch.cat([self.values, -self.values])
         rows = signed.index_select(0, self.index.flatten()).view(self.index.shape)
         return rows if self.scale is None else rows * self.scale[:, None]
+
+    def on_codes(self, kind: Kind, given: Mapping[str, Any]) -> Tensor | None:
+        return on_codes(self, kind, given)
 
     def scaled(self, factor: Tensor) -> Self:
         scale = factor if self.scale is None else self.scale.detach() * factor

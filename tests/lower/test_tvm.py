@@ -321,7 +321,7 @@ def test_an_operator_that_is_known_by_name_only_is_named_with_its_line() -> None
 
 def test_targets_that_are_none_are_refused() -> None:
     compiled = hc.compile(nn.Linear(16, 16), normal(16)(2))
-    for target in ("gpu", 3, tvm.target.Target({"kind": "c"})):
+    for target in ("gpu", 3, "cuda", tvm.target.Target({"kind": "c"}), tvm.target.Target({"kind": "cuda"})):
         with pytest.raises(ConfigError, match="target"):
             compiled.export_tvm("m.so", target=target)
 

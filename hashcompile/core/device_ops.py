@@ -1,0 +1,212 @@
+"""Our kernels as operators of PyTorch: `torch.ops.hashcompile.codebook_linear` and its like.
+
+On a device without kernels of ours those on codebooks decode, and mean the same. Codes are packed in the T16 layout
+(`hashcompile.core.packing`); tables and scales are float32.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from hashcompile.core.errors import ConfigError
+from hashcompile.core.packing import TILE, unpack
+from hashcompile_runtime._cuda import (
+    NOTHING,
+    Array,
+    CudaCall,
+    CudaDtype,
+    CudaKernels,
+    codebook_weight,
+    cuda_kernels,
+    hashed_weight,
+)
+from hashcompile_runtime._native import _window
+
+DTYPES = {torch.float32: CudaDtype.F32, torch.float16: CudaDtype.F16, torch.bfloat16: CudaDtype.BF16}
+
+
+def kernels_for(device: torch.device) -> CudaKernels | None:
+    """The kernels that run on `device`; None where there are none."""
+    return cuda_kernels() if device.type == "cuda" else None
+
+
+def array(values: Tensor | None) -> Array:
+    return NOTHING if values is None else Array(values.data_ptr(), values.numel())
+
+
+def call(kernels: CudaKernels, x: Tensor, y: Tensor, windows: int, rows: int) -> tuple[CudaCall, Tensor]:
+    """On the current stream; with the workspace, which PyTorch hands on in the order of the stream."""
+    space = torch.empty(kernels.workspace(windows, rows), dtype=torch.uint8, device=y.device)
+    stream = torch.cuda.current_stream(y.device).cuda_stream if y.is_cuda else 0
+    held = Array(space.data_ptr(), space.numel()) if space.numel() else NOTHING
+    return CudaCall(DTYPES[y.dtype], x.data_ptr(), y.data_ptr(), held, stream), space
+
+
+def decoded(
+    codes: Tensor, codebook: Tensor, scale: Tensor, bits: int, group_rows: int, columns: int
+) -> Tensor:
+    """W (N, K), float32."""
+    rows = len(scale)
+    indices = torch.from_numpy(unpack(codes.cpu().numpy(), bits, rows, columns)).to(codes.device).int()
+    group = torch.arange(rows, device=codes.device) // (group_rows or max(1, rows))
+    return codebook[group[:, None], indices] * scale[:, None]
+
+
+@torch.library.custom_op("hashcompile::codebook_linear", mutates_args=())
+def codebook_linear(
+    x: Tensor,
+    codes: Tensor,
+    codebook: Tensor,
+    scale: Tensor,
+    bias: Tensor | None,
+    bits: int,
+    group_rows: int,
+) -> Tensor:
+    """x: (..., K) -> (..., N), of x's dtype; bias: (N,) float32."""
+    columns, rows = x.shape[-1], len(scale)
+    if (kernels := kernels_for(x.device)) is None:
+        w = decoded(codes, codebook, scale, bits, group_rows, columns)
+        return functional.linear(x.float(), w, bias).to(x.dtype)
+    given, y = x.contiguous(), x.new_empty(*x.shape[:-1], rows)
+    m = given.numel() // columns if columns else y.numel() // max(1, rows)
+    weight = codebook_weight(
+        bits, (rows, columns), group_rows, *(array(each) for each in (codes, codebook, scale, bias))
+    )
+    taken, _kept = call(kernels, given, y, m, rows)
+    kernels.linear(weight, taken, m)
+    return y
+
+
+@codebook_linear.register_fake
+def _(x, codes, codebook, scale, bias, bits, group_rows):  # type: ignore[no-untyped-def]
+    return x.new_empty(*x.shape[:-1], scale.shape[0])
+
+
+@torch.library.custom_op("hashcompile::codebook_conv2d", mutates_args=())
+def codebook_conv2d(
+    x: Tensor,
+    codes: Tensor,
+    codebook: Tensor,
+    scale: Tensor,
+    bias: Tensor | None,
+    bits: int,
+    group_rows: int,
+    kernel: list[int],
+    stride: list[int],
+    pads: list[int],
+    dilation: list[int],
+    groups: int,
+) -> Tensor:
+    """x: (B, C, H, W) -> (B, N, OH, OW), of x's dtype, channels innermost in memory; codes of rows
+    (kh, kw, C / groups), pads: top, left, bottom, right.
+    """
+    rows, columns = len(scale), kernel[0] * kernel[1] * (x.shape[1] // groups)
+    y = conv_output(x, rows, kernel, stride, pads, dilation)
+    if (kernels := kernels_for(x.device)) is None:
+        w = decoded(codes, codebook, scale, bits, group_rows, columns)
+        w = w.view(rows, *kernel, -1).permute(0, 3, 1, 2)
+        padded = functional.pad(x.float(), (pads[1], pads[3], pads[0], pads[2]))
+        made = functional.conv2d(padded, w, bias, stride, 0, dilation, groups)
+        return y.copy_(made)
+    given = x.contiguous(memory_format=torch.channels_last)
+    weight = codebook_weight(
+        bits, (rows, columns), group_rows, *(array(each) for each in (codes, codebook, scale, bias))
+    )
+    window = _window(kernel, stride, dilation, pads)
+    taken, _kept = call(kernels, given, y, y.numel() // max(1, rows), rows)
+    kernels.conv2d(weight, taken, given.shape, window, groups, given.stride(), y.stride())
+    return y
+
+
+def conv_output(
+    x: Tensor, rows: int, kernel: list[int], stride: list[int], pads: list[int], dilation: list[int]
+) -> Tensor:
+    sizes = [
+        (x.shape[2 + d] + pads[d] + pads[2 + d] - dilation[d] * (kernel[d] - 1) - 1) // stride[d] + 1
+        for d in range(2)
+    ]
+    return torch.empty(
+        (x.shape[0], rows, *sizes), dtype=x.dtype, device=x.device, memory_format=torch.channels_last
+    )
+
+
+@codebook_conv2d.register_fake
+def _(x, codes, codebook, scale, bias, bits, group_rows, kernel, stride, pads, dilation, groups):  # type: ignore[no-untyped-def]
+    return conv_output(x, scale.shape[0], kernel, stride, pads, dilation)
+
+
+@torch.library.custom_op("hashcompile::codebook_embedding", mutates_args=())
+def codebook_embedding(
+    ids: Tensor,
+    codes: Tensor,
+    codebook: Tensor,
+    scale: Tensor,
+    bits: int,
+    group_rows: int,
+    columns: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    """ids: (...) int64 -> (..., K). On a GPU an id out of range gives NaN."""
+    if (kernels := kernels_for(ids.device)) is None:
+        return decoded(codes, codebook, scale, bits, group_rows, columns)[ids].to(dtype)
+    given, y = ids.contiguous(), codes.new_empty(*ids.shape, columns, dtype=dtype)
+    weight = codebook_weight(
+        bits, (len(scale), columns), group_rows, *(array(each) for each in (codes, codebook, scale))
+    )
+    taken, _kept = call(kernels, given, y, 0, 0)
+    kernels.embedding(weight, taken, given.numel())
+    return y
+
+
+@codebook_embedding.register_fake
+def _(ids, codes, codebook, scale, bits, group_rows, columns, dtype):  # type: ignore[no-untyped-def]
+    return ids.new_empty(*ids.shape, columns, dtype=dtype)
+
+
+@torch.library.custom_op("hashcompile::hashed_linear", mutates_args=())
+def hashed_linear(
+    x: Tensor, values: Tensor, scale: Tensor | None, bias: Tensor | None, seed: int, rows: int
+) -> Tensor:
+    """x: (..., K) -> (..., N = rows), for a weight of tiles; values of x's dtype, scale (N,) or (1,) and bias float32.
+
+    Has no meaning of its own where there are no kernels: who hashes decodes.
+    """
+    kernels = wanted(kernels_for(x.device), x)
+    columns, given = x.shape[-1], x.contiguous()
+    y = x.new_empty(*x.shape[:-1], rows)
+    weight = hashed_weight(seed, (rows, columns), TILE, *(array(each) for each in (values, scale, bias)))
+    m = given.numel() // max(1, columns)
+    taken, _kept = call(kernels, given, y, m, rows)
+    kernels.linear(weight, taken, m)
+    return y
+
+
+@hashed_linear.register_fake
+def _(x, values, scale, bias, seed, rows):  # type: ignore[no-untyped-def]
+    return x.new_empty(*x.shape[:-1], rows)
+
+
+@torch.library.custom_op("hashcompile::hashed_embedding", mutates_args=())
+def hashed_embedding(
+    ids: Tensor, values: Tensor, scale: Tensor | None, seed: int, side: int, rows: int, columns: int
+) -> Tensor:
+    """ids: (...) int64 -> (..., K = columns), of the dtype of the values; an id out of range gives NaN."""
+    kernels = wanted(kernels_for(ids.device), ids)
+    given, y = ids.contiguous(), values.new_empty(*ids.shape, columns)
+    weight = hashed_weight(seed, (rows, columns), side, array(values), array(scale))
+    taken, _kept = call(kernels, given, y, 0, 0)
+    kernels.embedding(weight, taken, given.numel())
+    return y
+
+
+@hashed_embedding.register_fake
+def _(ids, values, scale, seed, side, rows, columns):  # type: ignore[no-untyped-def]
+    return values.new_empty(*ids.shape, columns)
+
+
+def wanted(kernels: CudaKernels | None, x: Tensor) -> CudaKernels:
+    if kernels is None:
+        raise ConfigError(f"no kernel of ours multiplies hashed weights on {x.device}: decode them")
+    return kernels
