@@ -77,7 +77,7 @@ def capture(
     args, kwargs = ((), example) if isinstance(example, dict) else (example, {})
     with quiet():
         history = model.meta if isinstance(model, CompressedGraph) else {}
-        model = copy.deepcopy(model).eval()
+        model = own(model).eval()
         codes = taken_out(model)
     if encoded := encoded_weights(model):
         raise ConfigError(
@@ -105,6 +105,18 @@ def capture(
     refuse_chance(graph)
     check(graph)
     return Captured(graph, takes, takes.read(example))
+
+
+def own(model: nn.Module) -> nn.Module:
+    """A copy. Tensors that a hook computes anew for each run, such as the weights of torch.nn.utils.weight_norm, are
+    copied as they are: deepcopy knows parameters only."""
+    computed = (
+        value
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    )
+    return copy.deepcopy(model, {id(value): value.detach().clone() for value in computed})
 
 
 def refuse_state(graph: fx.GraphModule) -> None:

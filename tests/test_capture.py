@@ -386,3 +386,12 @@ def test_a_model_that_draws_random_numbers(how: str) -> None:
 
 def test_dropout_that_is_off_is_no_chance() -> None:
     capture(Chance("off"), (rand(2, 8),))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_a_weight_that_a_hook_computes_for_each_run() -> None:
+    model, x = nn.utils.weight_norm(nn.Linear(4, 3)).eval(), torch.randn(2, 4)
+    assert not model.weight.is_leaf  # which deepcopy refuses
+    graph = capture(model, (x,)).graph
+    assert {name for name, _ in graph.named_parameters()} == {"bias", "weight_g", "weight_v"}
+    torch.testing.assert_close(graph(x), model(x), rtol=0, atol=0)

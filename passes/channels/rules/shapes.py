@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -26,6 +27,28 @@ def moved(trace: Trace, node: fx.Node) -> Any:
 
     found = node.target(*fx.map_arg(node.args, given), **fx.map_arg(node.kwargs, given))  # type: ignore[operator]
     return list(found) if isinstance(found, (tuple, list)) else found
+
+
+def windowed(trace: Trace, node: fx.Node) -> Any:
+    """x.unfold(dim, size, step): windows along a dim are read by all that lies there."""
+    given = arguments(node)
+    labels, dim = trace.of(given["self"]), int(given["dimension"])
+    mixed = trace.labels.reduce(labels, [dim]).expand(labels.shape)
+    return mixed.unfold(dim, given["size"], given["step"])
+
+
+def columns(trace: Trace, node: fx.Node) -> Tensor:
+    """im2col, functional.unfold: (..., C, H, W) to (..., C * taps, L)."""
+    given = arguments(node)
+    channels = trace.labels.channels(trace.of(given["self"]), -3)
+    return channels.repeat_interleave(math.prod(given["kernel_size"]))[:, None].expand(trace.shape(node))
+
+
+def image(trace: Trace, node: fx.Node) -> Tensor:
+    """col2im, functional.fold: (..., C * taps, L) to (..., C, H, W)."""
+    given = arguments(node)
+    taps = trace.labels.channels(trace.of(given["self"]), -2).view(-1, math.prod(given["kernel_size"]))
+    return trace.labels.reduce(taps, [1])[..., None].expand(trace.shape(node))
 
 
 def rolled(trace: Trace, node: fx.Node) -> Any:
@@ -164,6 +187,9 @@ RULES: dict[Any, Rule] = {
     **dict.fromkeys(packets("expand expand_as broadcast_to"), expanded),
     **dict.fromkeys(packets("cat concat concatenate"), joined),
     **dict.fromkeys(packets("pad constant_pad_nd"), padded),
+    aten.unfold: windowed,
+    aten.im2col: columns,
+    aten.col2im: image,
     aten.roll: rolled,
     aten.repeat_interleave: repeated,
     aten.sym_size: size,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from tests.channels.adversarial.network import Net, conv, cut, image, tokens
 
@@ -63,3 +64,26 @@ def a_squeeze_that_squeezed_nothing():
         return m.fc(m.up(x).relu().unsqueeze(1).squeeze())
 
     return Net(run, up=nn.Linear(7, 2), fc=nn.Linear(2, 5)), (torch.randn(2, 7),)
+
+
+@cut
+def patches_and_back():
+    """functional.unfold and fold, with a layer on the channels of each place between them."""
+
+    def run(m, x):
+        y = functional.unfold(m.a(x), 2, stride=2).unflatten(1, (8, 4))
+        y = m.b(y.movedim(1, -1)).movedim(-1, 1).flatten(1, 2)
+        return m.out(functional.fold(y, (6, 6), 2, stride=2))
+
+    return Net(run, a=conv(3, 8), b=nn.Linear(8, 6), out=conv(6, 2)), (image(),)
+
+
+@cut
+def windows_that_overlap():
+    """Tensor.unfold over positions, and what reads them flattened with the channels."""
+
+    def run(m, x):
+        y = m.a(x).unfold(2, 4, 2).unfold(3, 4, 2)
+        return m.out(y.permute(0, 2, 3, 1, 4, 5).flatten(3)).mean((1, 2))
+
+    return Net(run, a=conv(3, 8), out=nn.Linear(128, 2)), (image(),)

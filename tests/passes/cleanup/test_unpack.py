@@ -110,28 +110,25 @@ class Decoder(nn.Module):
 
 
 def test_what_is_left_is_told_of_the_parameter_that_the_model_has() -> None:
-    model = Decoder().eval()
+    model, inputs = Decoder().eval(), (QUERIES, KEYS)
+    first = hc.compile(model, inputs, hc.PruneChannels(amount=0.5), verify=False)
     method = [hc.PruneChannels(amount=0.5), {"*in_proj_weight": hc.Codebook(bits=4)}]
-    compiled = hc.compile(model, (QUERIES, KEYS), method, verify=False)
-    kept, shapes = compiled.plan.kept, {name: value.shape for name, value in model.state_dict().items()}
-    assert shapes.keys() <= kept.keys()
-    for block in ("first", "second"):
-        name = f"{block}.attention.in_proj_weight"
-        query, key = kept[f"{name}.0"], kept[f"{name}.1"]
-        rows = [*query[0].tolist(), *(24 + key[0]).tolist()]
-        assert len(rows) == 36 and kept[name][0].tolist() == rows
-        assert kept[name][1].tolist() == sorted({*query[1].tolist(), *key[1].tolist()})
-        assert kept[f"{block}.attention.in_proj_bias"][0].tolist() == rows
-    report = {each.name: each for each in compiled.report()}
-    coded = [each for name, each in report.items() if "in_proj_weight" in name]
-    assert [each.shape for each in coded] == [(12, 12), (24, 12)] and all(each.method for each in coded)
-    again = hc.compile(
-        hc.compile(model, (QUERIES, KEYS), hc.PruneChannels(amount=0.5)).graph_module,
-        (QUERIES, KEYS),
-        hc.PruneChannels(amount=0.5),
-    )
-    left = again.plan.kept["first.attention.in_proj_weight"][0]
-    assert len(left) == 18 and set(left.tolist()) <= set(rows)
+    second = hc.compile(first.graph_module, inputs, method, verify=False)
+    rows = [list(range(72))]
+    for compiled, heads in ((first, 2), (second, 1)):
+        kept = compiled.plan.kept
+        assert model.state_dict().keys() <= kept.keys()
+        query, key = kept["first.attention.in_proj_weight.0"], kept["first.attention.in_proj_weight.1"]
+        rows.append([*query[0].tolist(), *(24 + key[0]).tolist()])
+        assert len(rows[-1]) == 3 * 6 * heads and set(rows[-1]) < set(rows[-2])
+        for block in ("first", "second"):
+            whole = kept[f"{block}.attention.in_proj_weight"]
+            assert whole[0].tolist() == kept[f"{block}.attention.in_proj_bias"][0].tolist() == rows[-1]
+            assert whole[1].tolist() == sorted({*query[1].tolist(), *key[1].tolist()})
+    coded = [each for each in second.report() if "in_proj_weight" in each.name]
+    assert [each.shape for each in coded] == [(6, 6), (12, 6)]
+    assert [each.dense_shape for each in coded] == [(24, 24), (48, 24)]
+    assert not any(each.reason and "read by" in each.reason for each in coded)
 
 
 def test_rows_follow_each_other_and_columns_are_those_of_any_part() -> None:
