@@ -23,6 +23,7 @@ from hashcompile.core.onnx_op import OnnxOp
 from hashcompile.core.rounding import Range
 from hashcompile.core.sweep import activation
 from hashcompile.lower.chain_op import ChainOp, called, constants, overload
+from hashcompile.lower.channels_last import keep_channels_last
 from hashcompile.lower.constants import stored
 from hashcompile.lower.dense import dense_layers
 from hashcompile.lower.epilogue import find_epilogue, with_epilogue
@@ -44,7 +45,7 @@ def fuse(
     """The selection's graph with symbolic operators in place of encoded weights, and those operators.
 
     bodies: for a runtime that reads bodies, and has fast kernels of its own: what has no kernel of ours is an operator
-    too, and dense layers stay. Else it becomes a dense weight, and dense layers are operators.
+    too, and dense layers stay. Else it becomes a dense weight, and dense layers are operators that keep channels last.
     """
     graph = selection.graph
     ops: list[OnnxOp] = []
@@ -67,6 +68,7 @@ def fuse(
     remove_dead(graph)
     if not bodies:
         ops += fuse_dense(selection)
+        keep_channels_last(graph)
     graph.graph.lint()
     return graph, ops
 

@@ -27,6 +27,7 @@ from hashcompile.core.onnx_op import DOMAIN, OVERLOAD, Attribute
 from hashcompile.core.rounding import Range
 from hashcompile.core.signature import Batch, Signature
 from hashcompile.lower.chain_op import overload
+from hashcompile.lower.channels_last import CHANNELS_SECOND, writes_channels_last
 from hashcompile.lower.program import fused, origins
 from hashcompile.lower.steps import Chain
 from hashcompile.lower.tvm_nodes import TvmNode
@@ -79,7 +80,9 @@ def lower(
 
 
 def with_outputs(program: torch.export.ExportedProgram, origin: Mapping[str, str]) -> list[str]:
-    """Let the program return all tensors that `origin` knows; their nodes in the compressed graph, in that order."""
+    """Let the program return all tensors that `origin` knows, images with the channels second; their nodes in the
+    compressed graph, in that order.
+    """
     output = program.graph.output_node()
     values = [
         node
@@ -87,8 +90,18 @@ def with_outputs(program: torch.export.ExportedProgram, origin: Mapping[str, str
         if node.op == "call_function" and node.name in origin and isinstance(node.meta.get("val"), Tensor)
     ]
     returned: Any = output.args[0]
-    output.args = ((*returned, *values),)
+    output.args = ((*returned, *map(channels_second, values)),)
     return [origin[node.name] for node in values]
+
+
+def channels_second(node: fx.Node) -> fx.Node:
+    """The value of `node`, permuted where an operator of ours has put the channels last."""
+    if name_of(node) != OURS[0] or not writes_channels_last(str(node.args[1]), attributes(node)):
+        return node
+    with node.graph.inserting_after(node):
+        permuted = node.graph.call_function(torch.ops.aten.permute.default, (node, list(CHANNELS_SECOND)))
+    permuted.meta = {"val": node.meta["val"].permute(CHANNELS_SECOND)}
+    return permuted
 
 
 def chain_origins(program: torch.export.ExportedProgram, chains: Sequence[Chain]) -> dict[str, str]:

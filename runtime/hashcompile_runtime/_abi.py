@@ -65,7 +65,18 @@ class _Shape(ctypes.Structure):
 
 
 class _ConvDesc(ctypes.Structure):
-    _fields_ = [("size", c_uint32), ("reserved", c_uint32), ("x", _Shape), ("window", _Window)]
+    _fields_ = [("size", c_uint32), ("channels_last", c_uint32), ("x", _Shape), ("window", _Window)]
+
+
+class _PoolDesc(ctypes.Structure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("isa", c_int32),
+        ("kind", c_int32),
+        ("counts_padding", c_int32),
+        ("x", _Shape),
+        ("window", _Window),
+    ]
 
 
 class _Epilogue(ctypes.Structure):
@@ -200,6 +211,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
         c_int32,
         [POINTER(_NormDesc), _FLOATS, _FLOATS, _FLOATS, POINTER(_Exec), POINTER(_Error)],
     ),
+    "hc_pool": (c_int32, [POINTER(_PoolDesc), _FLOATS, _FLOATS, POINTER(_Exec), POINTER(_Error)]),
     "hc_wide_open": (c_int32, [POINTER(_WideDesc), POINTER(c_void_p), POINTER(_Error)]),
     "hc_wide_close": (None, [c_void_p]),
     "hc_wide_linear": (c_int32, [c_void_p, _FLOATS, c_size_t, _FLOATS, POINTER(_Exec), POINTER(_Error)]),

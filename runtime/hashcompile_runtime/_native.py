@@ -34,6 +34,7 @@ from ._abi import (
     _Kernel,
     _NormDesc,
     _ParallelFor,
+    _PoolDesc,
     _Shape,
     _WeightDesc,
     _WideDesc,
@@ -44,6 +45,7 @@ from ._errors import NativeError, RuntimeLibraryError
 _ABI_VERSION = 2
 _OUT_OF_RANGE = 2
 FLOAT, INT8, BF16 = 0, 1, 2
+X_LAST, Y_LAST = 1, 2
 ACTIVATIONS = (
     "none",
     "relu",
@@ -259,15 +261,27 @@ class Weight:
         dilations: Sequence[int] = (1, 1),
         threads: int = 1,
         epilogue: Epilogue | None = None,
+        channels_last: int = 0,
     ) -> npt.NDArray[np.float32]:
-        """x: (B, C, H, W) -> (B, N, OH, OW); pads: top, left, bottom, right."""
+        """x: (B, C, H, W) -> (B, N, OH, OW); pads: top, left, bottom, right.
+
+        channels_last: X_LAST where x is (B, H, W, C); Y_LAST for (B, OH, OW, N), and a residual like it; or both.
+        """
         image, error = _float32(x), _Error()
+        batch, *size = image.shape
+        if len(size) == 3 and channels_last & X_LAST:
+            size = [size[2], *size[:2]]
         desc = _ConvDesc(
-            ctypes.sizeof(_ConvDesc), 0, _Shape(*image.shape), _window(kernel, strides, dilations, pads)
+            ctypes.sizeof(_ConvDesc),
+            channels_last,
+            _Shape(batch, *size),
+            _window(kernel, strides, dilations, pads),
         )
         height, width = c_int64(), c_int64()
         _check(_library().hc_conv2d_output(byref(desc), byref(height), byref(width), byref(error)), error)
-        y = np.empty((image.shape[0], self.shape[0], height.value, width.value), np.float32)
+        out = [height.value, width.value]
+        out.insert(2 if channels_last & Y_LAST else 0, self.shape[0])
+        y = np.empty((batch, *out), np.float32)
         into = _floats(y), _epilogue(epilogue, y), _executor(threads), byref(error)
         _check(_library().hc_conv2d(self._handle, byref(desc), _floats(image), *into), error)
         return y
@@ -378,6 +392,33 @@ def norm(
     y, error = np.empty_like(rows), _Error()
     into = _floats(y), _executor(threads), byref(error)
     _check(_library().hc_norm(byref(desc), _floats(rows), _floats(added), *into), error)
+    return y
+
+
+def pool(
+    x: npt.ArrayLike,
+    kernel: Sequence[int],
+    strides: Sequence[int] = (1, 1),
+    pads: Sequence[int] = (0, 0, 0, 0),
+    dilations: Sequence[int] = (1, 1),
+    *,
+    average: bool = False,
+    counts_padding: bool = False,
+    threads: int = 1,
+    isa: str = "auto",
+) -> npt.NDArray[np.float32]:
+    """x: (B, H, W, C) -> (B, OH, OW, C), the maximum or the average of a window; pads: top, left, bottom, right."""
+    image, error = _float32(x), _Error()
+    batch, height, width, channels = image.shape
+    shape, window = _Shape(batch, channels, height, width), _window(kernel, strides, dilations, pads)
+    desc = _PoolDesc(ctypes.sizeof(_PoolDesc), _isa_id(isa), average, counts_padding, shape, window)
+    as_conv = _ConvDesc(ctypes.sizeof(_ConvDesc), 0, shape, window)
+    rows, columns = c_int64(), c_int64()
+    _check(_library().hc_conv2d_output(byref(as_conv), byref(rows), byref(columns), byref(error)), error)
+    y = np.empty((batch, rows.value, columns.value, channels), np.float32)
+    _check(
+        _library().hc_pool(byref(desc), _floats(image), _floats(y), _executor(threads), byref(error)), error
+    )
     return y
 
 

@@ -126,9 +126,12 @@ typedef struct hc_shape {
     int64_t batch, channels, height, width;
 } hc_shape;
 
+/* What of a convolution has channels innermost: x is (B, H, W, C) then; y, and the residual, are (B, OH, OW, N). */
+enum { HC_LAST_X = 1, HC_LAST_Y = 2 };
+
 typedef struct hc_conv_desc {
-    uint32_t size;     /* sizeof(hc_conv_desc) */
-    uint32_t reserved; /* 0 */
+    uint32_t size;          /* sizeof(hc_conv_desc) */
+    uint32_t channels_last; /* of HC_LAST_X and HC_LAST_Y any; 0 for a weight in HC_INT8 */
     hc_shape x;
     hc_window window;
 } hc_conv_desc;
@@ -184,6 +187,19 @@ typedef struct hc_chain_desc {
     const int32_t* outputs; /* tensors that leave the chain */
     size_t output_count;
 } hc_chain_desc;
+
+typedef int32_t hc_pool_kind;
+enum { HC_POOL_MAX = 0, HC_POOL_AVERAGE = 1 };
+
+/* A pool over (H, W) of images with channels last. A window without a place in the image is refused. */
+typedef struct hc_pool_desc {
+    uint32_t size; /* sizeof(hc_pool_desc) */
+    hc_isa isa;
+    hc_pool_kind kind;
+    int32_t counts_padding; /* 1: an average is over all places of the window; 0: over those in the image */
+    hc_shape x;
+    hc_window window;
+} hc_pool_desc;
 
 /* What an attention adds to its scores. */
 enum { HC_MASK_NONE = 0, HC_MASK_FLOAT = 1, HC_MASK_BOOL = 2 };
@@ -320,9 +336,12 @@ HC_API hc_code hc_feed_forward(const hc_weight* up, const hc_weight* down, const
 HC_API hc_code hc_conv2d_output(const hc_conv_desc* desc, int64_t* height, int64_t* width, hc_error* error);
 
 /* y (B, N, OH, OW) = activation(conv(x (B, C, H, W), W (N, kh, kw, C / groups)) + bias + residual), channels innermost
- * in K. */
+ * in K, and in x and y where desc says so. */
 HC_API hc_code hc_conv2d(const hc_weight* weight, const hc_conv_desc* desc, const float* x, float* y,
                          const hc_epilogue* epilogue, const hc_exec* exec, hc_error* error);
+
+/* y (B, OH, OW, C) of x (B, H, W, C): the maximum, NaN where one is among them, or the average. */
+HC_API hc_code hc_pool(const hc_pool_desc* desc, const float* x, float* y, const hc_exec* exec, hc_error* error);
 
 /* Checks the steps and their weights, which the caller keeps open for the life of the chain. A step reads inputs of
  * the chain and outputs of earlier steps. */

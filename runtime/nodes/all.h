@@ -7,6 +7,7 @@
 #include "nodes/hashed.h"
 #include "nodes/kernels.h"
 #include "nodes/norm.h"
+#include "nodes/pool.h"
 #include "nodes/wide.h"
 
 namespace hc::nodes {
@@ -15,6 +16,6 @@ template <class... Kernel>
 struct Kernels {};
 
 using All = Kernels<LinearKernel, ConvKernel, EmbeddingKernel, ChainKernel, AttentionKernel, NormKernel,
-                    FeedForwardKernel, WideKernel, HashedKernel>;
+                    FeedForwardKernel, WideKernel, HashedKernel, PoolKernel>;
 
 } // namespace hc::nodes

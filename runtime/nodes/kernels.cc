@@ -1,16 +1,9 @@
 #include "nodes/kernels.h"
 
+#include "nodes/window.h"
+
 namespace hc::nodes {
 namespace {
-
-// `count` values for 2 dimensions from an attribute of 1 or 2; a 1-D window is the last row of a 2-D one.
-void spread(const Node& node, const char* name, size_t spatial, int64_t first, int64_t (&to)[2]) {
-    const std::vector<int64_t> values = node.attributes(name);
-    if (values.size() != spatial)
-        fail(HC_INVALID_ARGUMENT, "%s has %zu values; kernel_shape has %zu", name, values.size(), spatial);
-    to[0] = spatial == 2 ? values[0] : first;
-    to[1] = values[spatial - 1];
-}
 
 hc_activation activation_named(const std::string& name) {
     constexpr const char* names[HC_ACTIVATION_END] = {"none", "relu", "clip", "gelu", "gelu_tanh", "silu",
@@ -69,23 +62,13 @@ void LinearKernel::run(Call& call) const {
 
 ConvKernel::ConvKernel(const Node& node)
     : spatial_(node.attributes("kernel_shape").size()), epilogue_(node, kResidual) {
-    if (spatial_ != 1 && spatial_ != 2)
-        fail(HC_INVALID_ARGUMENT, "kernel_shape has %zu values; wanted 1 or 2", spatial_);
     desc_.size = sizeof desc_;
-    hc_window& window = desc_.window;
-    spread(node, "kernel_shape", spatial_, 1, window.kernel);
-    spread(node, "strides", spatial_, 1, window.strides);
-    spread(node, "dilations", spatial_, 1, window.dilations);
-    const std::vector<int64_t> pads = node.attributes("pads");
-    if (pads.size() != 2 * spatial_)
-        fail(HC_INVALID_ARGUMENT, "pads has %zu values; wanted %zu", pads.size(), 2 * spatial_);
-    for (size_t end = 0; end < 2; ++end) {
-        window.pads[2 * end] = spatial_ == 2 ? pads[end * spatial_] : 0;
-        window.pads[2 * end + 1] = pads[end * spatial_ + spatial_ - 1];
-    }
-    for (const int64_t taps : window.kernel)
-        if (taps < 1 || taps > INT32_MAX)
-            fail(HC_INVALID_ARGUMENT, "kernel_shape holds %lld", static_cast<long long>(taps));
+    desc_.window = window_of(node);
+    const hc_window& window = desc_.window;
+    const int64_t last = node.attribute_or("channels_last", int64_t{0});
+    if (last < 0 || last > (HC_LAST_X | HC_LAST_Y))
+        fail(HC_INVALID_ARGUMENT, "channels_last is %lld; wanted 0 to 3", static_cast<long long>(last));
+    desc_.channels_last = static_cast<uint32_t>(last);
     const int64_t group = node.attribute_or("group", int64_t{1});
     OpenWeight opened = open_weight(node, 1, WeightForm::of(node, node.attribute("compute"), group), true);
     const int64_t taps = window.kernel[0] * window.kernel[1];
@@ -101,19 +84,22 @@ ConvKernel::ConvKernel(const Node& node)
 
 void ConvKernel::run(Call& call) const {
     const Tensor x = call.input(0);
-    if (x.dims.size() != spatial_ + 2 || x.dims[1] != desc_.x.channels)
-        fail(HC_INVALID_ARGUMENT, "X has shape %s; wanted (B, %lld, %s)", text_of(x.dims).c_str(),
-             static_cast<long long>(desc_.x.channels), spatial_ == 2 ? "H, W" : "L");
+    const size_t rank = spatial_ + 2, channels = desc_.channels_last & HC_LAST_X ? rank - 1 : 1;
+    if (x.dims.size() != rank || x.dims[channels] != desc_.x.channels)
+        fail(HC_INVALID_ARGUMENT, "X has shape %s; wanted %zu dims, and %lld for dim %zu", text_of(x.dims).c_str(), rank,
+             static_cast<long long>(desc_.x.channels), channels);
+    std::vector<int64_t> dims = x.dims;
+    dims.erase(dims.begin() + static_cast<ptrdiff_t>(channels));
     hc_conv_desc desc = desc_;
-    desc.x.batch = x.dims[0];
-    desc.x.height = spatial_ == 2 ? x.dims[2] : 1;
-    desc.x.width = x.dims.back();
+    desc.x.batch = dims[0];
+    desc.x.height = spatial_ == 2 ? dims[1] : 1;
+    desc.x.width = dims.back();
     hc_error error{};
     int64_t height = 0, width = 0;
     check(hc_conv2d_output(&desc, &height, &width, &error), error);
-    std::vector<int64_t> dims = {desc.x.batch, rows_};
-    if (spatial_ == 2) dims.push_back(height);
-    dims.push_back(width);
+    if (spatial_ == 2) dims[1] = height;
+    dims.back() = width;
+    dims.insert(desc_.channels_last & HC_LAST_Y ? dims.end() : dims.begin() + 1, rows_);
     float* y = static_cast<float*>(call.output(dims));
     const hc_epilogue epilogue = epilogue_.of(call, dims);
     const hc_exec exec = call.exec();

@@ -44,7 +44,8 @@ class LinearKernel {
     Epilogue epilogue_;
 };
 
-// Y (B, N, ...) = CodebookConv(X (B, C, H, W) or (B, C, L), codes, codebook, scale, bias?, residual?)
+// Y (B, N, ...) = CodebookConv(X (B, C, H, W) or (B, C, L), codes, codebook, scale, bias?, residual?). The attribute
+// channels_last tells which of X, and Y with the residual, have C or N as their last dim instead: HC_LAST_X, HC_LAST_Y.
 class ConvKernel {
    public:
     static constexpr Signature signature = {"CodebookConv", kLayerInputs, 6, kRequired};

@@ -1,4 +1,4 @@
-// hc_conv2d: the images are copied once, channels innermost (to 8 bits for HC_INT8), and convolved.
+// hc_conv2d: images are copied once, channels innermost (to 8 bits for HC_INT8), unless they lie so already; then convolved.
 #include "ops/convolve.h"
 #include "ops/scratch.h"
 
@@ -11,18 +11,19 @@ Shape flattened(const Window& w, const Shape& x) {
     return visits_all ? Shape(x.batch, x.channels, x.plane() ? 1 : 0, x.plane()) : x;
 }
 
-void conv_f32(const hc_weight& weight, const Window& window, const Shape& shape, const float* x,
+void conv_f32(const hc_weight& weight, const Window& window, const Shape& shape, bool channels_last, const float* x,
               const Activation& activation, const ConvTarget& to, const hc_exec* exec) {
-    Images<float> images{shape, Margin::of(window)};
-    Scratch<float> values(images.size());
-    images.values = values.data();
-    fill(images, x, weight.kernels.rowwise, exec);
-    convolve(weight, window, images, activation, to, exec);
+    if (channels_last) return convolve(weight, window, FloatImages{shape, x}, activation, to, exec);
+    Scratch<float> values(product(shape.count(), sizeof *x) / sizeof *x);
+    interleave(shape, x, weight.kernels.rowwise, values.data(), exec);
+    convolve(weight, window, FloatImages{shape, values.data()}, activation, to, exec);
 }
 
 void conv_i8(const hc_weight& weight, const Window& window, const Shape& shape, const float* x,
              const Activation& activation, const ConvTarget& to, const hc_exec* exec) {
-    ByteImages images{{shape, Margin::of(window)}};
+    ByteImages images;
+    images.shape = shape;
+    images.margin = Margin::of(window);
     Scratch<uint8_t> values(images.size());
     Scratch<Quant> quant(shape.batch);
     images.values = values.data();
@@ -34,11 +35,23 @@ void conv_i8(const hc_weight& weight, const Window& window, const Shape& shape, 
 
 Shape shape_of(const hc_conv_desc* desc) {
     if (!desc || desc->size != sizeof(hc_conv_desc)) fail(HC_INVALID_ARGUMENT, "desc is null or of another version");
-    if (desc->reserved) fail(HC_INVALID_ARGUMENT, "reserved is %u; wanted 0", desc->reserved);
+    if (desc->channels_last & ~(HC_LAST_X | HC_LAST_Y))
+        fail(HC_INVALID_ARGUMENT, "channels_last is %u; wanted HC_LAST_X, HC_LAST_Y, both or 0", desc->channels_last);
     return Shape(desc->x);
 }
 
 } // namespace
+
+Shape conv_output(const hc_weight& weight, const Window& window, const Shape& x) {
+    if (x.channels % weight.groups)
+        fail(HC_INVALID_ARGUMENT, "%zu channels in %zu groups", x.channels, weight.groups);
+    const size_t channels = x.channels / weight.groups;
+    if (product(window.taps(), channels) != weight.columns)
+        fail(HC_INVALID_ARGUMENT, "a window of %zu x %zu x %zu channels; the weight has K = %zu", window.taps_y,
+             window.taps_x, channels, weight.columns);
+    return window.output(x, weight.rows);
+}
+
 } // namespace hc
 
 extern "C" hc_code hc_conv2d_output(const hc_conv_desc* desc, int64_t* height, int64_t* width, hc_error* error) {
@@ -62,7 +75,12 @@ extern "C" hc_code hc_conv2d(const hc_weight* weight, const hc_conv_desc* desc, 
         const Activation activation = activation_of(epilogue);
         if ((whole.count() && !x) || (out.count() && !y)) fail(HC_INVALID_ARGUMENT, "x or y is null");
         if (!out.count()) return;
-        const ConvTarget to{y, false, epilogue ? epilogue->residual : nullptr, nullptr, nullptr};
-        (weight->int8 ? conv_i8 : conv_f32)(*weight, window, flattened(window, whole), x, activation, to, exec);
+        const ConvTarget to{y, (desc->channels_last & HC_LAST_Y) != 0, epilogue ? epilogue->residual : nullptr, nullptr,
+                            nullptr};
+        const Shape shape = flattened(window, whole);
+        if (!weight->int8)
+            return conv_f32(*weight, window, shape, desc->channels_last & HC_LAST_X, x, activation, to, exec);
+        if (desc->channels_last) fail(HC_INVALID_ARGUMENT, "channels_last is %u; wanted 0 for HC_INT8", desc->channels_last);
+        conv_i8(*weight, window, shape, x, activation, to, exec);
     });
 }

@@ -18,7 +18,8 @@ struct ConvTarget {
 // The output of `weight` on x; fails where they do not fit.
 Shape conv_output(const hc_weight& weight, const Window& window, const Shape& x);
 
-void convolve(const hc_weight& weight, const Window& window, const Images<float>& x, const Activation& activation,
+// Targets are floats.
+void convolve(const hc_weight& weight, const Window& window, const FloatImages& x, const Activation& activation,
               const ConvTarget& to, const hc_exec* exec);
 void convolve(const hc_weight& weight, const Window& window, const ByteImages& x, const Activation& activation,
               const ConvTarget& to, const hc_exec* exec);

@@ -15,9 +15,8 @@ constexpr size_t kRun = 256;        // pixels
 size_t greater(size_t a, size_t b) { return a > b ? a : b; }
 
 // body(image, y, x, count): runs of pixels of one row, all of every image.
-template <class T, class Body>
-void each_run(const Images<T>& images, const hc_exec* exec, const Body& body) {
-    const Shape& s = images.shape;
+template <class Body>
+void each_run(const Shape& s, const hc_exec* exec, const Body& body) {
     const size_t runs = ceil_div(s.width, kRun);
     parallel(exec, product(s.batch, s.height, runs), static_cast<double>(smaller(s.width, kRun) * s.channels) * kCopyNs,
              [&](size_t begin, size_t end) {
@@ -26,25 +25,6 @@ void each_run(const Images<T>& images, const hc_exec* exec, const Body& body) {
                      body(i / runs / s.height, i / runs % s.height, first, smaller(s.width - first, kRun));
                  }
              });
-}
-
-// What surrounds the rows [0, height) of an image.
-template <class T>
-void set_margins(const Images<T>& images, size_t image, T value) {
-    const Shape& s = images.shape;
-    const Margin& m = images.margin;
-    const size_t pitch = images.row_pitch();
-    T* const first = images.values + image * images.image_pitch();
-    const auto set = [value](T* from, size_t count) {
-        for (size_t i = 0; i < count; ++i) from[i] = value;
-    };
-    set(first, m.top * pitch);
-    set(first + (m.top + s.height) * pitch, m.bottom * pitch);
-    if (m.left || m.right)
-        for (size_t y = m.top; y < m.top + s.height; ++y) {
-            set(first + y * pitch, m.left * s.channels);
-            set(first + y * pitch + (m.left + s.width) * s.channels, m.right * s.channels);
-        }
 }
 
 } // namespace
@@ -56,41 +36,49 @@ void Margin::widen(const Margin& o) {
     right = greater(right, o.right);
 }
 
-template <class T>
-size_t Images<T>::size() const {
+size_t ByteImages::size() const {
     const size_t rows = product(shape.batch, margin.top + shape.height + margin.bottom);
-    return product(rows, margin.left + shape.width + margin.right, shape.channels, sizeof(T)) / sizeof(T) + kImageSlack;
+    return product(rows, margin.left + shape.width + margin.right, shape.channels) + kImageSlack;
 }
 
-template struct Images<float>;
-template struct Images<uint8_t>;
-
+// What surrounds the rows [0, height) of an image.
 void ByteImages::fill_margins(size_t image) const {
-    set_margins<uint8_t>(*this, image, static_cast<uint8_t>(quant[image].zero));
+    const size_t pitch = row_pitch();
+    uint8_t* const first = values + image * image_pitch();
+    const auto set = [value = static_cast<uint8_t>(quant[image].zero)](uint8_t* from, size_t count) {
+        memset(from, value, count);
+    };
+    set(first, margin.top * pitch);
+    set(first + (margin.top + shape.height) * pitch, margin.bottom * pitch);
+    if (margin.left || margin.right)
+        for (size_t y = margin.top; y < margin.top + shape.height; ++y) {
+            set(first + y * pitch, margin.left * shape.channels);
+            set(first + y * pitch + (margin.left + shape.width) * shape.channels, margin.right * shape.channels);
+        }
 }
 
-Runs::Runs(const Window& w, size_t row_pitch, size_t pixel_pitch, size_t channels) {
+Runs::Runs(const Window& w, const ByteImages& images, size_t channels) {
+    const size_t pixel_pitch = images.shape.channels;
     const bool whole_rows = w.dilation_x == 1 && channels == pixel_pitch;
     const size_t per_row = whole_rows ? 1 : w.taps_x;
     length = whole_rows ? w.taps_x * channels : channels;
     for (size_t i = 0; i < w.taps_y; ++i)
         for (size_t j = 0; j < per_row; ++j)
-            offset.push_back(i * w.dilation_y * row_pitch + j * w.dilation_x * pixel_pitch);
+            offset.push_back(i * w.dilation_y * images.row_pitch() + j * w.dilation_x * pixel_pitch);
 }
 
-void fill(const Images<float>& images, const float* x, const Rowwise& rowwise, const hc_exec* exec) {
-    const Shape& s = images.shape;
-    for (size_t image = 0; image < s.batch; ++image) set_margins(images, image, 0.0f);
-    each_run(images, exec, [&](size_t image, size_t row, size_t first, size_t count) {
-        rowwise.interleave(x + image * s.image() + row * s.width + first, s.plane(), s.channels, count,
-                           images.pixel(image, static_cast<ptrdiff_t>(row), static_cast<ptrdiff_t>(first)), s.channels);
+void interleave(const Shape& s, const float* x, const Rowwise& rowwise, float* y, const hc_exec* exec) {
+    each_run(s, exec, [&](size_t image, size_t row, size_t first, size_t count) {
+        const size_t pixel = row * s.width + first;
+        rowwise.interleave(x + image * s.image() + pixel, s.plane(), s.channels, count,
+                           y + image * s.image() + pixel * s.channels, s.channels);
     });
 }
 
 void fill(const ByteImages& images, const float* x, const Rowwise& rowwise, const hc_exec* exec) {
     const Shape& s = images.shape;
     for (size_t image = 0; image < s.batch; ++image) images.fill_margins(image);
-    each_run(images, exec, [&](size_t image, size_t row, size_t first, size_t count) {
+    each_run(s, exec, [&](size_t image, size_t row, size_t first, size_t count) {
         rowwise.quantize_channels(x + image * s.image() + row * s.width + first, s.plane(), s.channels, count,
                                   images.quant[image],
                                   images.pixel(image, static_cast<ptrdiff_t>(row), static_cast<ptrdiff_t>(first)),

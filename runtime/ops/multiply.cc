@@ -58,18 +58,6 @@ void multiply_panels(const hc_weight& weight, CodebookI8Call codes, const ByteRo
         }
 }
 
-// What rows of `to` will be stored over, and added: it comes while the product is computed.
-void ask_for(const hc_weight& weight, size_t pair, size_t first, size_t m, const FloatTarget& to) {
-    if (to.transposed) return;
-    const size_t columns = static_cast<size_t>(weight.columns_of(pair));
-    for (size_t row = first; row < first + m; ++row)
-        for (size_t n = 0; n < columns; n += kLine / sizeof(float)) {
-            const size_t at = row * to.pitch + pair * kPair + n;
-            __builtin_prefetch(to.y + at, 1);
-            if (to.residual) __builtin_prefetch(to.residual + at);
-        }
-}
-
 void ask_for(const hc_weight&, size_t, size_t, size_t, const ByteTarget&) {} // pixels lie side by side
 
 // All but the rows.
@@ -100,6 +88,17 @@ void multiply_dense(const hc_weight& weight, size_t pair, const FloatRows& x, si
 }
 
 } // namespace
+
+void ask_for(const hc_weight& weight, size_t pair, size_t first, size_t m, const FloatTarget& to) {
+    if (to.transposed) return;
+    const size_t columns = static_cast<size_t>(weight.columns_of(pair));
+    for (size_t row = first; row < first + m; ++row)
+        for (size_t n = 0; n < columns; n += kLine / sizeof(float)) {
+            const size_t at = row * to.pitch + pair * kPair + n;
+            __builtin_prefetch(to.y + at, 1);
+            if (to.residual) __builtin_prefetch(to.residual + at);
+        }
+}
 
 void multiply_f32(const hc_weight& weight, size_t pair, const FloatRows& x, size_t m, float* sum) {
     memset(sum, 0, m * kPair * sizeof *sum);

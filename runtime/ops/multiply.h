@@ -27,6 +27,9 @@ struct ByteRows {
 
 constexpr size_t kNoOffset[1] = {0};
 
+// The rows [first, first + m) of `to` that will be stored over, and added: they come while the product is computed.
+void ask_for(const hc_weight& weight, size_t pair, size_t first, size_t m, const FloatTarget& to);
+
 // sum (m, 32); m <= kRowsAtOnce.
 void multiply_f32(const hc_weight& weight, size_t pair, const FloatRows& x, size_t m, float* sum);
 void multiply_i8(const hc_weight& weight, size_t pair, const ByteRows& x, size_t m, int32_t* sum);

@@ -32,7 +32,8 @@ tvm = pytest.importorskip("tvm", reason="TVM is not installed: pip install 'hash
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter  # noqa: E402
 
 from hashcompile.lower.tvm import lower  # noqa: E402 - needs TVM
-from hashcompile.lower.tvm_library import runner  # noqa: E402 - needs TVM
+from hashcompile.lower.tvm_library import platform as platform_of  # noqa: E402 - needs TVM
+from hashcompile.lower.tvm_library import runner, values_inside  # noqa: E402 - needs TVM
 from hashcompile.lower.tvm_nodes import ALIGNMENT, CONSTANT, MAGIC, TvmNode, encode  # noqa: E402
 
 
@@ -225,6 +226,81 @@ def test_what_nobody_compressed_runs_on_our_kernels(name: str, tmp_path: Path) -
     for batch in (1, 2, 5):
         (got,) = runner(tmp_path / "m.so")(inputs(batch))
         torch.testing.assert_close(got, compiled(*inputs(batch)).detach(), rtol=1e-4, atol=1e-5)
+
+
+class Images(nn.Module):
+    """All that images pass through on their way from layer to layer, and some that they do not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.deep = (
+            nn.Conv2d(3, 24, 3, stride=2, padding=1),
+            nn.Conv2d(24, 24, 3, padding=1, groups=24),
+        )
+        self.gate, self.mixed = nn.Conv2d(24, 24, 1), nn.Conv2d(24, 24, 3, padding=2, dilation=2, groups=2)
+        self.last, self.head = nn.Conv2d(48, 20, 3), nn.Linear(20, 5)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = functional.max_pool2d(self.stem(x).relu(), 3, 2, 1)
+        y = x + self.deep(x)
+        y = y * self.gate(functional.adaptive_avg_pool2d(y, 1)).sigmoid()
+        y = torch.cat((y, functional.avg_pool2d(self.mixed(y), 3, 1, 1)), dim=1).exp()
+        z = self.last(y)
+        return self.head(z.mean((2, 3))), functional.interpolate(z, scale_factor=2.0)
+
+
+def test_images_keep_their_channels_last_between_layers(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    compiled = hc.compile(Images().eval(), normal(3, 33, 41)(2), hc.PruneChannels(0), compute="float")
+    lowered = lower(compiled.graph_module, compiled.signature, compiled.samples[0], "float", {})
+    orders = [node.attributes.get("channels_last", node.operator) for node in lowered.nodes]
+    assert orders == [2, "Pool", 3, "Pool", 3, 3, "Pool", 3, "Pool", "CodebookLinear"]
+    assert str(lowered.module).count("R.permute_dims") == 1, "in front of what no kernel computes"
+    compiled.export_tvm(tmp_path / "m.so")
+    run = runner(tmp_path / "m.so")
+    for batch in (1, 2, 5):
+        for got, wanted in zip(
+            run(normal(3, 33, 41)(batch)), compiled(*normal(3, 33, 41)(batch)), strict=True
+        ):
+            torch.testing.assert_close(got, wanted.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_told_of_an_image_has_the_channels_second(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    compiled = hc.compile(Images().eval(), normal(3, 33, 41)(2), hc.PruneChannels(0), compute="float")
+    given = (compiled.graph_module, compiled.signature, compiled.samples[0], "float", {})
+    (values,) = values_inside(lower(*given, expose=True), platform_of("cpu"), [normal(3, 33, 41)(3)])
+    names = [name for name, _ in values]
+    assert {"relu", "max_pool2d", "adaptive_avg_pool2d", "avg_pool2d"} <= set(names)
+    shapes = {
+        node.name: tuple(node.meta["val"].shape[1:])
+        for node in compiled.graph_module.graph.nodes
+        if node.name in names
+    }
+    assert {name: tuple(value.shape[1:]) for name, value in values} == shapes
+
+
+class Apart(nn.Module):
+    """Images that somebody else wants, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 16, 1), nn.Conv2d(16, 16, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        added = x.repeat(1, 6, 1, 1)[:, :16]
+        y = self.first(x) + added  # an image that no layer made
+        return (self.second(y) + y).flip(-1)
+
+
+def test_an_order_that_somebody_else_wants_is_kept(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    compiled = hc.compile(Apart().eval(), normal(3, 6, 5)(2), hc.PruneChannels(0), compute="float")
+    lowered = lower(compiled.graph_module, compiled.signature, compiled.samples[0], "float", {})
+    assert [node.attributes["channels_last"] for node in lowered.nodes] == [0, 0]
+    compiled.export_tvm(tmp_path / "m.so")
+    (got,) = runner(tmp_path / "m.so")(normal(3, 6, 5)(3))
+    torch.testing.assert_close(got, compiled(*normal(3, 6, 5)(3)).detach(), rtol=1e-4, atol=1e-5)
 
 
 class Named(nn.Module):

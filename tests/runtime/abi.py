@@ -13,12 +13,13 @@ import numpy.typing as npt
 from hashcompile_runtime import NativeError, _native
 from hashcompile_runtime._native import Weight
 
-AttentionDesc, ConvDesc, Epilogue, Exec, ParallelFor = (
+AttentionDesc, ConvDesc, Epilogue, Exec, ParallelFor, PoolDesc = (
     _native._AttentionDesc,
     _native._ConvDesc,
     _native._Epilogue,
     _native._Exec,
     _native._ParallelFor,
+    _native._PoolDesc,
 )
 Error, Shape, WeightDesc, Window = _native._Error, _native._Shape, _native._WeightDesc, _native._Window
 LIBRARY = _native._library()
@@ -119,6 +120,13 @@ def window(
 
 def conv_desc(x_shape: Sequence[int], *of_window: Any) -> Any:
     return ConvDesc(ctypes.sizeof(ConvDesc), 0, Shape(*x_shape), window(*of_window))
+
+
+def pool_desc(x_shape: Sequence[int], *of_window: Any, kind: int = 0) -> Any:
+    """For x (B, H, W, C)."""
+    batch, height, width, channels = x_shape
+    size = ctypes.sizeof(PoolDesc)
+    return PoolDesc(size, 0, kind, 0, Shape(batch, channels, height, width), window(*of_window))
 
 
 def step(kind: int, x: int, output: int, *, weight: Weight | None = None, **fields: Any) -> Step:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hashcompile_runtime import NativeError
-from hashcompile_runtime._native import FLOAT, INT8, Epilogue
+from hashcompile_runtime._native import FLOAT, INT8, X_LAST, Y_LAST, Epilogue
 from tests.runtime.oracle import (
     DENSE,
     EPS,
@@ -132,6 +132,34 @@ def test_groups(shape, bits, isa):
     scale = np.array([s for _, s in images]).reshape(-1, 1, 1)
     wanted = finish(of, total.transpose(0, 2, 3, 1), scale, table_scale).transpose(0, 3, 1, 2)
     np.testing.assert_array_equal(y, wanted)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("shape", [SHAPES[1], SHAPES[4], SHAPES[6], SHAPES[8], *GROUPED], ids=str)
+@pytest.mark.parametrize("last", [X_LAST, Y_LAST, X_LAST | Y_LAST])
+def test_channels_last(last, shape, isa):
+    """The same bits in another order, residual and all."""
+    groups = shape[2] if len(shape) == 8 else 1
+    C, N, *rest = shape
+    size, kernel, *window = rest[1:] if groups > 1 else rest
+    of, x = layer(DENSE, N, kernel[0] * kernel[1] * C // groups), activations(2, C, *size)
+    weight = of.weight(FLOAT, isa, groups)
+    added = activations(*weight.conv2d(x, kernel, *window).shape, seed=1)
+    wanted = weight.conv2d(x, kernel, *window, epilogue=Epilogue("relu", residual=added))
+
+    image, residual = (
+        np.moveaxis(each, 1, -1) if last & flag else each for each, flag in ((x, X_LAST), (added, Y_LAST))
+    )
+    epilogue = Epilogue("relu", residual=np.ascontiguousarray(residual))
+    for threads in (1, 2):
+        y = weight.conv2d(image, kernel, *window, threads=threads, epilogue=epilogue, channels_last=last)
+        np.testing.assert_array_equal(np.moveaxis(y, -1, 1) if last & Y_LAST else y, wanted)
+
+
+def test_channels_last_is_for_floats():
+    of, x = build(SHAPES[0], 4)
+    with pytest.raises(NativeError, match="HC_INT8"):
+        of.weight(INT8).conv2d(x, (3, 3), pads=(1, 1, 1, 1), channels_last=Y_LAST)
 
 
 @pytest.mark.parametrize("isa", ISAS)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hashcompile_runtime._native import ACTIVATIONS, BF16, FLOAT, INT8, Weight
+from hashcompile_runtime._native import ACTIVATIONS, BF16, FLOAT, INT8, X_LAST, Y_LAST, Weight
 from tests.runtime import abi
 from tests.runtime.guarded import PLACES, guarded
 from tests.runtime.oracle import DENSE, EDGES, ISAS, activations, int8_weights, layer
@@ -123,6 +123,23 @@ def test_conv2d(isa, place, bits, compute):
             epilogue("none", r),
             None,
         )
+        np.testing.assert_array_equal(y, wanted)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("place", PLACES)
+def test_images_with_channels_last(isa, place):
+    """They are read where they lie."""
+    for C, N, groups, size, kernel, *of_window in [(C, N, 1, *rest) for C, N, *rest in SHAPES] + GROUPED:
+        of, x = layer(4, N, kernel[0] * kernel[1] * C // groups), activations(2, C, *size)
+        opened, last = weight(of, "start", FLOAT, isa, groups), X_LAST | Y_LAST
+        inner = guarded(np.moveaxis(x, 1, -1).copy(), place)
+        wanted = opened.conv2d(inner, kernel, *of_window, channels_last=last)
+        y, r = output(wanted.shape, place), guarded(np.zeros_like(wanted), place)
+        desc = abi.conv_desc(x.shape, kernel, *of_window)
+        desc.channels_last = last
+        into = abi.pointer(inner), abi.pointer(y), epilogue("none", r), None
+        abi.call("hc_conv2d", opened._handle, abi.byref(desc), *into)
         np.testing.assert_array_equal(y, wanted)
 
 

@@ -169,14 +169,14 @@ def test_every_field_of_a_convolution(compute, groups):
 def test_what_is_reserved_is_zero():
     weight = layer(4, 36, 54).weight()
     q = np.ones((1, 2, 9, 4), np.float32)
-    for function, desc, tail in (
-        ("hc_conv2d_output", abi.conv_desc((2, 6, 5, 7), (3, 3)), [None] * 2),
-        ("hc_conv2d", abi.conv_desc((0, 6, 5, 7), (3, 3)), [None] * 4),
-        ("hc_attention", abi.attention_desc(q[:0], q[:0], q[:0], None), [None] * 6),
+    for function, desc, tail, unknown in (
+        ("hc_conv2d_output", abi.conv_desc((2, 6, 5, 7), (3, 3)), [None] * 2, {"channels_last": 4}),
+        ("hc_conv2d", abi.conv_desc((0, 6, 5, 7), (3, 3)), [None] * 4, {"channels_last": 4}),
+        ("hc_attention", abi.attention_desc(q[:0], q[:0], q[:0], None), [None] * 6, {"reserved": 1}),
     ):
         before = [weight._handle] if function == "hc_conv2d" else []
         assert abi.attempt(function, *before, byref(desc), *tail) == 0
-        assert abi.attempt(function, *before, byref(put(desc, {"reserved": 1})), *tail) == 1
+        assert abi.attempt(function, *before, byref(put(desc, unknown)), *tail) == 1
 
 
 CONV, MAX_POOL, AVERAGE_POOL, GLOBAL_AVERAGE, ADD, SUBSAMPLE = range(6)

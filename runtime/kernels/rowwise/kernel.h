@@ -110,6 +110,9 @@ struct Rowwise {
     // For windows that are neighbours: y[i * n + c], c < n, the maximum of x[i * step + t * tap + c] over t < count.
     void (*max_windows)(const uint8_t* x, size_t step, size_t windows, size_t tap, size_t count, size_t n, uint8_t* y);
     void (*sum_u8)(const uint8_t* const* taps, size_t count, size_t n, int32_t* sum);
+    // The same of floats; a maximum is NaN where one of them is. The sum is in the order of the taps.
+    void (*max_f32)(const float* const* taps, size_t count, size_t n, float* y);
+    void (*sum_f32)(const float* const* taps, size_t count, size_t n, float* sum);
 };
 
 } // namespace hc

@@ -344,6 +344,37 @@ void sum_u8(const uint8_t* const* taps, size_t count, size_t n, int32_t* __restr
     }
 }
 
+// y[i] = all taps of i, joined one after another.
+template <class Join>
+HC_INLINE void join_taps(const float* const* taps, size_t count, size_t n, float* __restrict y, const Join& join) {
+    constexpr size_t chunk = 64; // stays in registers from tap to tap
+    size_t i = 0;
+    for (; i + chunk <= n; i += chunk) {
+        float joined[chunk];
+        memcpy(joined, taps[0] + i, sizeof joined);
+        for (size_t t = 1; t < count; ++t) {
+            const float* x = taps[t] + i;
+            for (size_t j = 0; j < chunk; ++j) joined[j] = join(joined[j], x[j]);
+        }
+        memcpy(y + i, joined, sizeof joined);
+    }
+    for (; i < n; ++i) {
+        y[i] = taps[0][i];
+        for (size_t t = 1; t < count; ++t) y[i] = join(y[i], taps[t][i]);
+    }
+}
+
+void max_f32(const float* const* taps, size_t count, size_t n, float* __restrict y) {
+    join_taps(taps, count, n, y, [](float a, float b) HC_LAMBDA {
+        const float most = b > a ? b : a; // a, where it is NaN
+        return b == b ? most : b;
+    });
+}
+
+void sum_f32(const float* const* taps, size_t count, size_t n, float* __restrict sum) {
+    join_taps(taps, count, n, sum, [](float a, float b) HC_LAMBDA { return a + b; });
+}
+
 constexpr Rowwise loops() {
     return {largest,
             range,
@@ -368,7 +399,9 @@ constexpr Rowwise loops() {
             dequantize_channels,
             max_u8,
             max_windows,
-            sum_u8};
+            sum_u8,
+            max_f32,
+            sum_f32};
 }
 
 } // namespace
