@@ -19,7 +19,7 @@ import torch
 from torch import fx
 
 from hashcompile.core.method import CODES
-from hashcompile.core.onnx_op import DOMAIN, Attribute, OnnxOp
+from hashcompile.core.onnx_op import Attribute, OnnxOp
 from hashcompile.lower.chain import match_window
 from hashcompile.lower.match import shape_of
 from hashcompile.lower.pool_op import KINDS, OPERATOR, pool_op
@@ -70,9 +70,9 @@ def convolution(graph: fx.GraphModule, node: fx.Node) -> OnnxOp | None:
 
 
 def writes_channels_last(operator: str, attributes: Mapping[str, Attribute]) -> bool:
-    """Does a node of ours, by its name with the domain, write an image with channels last?"""
+    """Does a node of ours write an image with channels last?"""
     flags = attributes.get(ATTRIBUTE, 0)
-    return operator == f"{DOMAIN}::{OPERATOR}" or (isinstance(flags, int) and bool(flags & Y))
+    return operator == OPERATOR or (isinstance(flags, int) and bool(flags & Y))
 
 
 def is_pool(node: fx.Node) -> bool:
@@ -145,7 +145,6 @@ def moved(graph: fx.GraphModule, node: fx.Node, images: Images) -> fx.Node | Non
         return None
     with graph.graph.inserting_before(node):
         copy = graph.graph.node_copy(node, images.__getitem__)
-    copy.meta = {}
     if node.target is aten.cat.default:
         copy.args = (copy.args[0], 3)
     return copy

@@ -7,13 +7,12 @@ activations..., outputs...)`, which lies in the same library, beside the node's 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch._decomp import get_decompositions
 from tvm import relax
 from tvm.ir import IRModule
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
@@ -31,8 +30,10 @@ from hashcompile.lower.channels_last import CHANNELS_SECOND, writes_channels_las
 from hashcompile.lower.program import fused, origins
 from hashcompile.lower.steps import Chain
 from hashcompile.lower.tvm_nodes import TvmNode
+from hashcompile.lower.tvm_rows import ROWS, WEAK, Row, decompositions
 
 FUNCTION = "hc_node"  # of runtime/tvm/call.cc
+REORDERS = (torch.ops.aten.permute.default, torch.ops.aten.view.default, torch.ops.aten.sym_size.int)
 OURS = ("_symbolic.default", "_symbolic_multi_out.default")
 
 
@@ -68,8 +69,11 @@ def lower(
         exposed = with_outputs(program, known | chain_origins(program, made.selection.chains))
     converter = Converter(program)
     importer = ExportedProgramImporter()
-    rows = {name: located(convert) for name, convert in importer.convert_map.items()}
-    rows |= {**dict.fromkeys(OURS, converter), "embedding.default": embedding}
+    rows: dict[str, Row] = {
+        name: located(lambda node, _, convert=convert: convert(node))
+        for name, convert in importer.convert_map.items()
+    }
+    rows |= {**dict.fromkeys(OURS, converter), **{name: located(row) for name, row in ROWS.items()}}
     try:
         module = importer.from_exported_program(program, False, False, False, rows)
     except ExportError:
@@ -90,17 +94,31 @@ def with_outputs(program: torch.export.ExportedProgram, origin: Mapping[str, str
         if node.op == "call_function" and node.name in origin and isinstance(node.meta.get("val"), Tensor)
     ]
     returned: Any = output.args[0]
-    output.args = ((*returned, *map(channels_second, values)),)
+    images = images_of(program)
+    seen = (channels_second(value) if value in images else value for value in values)
+    output.args = ((*returned, *seen),)
     return [origin[node.name] for node in values]
 
 
-def channels_second(node: fx.Node) -> fx.Node:
-    """The value of `node`, permuted where an operator of ours has put the channels last."""
-    if name_of(node) != OURS[0] or not writes_channels_last(str(node.args[1]), attributes(node)):
-        return node
-    with node.graph.inserting_after(node):
-        permuted = node.graph.call_function(torch.ops.aten.permute.default, (node, list(CHANNELS_SECOND)))
-    permuted.meta = {"val": node.meta["val"].permute(CHANNELS_SECOND)}
+def images_of(program: torch.export.ExportedProgram) -> set[fx.Node]:
+    """Images with channels last: what operators of ours write so, and what is computed of such, but for what is put in
+    another order.
+    """
+    found: set[fx.Node] = set()
+    for node in program.graph.nodes:
+        if name_of(node) == OURS[0]:
+            made = writes_channels_last(operator_of(node), attributes(node))
+        else:
+            made = not found.isdisjoint(node.all_input_nodes) and node.target not in REORDERS
+        if made and node.op == "call_function":
+            found.add(node)
+    return found
+
+
+def channels_second(image: fx.Node) -> fx.Node:
+    with image.graph.inserting_after(image):
+        permuted = image.graph.call_function(torch.ops.aten.permute.default, (image, list(CHANNELS_SECOND)))
+    permuted.meta = {"val": image.meta["val"].permute(CHANNELS_SECOND)}
     return permuted
 
 
@@ -121,11 +139,11 @@ def importable(program: torch.export.ExportedProgram) -> torch.export.ExportedPr
     """In PyTorch's core operators; those of them that TVM's importer lacks in the terms of others, where PyTorch knows
     such terms. Raises ExportError with the nodes that are left.
     """
-    known = {None, *OURS, *ExportedProgramImporter().convert_map}
+    known = {None, *OURS, *ExportedProgramImporter().convert_map, *ROWS} - WEAK
     program = program.run_decompositions()
     tried: set[Any] = set()
     while unknown := [node for node in program.graph.nodes if name_of(node) not in known]:
-        table = get_decompositions([*{node.target for node in unknown} - tried])
+        table = decompositions({node.target for node in unknown} - tried)
         if not table:
             raise ExportError("TVM cannot import " + "; ".join(dict.fromkeys(map(described, unknown))))
         tried |= table.keys()
@@ -146,12 +164,12 @@ def described(node: fx.Node) -> str:
     )
 
 
-def located(convert: Callable[[fx.Node], Any]) -> Callable[[fx.Node, Any], Any]:
-    """A row of the importer's, whose errors name the node."""
+def located(convert: Row) -> Row:
+    """A row whose errors name the node."""
 
     def row(node: fx.Node, importer: Any) -> Any:
         try:
-            return convert(node)
+            return convert(node, importer)
         except Exception as error:
             raise ExportError(f"TVM cannot import {described(node)}: {error}") from error
 
@@ -182,7 +200,7 @@ class Converter:
             else:
                 inputs.append(len(activations))
                 activations.append(importer.env[each])
-        name = str(node.args[1]).removeprefix(f"{DOMAIN}::")
+        name = operator_of(node)
         read = {key: value for key, value in attributes(node).items() if key != OVERLOAD}
         self.nodes.append(TvmNode(name, node.name, read, inputs))
         several = "shapes" in node.kwargs
@@ -197,12 +215,9 @@ class Converter:
         return [made] if several and len(types) == 1 else made
 
 
-def embedding(node: fx.Node, importer: Any) -> Any:
-    """Rows of a dense table: NaN for an id that has none, where TVM by itself would read what lies there."""
-    table, ids = importer.env[node.args[0]], importer.env[node.args[1]]
-    emit = importer.block_builder.emit
-    rows = emit(relax.op.take(table, emit(relax.op.reshape(ids, [-1])), axis=0, mode="nan"))
-    return emit(relax.op.reshape(rows, [*ids.ty.shape.values, table.ty.shape.values[-1]]))
+def operator_of(node: fx.Node) -> str:
+    """Of a node of ours."""
+    return str(node.args[1]).removeprefix(f"{DOMAIN}::")
 
 
 def attributes(node: fx.Node) -> dict[str, Attribute]:
