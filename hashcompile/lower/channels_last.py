@@ -20,10 +20,10 @@ from torch import fx
 
 from hashcompile.core.method import CODES
 from hashcompile.core.onnx_op import Attribute, OnnxOp
-from hashcompile.lower.chain import match_window
 from hashcompile.lower.match import shape_of
 from hashcompile.lower.pool_op import KINDS, OPERATOR, pool_op
 from hashcompile.lower.symbolic import SymbolicOp, call_op
+from hashcompile.lower.windows import match_window
 
 aten = torch.ops.aten
 ATTRIBUTE = "channels_last"

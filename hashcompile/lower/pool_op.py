@@ -6,7 +6,7 @@ from typing import Any
 
 from hashcompile.core.layers import Window
 from hashcompile.core.onnx_op import Attribute, OnnxOp
-from hashcompile.lower.chain import Kind, Step
+from hashcompile.lower.steps import Kind, Step
 
 OPERATOR = "Pool"
 KINDS = (Kind.MAX_POOL, Kind.AVERAGE_POOL, Kind.GLOBAL_AVERAGE)

@@ -7,7 +7,7 @@ activations..., outputs...)`, which lies in the same library, beside the node's 
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,10 +69,7 @@ def lower(
         exposed = with_outputs(program, known | chain_origins(program, made.selection.chains))
     converter = Converter(program)
     importer = ExportedProgramImporter()
-    rows: dict[str, Row] = {
-        name: located(lambda node, _, convert=convert: convert(node))
-        for name, convert in importer.convert_map.items()
-    }
+    rows = {name: located(imported(convert)) for name, convert in importer.convert_map.items()}
     rows |= {**dict.fromkeys(OURS, converter), **{name: located(row) for name, row in ROWS.items()}}
     try:
         module = importer.from_exported_program(program, False, False, False, rows)
@@ -162,6 +159,11 @@ def described(node: fx.Node) -> str:
     return f"{node.meta.get('original_aten', node.target)} (node {node.name})" + (
         f" from {line}" if line else ""
     )
+
+
+def imported(convert: Callable[[fx.Node], Any]) -> Row:
+    """A row of the importer's own."""
+    return lambda node, _: convert(node)
 
 
 def located(convert: Row) -> Row:

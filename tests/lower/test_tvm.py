@@ -383,6 +383,63 @@ def test_what_tvm_lacks_is_told_in_other_terms(tmp_path: Path) -> None:
         torch.testing.assert_close(got, compiled(*normal(16)(batch)).detach(), rtol=1e-4, atol=1e-5)
 
 
+class Applied(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+EVERY: tuple[Callable[[Tensor], Tensor], ...] = (
+    lambda x: x.amax((2, 3)) + x.amin((-1, -2)),
+    lambda x: x.amax() + x.logsumexp(1),
+    lambda x: torch.min(x, 1, keepdim=True)[0] + torch.min(x, 2, keepdim=True)[1],
+    lambda x: functional.group_norm(x, 2, torch.arange(4.0), torch.ones(4)),
+    lambda x: torch.hypot(x, x + 1) + x.kthvalue(2, dim=1, keepdim=True)[0],
+    lambda x: torch.cdist(x[:, 0], x[:, 1]),
+    lambda x: functional.rrelu(x) + functional.pad(x[:, :, 1:-1, 1:-1], (1, 1, 1, 1), mode="circular"),
+)
+
+
+@pytest.mark.parametrize("function", EVERY)
+def test_what_tvm_cannot_say_of_a_symbolic_batch_it_is_told(
+    function: Callable[[Tensor], Tensor], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    compiled = hc.compile(Applied(function).eval(), normal(4, 6, 6)(3), hc.PruneChannels(0), compute="float")
+    compiled.export_tvm(tmp_path / "m.so")
+    for batch in (1, 5):
+        (got,) = runner(tmp_path / "m.so")(normal(4, 6, 6)(batch))
+        torch.testing.assert_close(got, compiled(*normal(4, 6, 6)(batch)).detach(), rtol=1e-4, atol=1e-5)
+
+
+class Positions(nn.Module):
+    """Reads as many rows of a table as there are tokens, at most 16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(16, 8)
+        self.register_buffer("places", torch.arange(16)[None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.table(self.places[:, : x.shape[1]])
+
+
+def test_a_part_of_known_size_has_that_size(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    length = torch.export.Dim("length", min=2, max=16)
+    shapes = ({0: torch.export.Dim("batch"), 1: length},)
+    given = normal(5, 8)(3)
+    compiled = hc.compile(
+        Positions().eval(), normal(4, 8)(2), hc.PruneChannels(0), dynamic_shapes=shapes, compute="float"
+    )
+    compiled.export_tvm(tmp_path / "m.so")
+    (got,) = runner(tmp_path / "m.so")(given)
+    torch.testing.assert_close(got, compiled(*given).detach())
+
+
 class Strange(nn.Module):
     """Asks an operator that importers know for something that they do not."""
 
