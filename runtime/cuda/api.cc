@@ -1,8 +1,8 @@
 // The C ABI: everything is checked here, before a kernel sees it.
 #include <limits.h>
 
-#include "cuda/product.h"
-#include "hashcompile_cuda.h"
+#include "cuda/problem.h"
+#include "kernels/layout.h"
 #include "ops/window.h"
 
 namespace hc::cuda {

@@ -4,23 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cuda/numbers.h"
 #include "kernels/layout.h"
-
-namespace hc::cuda {
-
-struct alignas(16) Words {
-    uint32_t at[4];
-};
-
-// The bits of an fp16 and of a bf16 number.
-struct Half {
-    uint16_t bits;
-};
-struct Bf16 {
-    uint16_t bits;
-};
-
-} // namespace hc::cuda
 
 #ifndef __CUDACC__
 #include "emulation.h" // the same on a CPU, for tests

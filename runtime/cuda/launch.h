@@ -15,7 +15,8 @@ struct Grid {
     size_t x, y, z;
 };
 
-constexpr size_t kMostBlocks = 65535; // along y and z
+constexpr size_t kMostBlocks = 65535;       // along y and z
+constexpr size_t kUnaskedShared = 48 << 10; // bytes of shared memory that a block has without asking
 
 #ifdef __CUDACC__
 
@@ -36,9 +37,10 @@ void launch(void (*kernel)(Parameters...), Grid grid, size_t threads, size_t sha
             Parameters... parameters) {
     if (grid.x > INT32_MAX || grid.y > kMostBlocks || grid.z > kMostBlocks)
         fail(HC_INVALID_ARGUMENT, "a grid of %zu x %zu x %zu blocks is too large", grid.x, grid.y, grid.z);
-    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(shared)),
-          "shared memory");
+    if (shared > kUnaskedShared)
+        check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                   static_cast<int>(shared)),
+              "shared memory");
     const dim3 blocks(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z));
     kernel<<<blocks, static_cast<unsigned>(threads), shared, static_cast<cudaStream_t>(stream)>>>(parameters...);
     check(cudaGetLastError(), "the launch");

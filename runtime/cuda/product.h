@@ -5,35 +5,12 @@
 #include "cuda/gemm.h"
 #include "cuda/gemv.h"
 #include "cuda/launch.h"
-#include "hashcompile_cuda.h"
+#include "cuda/problem.h"
 
 namespace hc::cuda {
 
-constexpr size_t kMostParts = 8;       // of K
-constexpr size_t kSplitRows = 64;      // of X, at most, for K to be split
-constexpr size_t kBlocksPerCore = 2;   // that keep a multiprocessor busy
+constexpr size_t kBlocksPerCore = 2;    // that keep a multiprocessor busy
 constexpr size_t kTableBytes = 8 << 10; // of copies of codebooks in shared memory: several blocks must fit
-
-// A product as the kernels' sizes have it; all fit an int.
-struct Problem {
-    hc_cuda_path path;
-    int m, k, rows; // of X; of W
-    int groups;     // of channels
-    bool linear;    // X is dense rows; else windows of images
-
-    // Of images: what Source and Finish hold, but for pointers.
-    int64_t x_steps[4], y_steps[4];
-    int channels, height, width, out_height, out_width;
-    int taps_x, stride_y, stride_x, dilation_y, dilation_x, top, left;
-
-    const void* x;
-    void* y;
-    const float *scale, *bias;
-    int scale_step;
-    float* workspace;
-    size_t workspace_floats;
-    void* stream;
-};
 
 // Parts of K, so that `blocks` that do all of it become enough to fill the device.
 inline Split split(const Problem& p, size_t blocks) {
@@ -122,17 +99,6 @@ void run(const typename Weights::Params& params, size_t table_bytes, const Probl
                      : run_gemm<Weights, kManyRows<Weights>>(params, table_bytes, p);
 }
 
-// Rows of an embedding, as the calls have them.
-struct Lookup {
-    const int64_t* ids;
-    int64_t count, rows;
-    int columns;
-    const float* scale;
-    int scale_step;
-    void* y;
-    void* stream;
-};
-
 template <class T>
 Ids<T> ids_of(const Lookup& l) {
     return {l.ids, l.count, static_cast<T*>(l.y), l.rows, l.columns, l.scale, l.scale_step};
@@ -141,24 +107,6 @@ Ids<T> ids_of(const Lookup& l) {
 // `pieces` of every row, each a thread's.
 inline Grid grid_of(const Lookup& l, size_t pieces) {
     return {smaller(ceil_div(product(static_cast<size_t>(l.count), pieces), 256), 65536), 1, 1};
-}
-
-// The kernels of one width of indices; one translation unit has each.
-template <int Bits>
-void codebook_product(const hc_cuda_codebook& weight, hc_cuda_dtype dtype, const Problem& problem);
-template <int Bits>
-void codebook_lookup(const hc_cuda_codebook& weight, hc_cuda_dtype dtype, const Lookup& lookup);
-
-void hashed_product(const hc_cuda_hashed& weight, hc_cuda_dtype dtype, const Problem& problem);
-void hashed_lookup(const hc_cuda_hashed& weight, hc_cuda_dtype dtype, const Lookup& lookup);
-
-// Calls `body(T{})` with the type of a dtype.
-template <class Body>
-void with_type(hc_cuda_dtype dtype, Body&& body) {
-    if (dtype == HC_CUDA_F32) return body(float{});
-    if (dtype == HC_CUDA_F16) return body(Half{});
-    if (dtype == HC_CUDA_BF16) return body(Bf16{});
-    fail(HC_INVALID_ARGUMENT, "dtype %d; wanted 0, 1 or 2", dtype);
 }
 
 } // namespace hc::cuda

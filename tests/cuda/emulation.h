@@ -2,8 +2,8 @@
 //
 // Every thread of a block has a stack of its own and runs until it must wait for others: at a barrier, or where the lanes
 // of a warp exchange numbers. Copies to shared memory that are still on their way have not happened: whoever reads too
-// early reads NaN. Fragments of tensor cores lie with the lanes as the PTX ISA has them (9.7.14.5, "Matrix fragments for
-// mma.m16n8k16" and "for mma.m16n8k8").
+// early reads NaN, or the stage before. Fragments of tensor cores lie with the lanes as the PTX ISA has them ("Matrix
+// fragments for mma.m16n8k16" and "for mma.m16n8k8").
 #pragma once
 
 #include <math.h>
