@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from .canvas import begin, save
 from .measure import BATCHES, Latency, Point
+
+SIZE = (7, 5)  # of a panel, inches
 
 
 def draw(
@@ -21,7 +24,7 @@ def draw(
     """One panel before fine-tuning, one after it where there was any; a curve for each way. indices: that of the PQ
     index too, dashed, in the last panel."""
     tuned = any(point.after is not None for point in points)
-    canvas, panels = begin(1 + tuned)
+    canvas, panels = begin(1 + tuned, SIZE, sharey=True)
     from matplotlib import pyplot
 
     colours = pyplot.get_cmap("tab20")
@@ -44,24 +47,12 @@ def draw_times(
 ) -> None:
     """A panel for each batch size: accuracy against measured time."""
     found = {(p.way, p.strength): p.accuracy for p in points}
-    canvas, panels = begin(len(BATCHES))
+    canvas, panels = begin(len(BATCHES), SIZE, sharey=True)
     for panel, batch in zip(panels, BATCHES, strict=True):
         plot(panel, [(t.way, t.time, found[t.way, t.strength]) for t in times if t.batch == batch], whole)
         panel.axvline(1, color="0.5", linewidth=0.8)
         panel.set(xlabel="time, share left", title=f"batch {batch}")
     finish(canvas, panels, title, path)
-
-
-def begin(count: int) -> tuple[Any, Any]:
-    """A canvas with so many panels beside each other."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    size = (7 * count, 5)
-    canvas, panels = pyplot.subplots(1, count, figsize=size, sharey=True, layout="constrained", squeeze=False)
-    return canvas, panels[0]
 
 
 def plot(panel: Any, points: Sequence[tuple[str, float, float | None]], whole: float) -> None:
@@ -78,11 +69,7 @@ def plot(panel: Any, points: Sequence[tuple[str, float, float | None]], whole: f
 
 
 def finish(canvas: Any, panels: Any, title: str, path: Path) -> None:
-    from matplotlib import pyplot
-
     panels[0].set_ylabel("top-1, %")
     panels[0].legend(fontsize=7)
     canvas.suptitle(title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.savefig(path, dpi=110)
-    pyplot.close(canvas)
+    save(canvas, path)

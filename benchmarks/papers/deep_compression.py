@@ -34,6 +34,7 @@ import hashcompile as hc
 from hashcompile.core.console import show, table
 from hashcompile.core.encoded import encoded_weights
 from hashcompile.inspector import tensor_sizes
+from papers.canvas import begin, save
 from papers.kept import Kept, Record, label
 from papers.train import top1, train
 
@@ -270,15 +271,8 @@ def networks_table(found: Sequence[Record]) -> object:
 
 def draw(path: Path, found: Sequence[Record]) -> None:
     """Where the bytes of each file are, beside the paper's total. Needs matplotlib."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    canvas, panels = pyplot.subplots(
-        1, len(found), figsize=(5 * len(found), 4), layout="constrained", squeeze=False
-    )
-    for panel, each in zip(panels[0], found, strict=True):
+    canvas, panels = begin(len(found), (5, 4))
+    for panel, each in zip(panels, found, strict=True):
         index = sum(layer["index"] * layer["kept"] * layer["weights"] / 8 for layer in each["layers"])
         place = sum(layer["gap"] * layer["kept"] * layer["weights"] / 8 for layer in each["layers"])
         parts = {
@@ -296,11 +290,9 @@ def draw(path: Path, found: Sequence[Record]) -> None:
         panel.text(0, below, f"error {each['compressed_error']:.2f} %", ha="center", va="bottom")
         panel.text(1, each["published"][3], f"error {each['published'][2]:.2f} %", ha="center", va="bottom")
         panel.margins(y=0.15)
-    panels[0][0].set_ylabel("kB")
-    panels[0][0].legend(fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.savefig(path, dpi=110)
-    pyplot.close(canvas)
+    panels[0].set_ylabel("kB")
+    panels[0].legend(fontsize=8)
+    save(canvas, path)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ import hashcompile as hc
 from hashcompile.bench import Settings, bench, contenders
 from hashcompile.bench_inputs import Sizes
 from hashcompile.core.console import format_bytes, progress, show, table
+from papers.canvas import begin, save
 from papers.kept import Kept, Record
 from papers.train import top1, train
 
@@ -60,7 +61,14 @@ PUBLISHED = {  # test error in percent, by (way, layers, 1 / ratio)
     ("hashed", 5, 8): 1.22,
     ("hashed", 5, 64): 1.99,
 }
-LAYERS = ((4096, 256), (4096, 64), (4096, 16), (2048, 64), (1024, 64))  # width, 1 / ratio
+LAYERS = (
+    (4096, 256),
+    (4096, 64),
+    (4096, 16),
+    (2048, 64),
+    (1024, 64),
+)  # width, 1 / ratio: of those that are timed
+BATCHES, RUNS = (1, 8, 64), 100  # rows of activations, and runs of each
 Masks = dict[str, Tensor]
 Built = tuple[nn.Module, Masks]  # a network to train, and which entries of its parameters stay zero
 
@@ -164,8 +172,16 @@ def main(
     """Train them all, and print the paper's figures beside ours."""
     torch.set_num_threads(threads)
     if speed:
+        kept = Kept(out / "hashednets_speed.json", {"threads": threads, "runs": RUNS})
+        times = [
+            kept.once(
+                {"size": size, "ratio": each}, partial(layer_times, size, each, out / "papers", threads)
+            )
+            for size, each in LAYERS
+        ]
         show("layers of tiles on our kernel beside dense fp32 weights in ONNX Runtime")
-        show(layer_times(out / "papers", threads), "")
+        show(speeds(times), "")
+        draw_speeds(out / "hashednets_speed.png", times)
         return
     learn, check = mnist.images("mnist", "train", images), mnist.images("mnist", "test", test)
     setting = {"images": images, "test": test, "epochs": epochs, "rate": RATE, "dropout": DROPOUT}
@@ -190,25 +206,51 @@ def main(
     draw(out / "hashednets.png", found)
 
 
-def layer_times(folder: Path, threads: int) -> object:
-    """Of layers of random weights, at several ratios and numbers of rows."""
+def layer_times(size: int, ratio: int, folder: Path, threads: int) -> Record:
+    """Of a layer of random weights, at several numbers of rows: both files in turns."""
     folder.mkdir(parents=True, exist_ok=True)
-    dense_file, tiles_file, rows = folder / "layer_dense.onnx", folder / "layer_tiles.onnx", []
-    for size, ratio in LAYERS:
-        torch.manual_seed(0)
-        layer, example = nn.Linear(size, size), torch.zeros(2, size)
-        export_fp32(layer, (example,), ({0: torch.export.Dim("batch")},), dense_file)
-        method = hc.Hashed(1 / ratio, tile=True, start="sample")
-        made = hc.compile(layer, (example,), method, compute="float", progress=False)
-        made.export_onnx(tiles_file, show=False)
-        for batch in (1, 8, 64):
-            settings = Settings(threads, 100, Sizes(batch))
-            whole, mine = bench(contenders([dense_file, tiles_file]), settings, False)
-            cells = (f"{whole.p50_ms:.3f}", f"{mine.p50_ms:.3f}", f"{whole.p50_ms / mine.p50_ms:.2f}x")
-            pool = format_bytes(4 * size * size // ratio)
-            rows.append((f"{size} x {size}", f"1/{ratio}", pool, str(batch), *cells, runs_as(made)))
+    dense_file, tiles_file = folder / "layer_dense.onnx", folder / "layer_tiles.onnx"
+    torch.manual_seed(0)
+    layer, example = nn.Linear(size, size), torch.zeros(2, size)
+    export_fp32(layer, (example,), ({0: torch.export.Dim("batch")},), dense_file)
+    method = hc.Hashed(1 / ratio, tile=True, start="sample")
+    made = hc.compile(layer, (example,), method, compute="float", progress=False)
+    made.export_onnx(tiles_file, show=False)
+    batches = []
+    for batch in BATCHES:
+        settings = Settings(threads, RUNS, Sizes(batch))
+        whole, mine = bench(contenders([dense_file, tiles_file]), settings, False)
+        batches.append({"batch": batch, "dense_ms": whole.p50_ms, "tiles_ms": mine.p50_ms})
+    return {"runs_as": runs_as(made), "batches": batches}
+
+
+def speeds(times: Sequence[Record]) -> object:
+    rows = []
+    for each in times:
+        size, ratio = each["size"], each["ratio"]
+        layer = (f"{size} x {size}", f"1/{ratio}", format_bytes(4 * size * size // ratio))
+        for one in each["batches"]:
+            dense_ms, tiles_ms = one["dense_ms"], one["tiles_ms"]
+            cells = (f"{dense_ms:.3f}", f"{tiles_ms:.3f}", f"{dense_ms / tiles_ms:.2f}x", each["runs_as"])
+            rows.append((*layer, str(one["batch"]), *cells))
     heads = ("layer", "ratio", ">pool", ">M", ">dense, ms", ">tiles, ms", ">as fast", "runs as")
     return table(heads, rows)
+
+
+def draw_speeds(path: Path, times: Sequence[Record]) -> None:
+    """How much faster than dense, against the rows of activations; a curve for each layer. Needs matplotlib."""
+    canvas, (panel,) = begin(1)
+    for each in times:
+        points = [(one["batch"], one["dense_ms"] / one["tiles_ms"]) for one in each["batches"]]
+        panel.plot(
+            *zip(*points, strict=True), "o-", label=f"{each['size']}, 1/{each['ratio']}: {each['runs_as']}"
+        )
+    panel.axhline(1, color="0.5", linewidth=0.8)
+    panel.set(xscale="log", xlabel="rows of activations", ylabel="times as fast as dense fp32")
+    panel.set_xticks(BATCHES, [str(batch) for batch in BATCHES])
+    panel.set_xticks([], minor=True)
+    panel.legend(fontsize=8)
+    save(canvas, path)
 
 
 def runs_as(made: hc.CompiledModel) -> str:
@@ -244,16 +286,9 @@ def errors(found: Sequence[Record]) -> object:
 
 def draw(path: Path, found: Sequence[Record]) -> None:
     """Error against the share stored, one panel a depth; the paper's as crosses. Needs matplotlib."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     depths = sorted({each["layers"] for each in found})
-    canvas, panels = pyplot.subplots(
-        1, len(depths), figsize=(6 * len(depths), 4.5), layout="constrained", squeeze=False
-    )
-    for panel, depth in zip(panels[0], depths, strict=True):
+    canvas, panels = begin(len(depths))
+    for panel, depth in zip(panels, depths, strict=True):
         for number, way in enumerate(WAYS):
             mine = sorted((e["ratio"], e["error"]) for e in found if (e["way"], e["layers"]) == (way, depth))
             paper = [(r, PUBLISHED[way, depth, r]) for r, _ in mine if (way, depth, r) in PUBLISHED]
@@ -267,11 +302,9 @@ def draw(path: Path, found: Sequence[Record]) -> None:
         panel.set_xticks([], minor=True)
         panel.yaxis.set_major_formatter("{x:g}")
         panel.yaxis.set_minor_formatter("{x:g}")
-    panels[0][0].set_ylabel("test error, % (x: the paper)")
-    panels[0][0].legend(fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.savefig(path, dpi=110)
-    pyplot.close(canvas)
+    panels[0].set_ylabel("test error, % (x: the paper)")
+    panels[0].legend(fontsize=8)
+    save(canvas, path)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+
+import hashcompile as hc
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
@@ -34,6 +38,15 @@ def digits(count: int) -> tuple[Tensor, Tensor]:
 def network() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(16, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, 4))
+
+
+def rows(table: Any) -> list[list[str]]:
+    return [[*map(str, row)] for row in zip(*(column.cells for column in table.columns), strict=True)]
+
+
+def cells(table: Any) -> dict[str, list[str]]:
+    """The rows of a table, by what stands first in them."""
+    return {first: rest for first, *rest in rows(table)}
 
 
 class StoppedError(Exception):
@@ -217,6 +230,34 @@ def test_the_table_and_the_plot_of_hashed_networks(papers: Any, tmp_path: Path) 
     assert (tmp_path / "plot.png").stat().st_size > 10_000
 
 
+def test_layers_of_tiles_are_timed_and_drawn(
+    papers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashednets = papers("hashednets")
+
+    def bench(files: Any, settings: Any, show: bool) -> list[SimpleNamespace]:
+        assert [each.runtime for each in files] == ["onnxruntime", "hashcompile"]
+        return [SimpleNamespace(p50_ms=3.0), SimpleNamespace(p50_ms=1.5)]
+
+    monkeypatch.setattr(hashednets, "bench", bench)
+    found = {"size": 64, "ratio": 4, **hashednets.layer_times(64, 4, tmp_path, threads=1)}
+    assert found["batches"] == [{"batch": n, "dense_ms": 3.0, "tiles_ms": 1.5} for n in hashednets.BATCHES]
+    assert json.loads(json.dumps(found)) == found, "it is kept as JSON"
+    assert rows(hashednets.speeds([found]))[0] == [
+        "64 x 64",
+        "1/4",
+        "4.10 kB",
+        "1",
+        "3.000",
+        "1.500",
+        "2.00x",
+        found["runs_as"],
+    ]
+    pytest.importorskip("matplotlib", reason="the plots need the extra `benchmarks`")
+    hashednets.draw_speeds(tmp_path / "plot.png", [found])
+    assert (tmp_path / "plot.png").stat().st_size > 10_000
+
+
 def test_rows_of_a_wide_layer_are_chosen_in_every_way(papers: Any, tmp_path: Path) -> None:
     slide = papers("slide")
     torch.manual_seed(0)
@@ -234,6 +275,9 @@ def test_rows_of_a_wide_layer_are_chosen_in_every_way(papers: Any, tmp_path: Pat
         assert 0 < each["share"] < 1 and each["recall"] >= 0.6
     assert results[0]["share"] < results[1]["share"], "a union computes more for the same recall"
     assert slide.summary(results, [1]).row_count == 3
+    mine = cells(slide.beside(results, 300, [1]))
+    assert [*mine] == [*(name for name, *_ in slide.PUBLISHED), "ours, M = 1"]
+    assert mine["ours, M = 1"] == ["300", results[0]["way"], f"{results[0]['recall']:.2%}", "2.00x", ""]
     pytest.importorskip("matplotlib", reason="the plots need the extra `benchmarks`")
     slide.draw(tmp_path / "plot.png", results, [1])
     assert (tmp_path / "plot.png").stat().st_size > 10_000
@@ -308,6 +352,35 @@ def test_huffman_lengths_of_a_known_code(papers: Any) -> None:
     assert coders.huffman(np.zeros(10, np.uint8), 2) == (10 + 8) / 8
 
 
+def test_coders_are_compared_on_what_a_file_holds(papers: Any, tmp_path: Path) -> None:
+    import numpy as np
+
+    coders = papers("entropy")
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 16)), torch.randn(4, 32)
+    file = tmp_path / "model.hc"
+    hc.compile(model, (x,), hc.Sparse(0.5, bits=3), progress=False).save(file)
+    found = coders.parts(file)
+    assert {part: len(layers) for part, layers in found.items()} == {"places": 2, "codes": 2}
+    layers = found["codes"]
+    assert sum(len(each.values) for each in layers) == (32 * 64 + 64 * 16) / 2
+    record = coders.measure(layers, {"none": lambda data: data})
+    assert json.loads(json.dumps(record)) == record, "it is kept as JSON"
+    sizes = record["bytes"]
+    assert sizes["entropy"] <= min(sizes["Huffman"], sizes["rANS"])
+    assert sizes["entropy"] == sum(coders.limit(np.asarray(each.values)) for each in layers)
+    assert sizes["none"] == sum(min(len(each.packed), len(each.values)) for each in layers)
+    assert record["numbers"] == 1536 and record["encode"] >= 0 <= record["decode"]
+
+    pytest.importorskip("matplotlib", reason="the plots need the extra `benchmarks`")
+    coders.main([file], out=tmp_path)
+    kept = (tmp_path / "entropy.json").read_text()
+    assert [each["part"] for each in json.loads(kept)[0]["results"]] == [*found]
+    coders.main([file], out=tmp_path)
+    assert (tmp_path / "entropy.json").read_text() == kept, "nothing is measured twice"
+    assert (tmp_path / "entropy.png").stat().st_size > 10_000
+
+
 @pytest.fixture
 def four_shades(papers: Any) -> tuple[nn.Module, Tensor, Tensor]:
     """A convolutional network that tells images (256, 3, 8, 8) of four brightnesses apart, and those, with labels."""
@@ -353,6 +426,9 @@ def test_the_table_and_the_knee_of_learnt_codebooks(papers: Any, tmp_path: Path)
     ]
     assert learnt.knee(found) == 8
     assert learnt.accuracies(found).row_count == 5
+    assert cells(learnt.steps_down(found))["soft"] == ["-8.40", "-2.40", "-0.40", "-0.10"], "against 16"
+    assert cells(learnt.steps_down(found))["LQ-Nets, ResNet-18, ImageNet"] == ["", "-2.00", "-0.70", ""]
+    assert [*cells(learnt.steps_down(found[:3]))] == [*learnt.PUBLISHED], "nothing to compare at"
     learnt.draw(tmp_path / "plot.png", "a network", 88.5, found)
     assert (tmp_path / "plot.png").stat().st_size > 10_000
 
