@@ -196,14 +196,16 @@ def check_globs(graph: CompressedGraph, rules: Rules) -> None:
             raise ConfigError(f'{{{glob!r}: ...}}: a key is a glob over names of layers, such as "layer1.*"')
         if any(matches(glob, layer) for layer in found) or (glob == "*" and not encoded):
             continue
-        if any(
-            fnmatchcase(name, glob) or fnmatchcase(name.removesuffix(".weight"), glob) for name in encoded
-        ):
+        taken = [
+            code
+            for name, code in encoded.items()
+            if fnmatchcase(name, glob) or fnmatchcase(name.removesuffix(".weight"), glob)
+        ]
+        if taken:
             advice = (
                 "a code is not reshaped: put structural stages first, as in [hc.LowRank(rank=8), hc.Codebook(bits=4)]"
                 if structural(rules)
-                else "a weight has one code: leave one stage out, or name other layers in it; "
-                "hc.Sparse(bits=...) gives kept weights a codebook"
+                else f"a weight has one code: {taken[0].second}"
             )
             raise ConfigError(
                 f"every layer that {glob!r} matches was already encoded by an earlier stage, and {advice}"

@@ -34,9 +34,11 @@ class EncodedWeight(nn.Module, ABC):
     """Base of all codes. Sub-classes own their tensors; `view` says how rows (N, K) become the weight.
 
     candidates: the outputs that our kernels compute of a layer, where they do not compute all of them.
+    second: why no other code is laid over this one, and what there is instead.
     """
 
     candidates: Candidates | None = None
+    second = "leave one stage out, or name other layers in it"
 
     def __init__(self, view: RowView) -> None:
         super().__init__()

@@ -21,6 +21,7 @@ class SparseWeight(EncodedWeight):
     """rows (N, K), zero but where `mask` is true; there, row by row, the kept weights."""
 
     mask: Tensor  # (N, K) bool, a buffer
+    second = "hc.Sparse(bits=...) gives kept weights a codebook"
 
     def __init__(self, view: RowView, mask: Tensor) -> None:
         super().__init__(view)

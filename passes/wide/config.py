@@ -8,6 +8,7 @@ from hashcompile.core.checks import is_number, is_seed, is_whole
 from hashcompile.core.errors import ConfigError
 
 MOST_BITS = 4096
+CODE_BITS = (1, 2, 4, 8)  # that divide a byte
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class Wide:
 
     recall: the share of inputs whose best class is to be among those that are computed, above 0 to below 1.
     bits: of a sketch, a multiple of 8; None takes what reads the fewest bytes at that recall.
+    code_bits: 1, 2, 4 or 8: rows are codes, decoded one by one as they are computed, from a table for the layer and a
+        scale for the row; None leaves them fp32.
     classes: a layer of fewer is left alone.
     seed: of the hyperplanes.
 
@@ -27,6 +30,7 @@ class Wide:
 
     recall: float = 0.99
     bits: int | None = None
+    code_bits: int | None = None
     classes: int = 10_000
     seed: int = 0
 
@@ -37,6 +41,8 @@ class Wide:
             is_whole(self.bits) and 8 <= self.bits <= MOST_BITS and not self.bits % 8
         ):
             raise self.wrong("bits", f"a multiple of 8 up to {MOST_BITS}, or None")
+        if self.code_bits is not None and not (is_whole(self.code_bits) and self.code_bits in CODE_BITS):
+            raise self.wrong("code_bits", "1, 2, 4 or 8, or None for rows of fp32")
         if not is_whole(self.classes) or self.classes < 2:
             raise self.wrong("classes", "a whole number from 2 on, such as 10000")
         if not is_seed(self.seed):
@@ -46,4 +52,7 @@ class Wide:
         return ConfigError(f"Wide({name}={getattr(self, name)!r}): {name} must be {wanted}")
 
     def __str__(self) -> str:
-        return f"wide, recall {self.recall:.4g}" + (f", {self.bits} bit" if self.bits else "")
+        return f"wide, recall {self.recall:.4g}" + (
+            (f", {self.bits} bit" if self.bits else "")
+            + (f", rows of {self.code_bits}-bit codes" if self.code_bits else "")
+        )

@@ -10,6 +10,7 @@ from torch import Tensor
 from hashcompile.core.errors import CalibrationError
 from hashcompile.core.layers import Kind, Layer
 from hashcompile.core.method import Compute, Statistics
+from hashcompile.passes.wide.codes import fit_rows
 from hashcompile.passes.wide.config import Wide
 from hashcompile.passes.wide.sketch import Geometry, Index, sketch
 from hashcompile.passes.wide.weight import Measured, WideWeight, digest
@@ -44,15 +45,18 @@ def encode(
     if not torch.isfinite(seen.inputs).all():
         raise CalibrationError(f"layer {layer.name}: calibration gave inputs that are NaN or infinite")
     known, held = seen.inputs[::2], seen.inputs[1::2]
+    codes = fit_rows(rows, config.code_bits, known.double().square().mean(0)) if config.code_bits else None
+    rows = rows if codes is None else codes().detach()
+    row_bytes = 4 * rows.shape[1] if codes is None else codes.row_bytes
     geometry = Geometry.of(rows, seen.bias, known)
     best = scores(known, rows, seen.bias).argmax(1)
     found = []
     for bits in (config.bits,) if config.bits else BITS:
         index = fitted(geometry, known, best, bits, config)
-        found.append((bytes_read(index, known, rows.shape[1]), index))
+        found.append((bytes_read(index, known, row_bytes), index))
     _, index = min(found, key=lambda pair: pair[0])
     measured = measure(index, rows, seen.bias, held)
-    return WideWeight(layer.view, rows, index, measured)
+    return WideWeight(layer.view, rows if codes is None else codes, index, measured)
 
 
 def scores(inputs: Tensor, rows: Tensor, bias: Tensor | None) -> Tensor:
@@ -72,10 +76,10 @@ def fitted(geometry: Geometry, inputs: Tensor, best: Tensor, bits: int, config: 
     return Index(index.planes, index.start, index.sketches, geometry.limits(threshold, bits))
 
 
-def bytes_read(index: Index, inputs: Tensor, columns: int) -> float:
+def bytes_read(index: Index, inputs: Tensor, row_bytes: int) -> float:
     """Of an input: planes, sketches, and the rows that are near."""
     near = torch.cat([index.candidates(some).sum(1) for some in inputs[: 2 * CHUNK].split(CHUNK)])
-    return index.planes.nbytes + index.sketches.nbytes + 4 * columns * float(near.double().mean())
+    return index.planes.nbytes + index.sketches.nbytes + row_bytes * float(near.double().mean())
 
 
 def measure(index: Index, rows: Tensor, bias: Tensor | None, inputs: Tensor) -> Measured:

@@ -145,6 +145,13 @@ class _WideDesc(ctypes.Structure):
         ("sketches_len", c_size_t),
         ("limit", POINTER(c_uint8)),
         ("limit_len", c_size_t),
+        ("code_bits", c_int64),
+        ("codes", POINTER(c_uint8)),
+        ("codes_len", c_size_t),
+        ("table", POINTER(c_float)),
+        ("table_len", c_size_t),
+        ("scale", POINTER(c_float)),
+        ("scale_len", c_size_t),
     ]
 
 

@@ -426,28 +426,39 @@ class Wide:
     """An open hc_wide.
 
     weight: (N, K), planes: (K, bits), start: (bits,), bias: (N,) float32; sketches: (bits / 8, N), limit: (N,) uint8.
+    In the place of the weight, codes: (N, ceil(K * code_bits / 8)) uint8, table: (2**code_bits,), scale: (N,) float32.
     """
 
     def __init__(
         self,
-        weight: npt.ArrayLike,
+        weight: npt.ArrayLike | None,
         planes: npt.ArrayLike,
         start: npt.ArrayLike,
         sketches: npt.ArrayLike,
         limit: npt.ArrayLike,
         bias: npt.ArrayLike | None = None,
         *,
+        codes: npt.ArrayLike | None = None,
+        table: npt.ArrayLike | None = None,
+        scale: npt.ArrayLike | None = None,
         isa: str = "auto",
     ) -> None:
         self._handle = c_void_p()
-        floats = {"weight": weight, "planes": planes, "start": start, "bias": bias}
-        held = {name: _float32(values) for name, values in floats.items() if values is not None}
-        bytes_ = {
-            name: np.ascontiguousarray(v, np.uint8) for name, v in (("sketches", sketches), ("limit", limit))
+        floats = {
+            "weight": weight,
+            "planes": planes,
+            "start": start,
+            "bias": bias,
+            "table": table,
+            "scale": scale,
         }
+        held = {name: _float32(values) for name, values in floats.items() if values is not None}
+        plain = {"sketches": sketches, "limit": limit, "codes": codes}
+        bytes_ = {n: np.ascontiguousarray(v, np.uint8) for n, v in plain.items() if v is not None}
         self._held = held, bytes_  # borrowed by the library
-        self.shape = held["weight"].shape
+        self.shape = (bytes_["limit"].size, len(held["planes"]))
         desc = _WideDesc(size=ctypes.sizeof(_WideDesc), isa=_isa_id(isa), bits=held["start"].size)
+        desc.code_bits = held["table"].size.bit_length() - 1 if "table" in held else 0
         desc.rows, desc.columns = self.shape
         for kind, arrays in ((_FLOATS, held), (POINTER(c_uint8), bytes_)):
             for name, array in arrays.items():

@@ -1,5 +1,5 @@
 /* The C ABI of the hashcompile runtime: linear, conv2d and embedding on codebook weights; attention and norms;
- * wide output layers of fp32; linear layers of hashed tiles.
+ * wide output layers, of fp32 or of codes; linear layers of hashed tiles.
  *
  * A weight W (N, K) is stored as packed indices, a table of centroids and one scale per row:
  *     W[n, k] = codebook[n / group_rows][index[n, k]] * scale[n]          (group_rows 0: one table)
@@ -236,12 +236,17 @@ typedef struct hc_norm_desc {
     const float* bias;   /* (columns); NULL for none */
 } hc_norm_desc;
 
-/* A wide output layer, W (N, K) fp32, of which a run computes few rows: those whose sketch is near that of x.
+/* A wide output layer, W (N, K), of which a run computes few rows: those whose sketch is near that of x.
  *
  * The sketch of x has the bits start[j] + sum_k x[k] * planes[k][j] >= 0, in float and in the order of k; bit j is bit
  * j % 8 of byte j / 8. Row n has its own in sketches[j / 8][n], and is a candidate where the two differ in at most limit[n]
  * bits; a distance above 255 counts as 255, so that a limit of 255 takes a row always. Where there is no candidate, all
- * rows are. */
+ * rows are.
+ *
+ * W is `weight`, or codes row by row, not in T16, for a run reads rows here and there:
+ *     W[n][k] = table[index[n][k]] * scale[n]
+ * where the index is the `code_bits` bits of row n from bit k * code_bits on, the lowest first, and a row begins at a
+ * byte. */
 typedef struct hc_wide_desc {
     uint32_t size; /* sizeof(hc_wide_desc) */
     hc_isa isa;
@@ -260,6 +265,13 @@ typedef struct hc_wide_desc {
     size_t sketches_len;
     const uint8_t* limit; /* (N); borrowed */
     size_t limit_len;
+    int64_t code_bits;    /* 1, 2, 4 or 8; 0 where W is `weight`. Then what follows is empty, else `weight` */
+    const uint8_t* codes; /* (N, ceil(K * code_bits / 8)); borrowed */
+    size_t codes_len;
+    const float* table; /* (2^code_bits) */
+    size_t table_len;
+    const float* scale; /* (N) */
+    size_t scale_len;
 } hc_wide_desc;
 
 typedef struct hc_wide hc_wide;

@@ -16,6 +16,6 @@ template <class... Kernel>
 struct Kernels {};
 
 using All = Kernels<LinearKernel, ConvKernel, EmbeddingKernel, ChainKernel, AttentionKernel, NormKernel,
-                    FeedForwardKernel, WideKernel, HashedKernel, PoolKernel>;
+                    FeedForwardKernel, WideKernel, WideCodebookKernel, HashedKernel, PoolKernel>;
 
 } // namespace hc::nodes

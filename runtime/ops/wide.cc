@@ -17,6 +17,7 @@ namespace hc {
 namespace {
 
 constexpr int64_t kMostBits = 4096;
+constexpr int64_t kMostCodeBits = 8;
 constexpr size_t kRowsAtOnce = 512; // of the weight: their distances lie on the stack
 constexpr double kProjectNs = 0.05; // for one product of a plane
 constexpr double kSketchNs = 0.01;  // for one byte of a row's sketch
@@ -47,9 +48,12 @@ struct hc_wide {
     const uint8_t *sketches, *limit;
     std::vector<float> own_weight; // where the caller's is not aligned
     std::vector<float> bias, planes, start;
+    std::vector<float> values, scale; // of codes: those of every byte
+    WideCodes codes{};                // bits: 0 for fp32 rows
     Wide kernel;
 
     size_t bytes() const { return bits / 8; }
+    void open_codes(const hc_wide_desc& desc);
 
     // The sketch (bytes) of x.
     void sketch(const float* x, uint8_t* to) const;
@@ -69,7 +73,8 @@ hc_wide::hc_wide(const hc_wide_desc& desc) {
     columns = static_cast<size_t>(desc.columns);
     bits = static_cast<size_t>(desc.bits);
     kernel = select_wide(cap_of(desc.isa));
-    check_length("weight", desc.weight, desc.weight_len, product(rows, columns));
+    open_codes(desc);
+    check_length("weight", desc.weight, desc.weight_len, codes.bits ? 0 : product(rows, columns));
     if (desc.bias) check_length("bias", desc.bias, desc.bias_len, rows);
     check_length("planes", desc.planes, desc.planes_len, product(columns, bits));
     check_length("start", desc.start, desc.start_len, bits);
@@ -85,6 +90,24 @@ hc_wide::hc_wide(const hc_wide_desc& desc) {
     start = copied(desc.start, bits);
     sketches = desc.sketches;
     limit = desc.limit;
+}
+
+void hc_wide::open_codes(const hc_wide_desc& desc) {
+    const int64_t width = desc.code_bits;
+    if (width < 0 || width > kMostCodeBits || width & (width - 1))
+        fail(HC_INVALID_ARGUMENT, "code_bits is %lld; wanted 1, 2, 4 or 8, or 0 for fp32",
+             static_cast<long long>(width));
+    const size_t per_byte = width ? 8 / static_cast<size_t>(width) : 1, entries = width ? size_t{1} << width : 0;
+    check_length("codes", desc.codes, desc.codes_len, width ? product(rows, ceil_div(columns, per_byte)) : 0);
+    check_length("table", desc.table, desc.table_len, entries);
+    check_length("scale", desc.scale, desc.scale_len, width ? rows : 0);
+    if (!width) return;
+    const std::vector<float> table = copied(desc.table, entries);
+    scale = copied(desc.scale, rows);
+    for (size_t byte = 0; byte < 256; ++byte)
+        for (size_t i = 0; i < per_byte; ++i)
+            values.push_back(table[byte >> i * static_cast<size_t>(width) & (entries - 1)]);
+    codes = {desc.codes, static_cast<size_t>(width), values.data(), scale.data()};
 }
 
 void hc_wide::sketch(const float* x, uint8_t* to) const {
@@ -112,7 +135,10 @@ size_t hc_wide::outputs(const float* x, const uint8_t* sketch, size_t first, siz
             found += near[i];
         }
     }
-    kernel.products(x, columns, weight, bias.data(), chosen, found, y);
+    if (codes.bits)
+        kernel.coded_products(x, columns, codes, bias.data(), chosen, found, y);
+    else
+        kernel.products(x, columns, weight, bias.data(), chosen, found, y);
     return found;
 }
 

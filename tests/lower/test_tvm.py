@@ -489,9 +489,9 @@ class Classifier(nn.Module):
         return scores, scores.softmax(-1)
 
 
-@pytest.mark.parametrize("compute", ["float", "int8"])
-def test_wide_outputs_are_computed_in_part(compute: Compute, tmp_path: Path) -> None:
-    method = {"hidden": hc.Codebook(6), "head": hc.Wide(0.9, classes=100)}
+@pytest.mark.parametrize(("compute", "code_bits"), [("float", None), ("int8", None), ("float", 4)])
+def test_wide_outputs_are_computed_in_part(compute: Compute, code_bits: int | None, tmp_path: Path) -> None:
+    method = {"hidden": hc.Codebook(6), "head": hc.Wide(0.9, classes=100, code_bits=code_bits)}
     compiled = hc.compile(Classifier(), normal(32)(2), method, [normal(32)(256)], compute=compute)
     (check,) = compiled.export_tvm(tmp_path / "m.so")
     assert check.error <= check.tolerance

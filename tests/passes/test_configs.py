@@ -101,6 +101,7 @@ TABLE: list[tuple[Callable[..., Any], dict[str, Any], str, Callable[[Any], bool]
     (hc.Sampled, {"share": 0.5}, "seed", whole(0, 2**63 - 1)),
     (hc.Wide, {}, "recall", within(0.5)),
     (hc.Wide, {}, "bits", either(none, within(24))),
+    (hc.Wide, {}, "code_bits", either(none, lambda value: whole(1, 8)(value) and value in (1, 2, 4, 8))),
     (hc.Wide, {}, "classes", whole(2)),
     (hc.Wide, {}, "seed", whole(0, 2**63 - 1)),
     (schedule, {"end": 10}, "amount", within(*SHARES, "auto")),

@@ -79,6 +79,55 @@ def test_every_size(isa, M, N, K, bits, biased, threads):
     np.testing.assert_array_equal(y.view(np.uint32), scalar.view(np.uint32))
 
 
+def codes_of(N, K, code_bits, seed=0):
+    """indices (N, K), and the arguments of a Wide with them: codes, table, scale."""
+    rng = np.random.default_rng([seed, N, K, code_bits])
+    indices = rng.integers(0, 2**code_bits, (N, K))
+    table, scale = rng.normal(size=2**code_bits), rng.normal(size=N)
+    columns = np.arange(K) * code_bits
+    codes = np.zeros((N, -(-K * code_bits // 8)), np.uint8)
+    for k, (byte, shift) in enumerate(zip(columns // 8, columns % 8, strict=True)):
+        codes[:, byte] |= (indices[:, k] << shift).astype(np.uint8)
+    return indices, {"codes": codes, "table": table.astype(np.float32), "scale": scale.astype(np.float32)}
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    M=st.sampled_from((1, 5)),
+    N=st.sampled_from(ROWS),
+    K=st.sampled_from((0, *COLUMNS, 64, 131)),
+    code_bits=st.sampled_from((1, 2, 4, 8)),
+    biased=st.booleans(),
+    threads=st.sampled_from((1, 2)),
+)
+def test_rows_of_codes(isa, M, N, K, code_bits, biased, threads):
+    _, planes, start, sketches, limit, bias = values(N, K, 64)
+    indices, coded = codes_of(N, K, code_bits)
+    x = np.random.default_rng([M, K]).normal(size=(M, K)).astype(np.float32)
+    arguments = None, planes, start, sketches, limit, bias if biased else None
+    y = Wide(*arguments, **coded, isa=isa).linear(x, threads)
+    weight = coded["table"].astype(np.float64)[indices] * coded["scale"][:, None]
+    check(y, x, weight, candidates(x, planes, start, sketches, limit), bias if biased else np.zeros(N))
+    scalar = Wide(*arguments, **coded, isa="scalar").linear(x)
+    np.testing.assert_array_equal(y.view(np.uint32), scalar.view(np.uint32))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("code_bits", [1, 4, 8])
+def test_no_byte_beside_the_codes_is_touched(isa, place, code_bits):
+    _, *others, bias = (guarded(array, place) for array in values(65, 33, 72))
+    indices, coded = codes_of(65, 33, code_bits)
+    coded = {name: guarded(array, place) for name, array in coded.items()}
+    x, y = guarded(np.ones((2, 33), np.float32), place), guarded(np.zeros((2, 65), np.float32), place)
+    wide = Wide(None, *others, bias, **coded, isa=isa)
+    assert np.shares_memory(wide._held[1]["codes"], coded["codes"])
+    abi.call("hc_wide_linear", wide._handle, abi.pointer(x), 2, abi.pointer(y), None)
+    weight = coded["table"].astype(np.float64)[indices] * coded["scale"][:, None]
+    check(y, x, weight, candidates(x, *others), bias)
+
+
 @pytest.mark.parametrize("isa", ISAS)
 def test_distances_beyond_255(isa):
     """The sketch of x is all ones: distances are the zeros of a row."""
@@ -153,11 +202,22 @@ def test_a_weight_at_an_odd_address_is_copied():
 
 def good(*arrays):
     """A desc of these arrays, which live as long as it does."""
-    weight, _, start = arrays[:3]
-    desc = _WideDesc(
-        size=ctypes.sizeof(_WideDesc), rows=len(weight), columns=weight.shape[1], bits=len(start)
-    )
-    for name, array in zip(("weight", "planes", "start", "sketches", "limit", "bias"), arrays, strict=True):
+    return desc_of(dict(zip(("weight", "planes", "start", "sketches", "limit", "bias"), arrays, strict=True)))
+
+
+def coded():
+    """A desc whose rows are codes."""
+    names = ("planes", "start", "sketches", "limit", "bias")
+    arrays = dict(zip(names, values(70, 33, 64)[1:], strict=True)) | codes_of(70, 33, 4)[1]
+    desc = desc_of(arrays)
+    desc.code_bits = 4
+    return desc
+
+
+def desc_of(arrays):
+    (columns, bits), rows = arrays["planes"].shape, len(arrays["limit"])
+    desc = _WideDesc(size=ctypes.sizeof(_WideDesc), rows=rows, columns=columns, bits=bits)
+    for name, array in arrays.items():
         setattr(desc, name, abi.pointer(array))
         setattr(desc, f"{name}_len", array.size)
     desc.keep = arrays
@@ -172,10 +232,11 @@ def attempt(desc):
     return code
 
 
+@pytest.mark.parametrize("make", [lambda: good(*values(70, 33, 64)), coded], ids=["fp32", "codes"])
 @pytest.mark.parametrize("name", scalars(_WideDesc))
-def test_every_number_of_a_desc(name):
+def test_every_number_of_a_desc(name, make):
     for value in scalars(_WideDesc)[name]:
-        desc = good(*values(70, 33, 64))
+        desc = make()
         before = getattr(desc, name)
         setattr(desc, name, value)
         changed = getattr(desc, name) != before
@@ -187,6 +248,26 @@ def test_every_array_of_a_desc(name):
     desc = good(*values(70, 33, 64))
     setattr(desc, name, None)
     assert (attempt(desc) == 0) == (name == "bias")
+
+
+@pytest.mark.parametrize("name", ["codes", "table", "scale"])
+def test_every_array_of_codes(name):
+    desc = coded()
+    assert attempt(desc) == 0
+    setattr(desc, name, None)
+    assert attempt(desc) != 0
+
+
+def test_rows_are_fp32_or_codes():
+    desc, other = coded(), good(*values(70, 33, 64))
+    desc.weight, desc.weight_len = other.weight, other.weight_len
+    assert attempt(desc) != 0, "both"
+    desc = coded()
+    desc.code_bits = 0
+    assert attempt(desc) != 0, "neither"
+    _, *others = values(5, 8, 8)
+    with pytest.raises(NativeError, match="code_bits is 3; wanted 1, 2, 4 or 8"):
+        Wide(None, *others, codes=np.zeros((5, 3)), table=np.ones(8), scale=np.ones(5))
 
 
 def test_nothing_at_all():

@@ -25,6 +25,6 @@ void near(const uint8_t* sketches, size_t pitch, const uint8_t* sketch, size_t b
 
 } // namespace
 
-extern const Wide wide_neon = {project, near, products};
+extern const Wide wide_neon = {project, near, products, coded_products};
 
 } // namespace hc

@@ -6,6 +6,14 @@
 
 namespace hc {
 
+// Rows (N, ceil(k * bits / 8)) of codes, and the values of every byte: bytes[256][8 / bits].
+struct WideCodes {
+    const uint8_t* codes;
+    size_t bits; // 1, 2, 4 or 8
+    const float* bytes;
+    const float* scale; // (N)
+};
+
 struct Wide {
     // y[j] = start[j] + sum_k x[k] * planes[k][j], planes (k, count). Terms are added in the order of k, so that all
     // instruction sets find the same signs.
@@ -20,6 +28,10 @@ struct Wide {
     // everywhere.
     void (*products)(const float* x, size_t k, const float* weight, const float* bias, const uint32_t* rows,
                      size_t count, float* y);
+
+    // y[n] = scale[n] * sum_k x[k] * value[n][k] + bias[n], for the same rows. The same bits everywhere.
+    void (*coded_products)(const float* x, size_t k, const WideCodes& weight, const float* bias, const uint32_t* rows,
+                           size_t count, float* y);
 };
 
 } // namespace hc

@@ -2,6 +2,6 @@
 
 namespace hc {
 
-extern const Wide wide_scalar = {project, near_one_by_one, products};
+extern const Wide wide_scalar = {project, near_one_by_one, products, coded_products};
 
 } // namespace hc

@@ -34,6 +34,6 @@ void near(const uint8_t* sketches, size_t pitch, const uint8_t* sketch, size_t b
 
 } // namespace
 
-extern const Wide wide_avx512 = {project, near, products};
+extern const Wide wide_avx512 = {project, near, products, coded_products};
 
 } // namespace hc

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hashcompile.core.rows import RowView
 from hashcompile.core.storage import Storage
 from hashcompile.inspector import inspect
 from hashcompile.passes.wide import WideWeight
+from hashcompile.passes.wide.codes import packed_rows, unpacked_rows
 from tests.oracle import DOMAIN, relative, run, stock
 
 CLASSES = 400
@@ -73,6 +75,8 @@ def code_of(compiled: hc.CompiledModel) -> WideWeight:
         ({"bits": 0}, "bits=0"),
         ({"bits": 8192}, "up to 4096"),
         ({"bits": 64.0}, "bits=64.0"),
+        ({"code_bits": 3}, "code_bits=3"),
+        ({"code_bits": True}, "1, 2, 4 or 8"),
         ({"classes": 1}, "from 2 on"),
         ({"seed": None}, "a whole number"),
     ],
@@ -148,17 +152,31 @@ def test_more_bits_compute_fewer_rows() -> None:
     assert shares[0] > 1.3 * shares[1] > 1.3**2 * shares[2]
 
 
-@pytest.mark.parametrize("compute", ["float", "int8", "bf16"])
-@pytest.mark.parametrize("behind", [nn.Identity(), nn.LogSoftmax(-1), Best()])
+@pytest.mark.parametrize(
+    ("behind", "compute", "code_bits"),
+    [
+        (nn.Identity(), "float", None),
+        (nn.Identity(), "float", 1),
+        (nn.Identity(), "float", 8),
+        (nn.Identity(), "int8", None),
+        (nn.Identity(), "int8", 4),
+        (nn.Identity(), "bf16", 2),
+        (nn.LogSoftmax(-1), "float", None),
+        (nn.LogSoftmax(-1), "bf16", 4),
+        (Best(), "int8", None),
+        (Best(), "float", 4),
+    ],
+)
 def test_the_file_says_all_and_our_kernel_the_candidates(
-    behind: nn.Module, compute: Any, tmp_path: Path
+    behind: nn.Module, compute: Any, code_bits: int | None, tmp_path: Path
 ) -> None:
     model = Classifier(behind)
-    compiled = compiled_of(model, compute=compute)
+    compiled = compiled_of(model, compute=compute, code_bits=code_bits)
     for check in compiled.export_onnx(tmp_path / "m.onnx"):
         assert check.error <= check.tolerance
     proto = onnx.load(tmp_path / "m.onnx")
-    assert "WideLinear" in {node.op_type for node in proto.graph.node if node.domain == DOMAIN}
+    operator = "WideCodebookLinear" if code_bits else "WideLinear"
+    assert operator in {node.op_type for node in proto.graph.node if node.domain == DOMAIN}
     x = inputs(64, seed=3)
     with torch.no_grad():
         wanted = compiled(x)
@@ -179,11 +197,16 @@ def test_the_file_says_all_and_our_kernel_the_candidates(
         assert (near.numpy() == shown).mean() > 0.98
 
 
-def test_every_number_is_in_the_report_and_in_the_files(tmp_path: Path) -> None:
-    compiled = compiled_of(Classifier())
+@pytest.mark.parametrize(
+    ("code_bits", "kernel"), [(None, "WideLinear bias"), (4, "WideCodebookLinear u4_bias")]
+)
+def test_every_number_is_in_the_report_and_in_the_files(
+    code_bits: int | None, kernel: str, tmp_path: Path
+) -> None:
+    compiled = compiled_of(Classifier(), code_bits=code_bits)
     code = code_of(compiled)
     (line,) = [line for line in compiled.report() if line.name == "head"]
-    assert line.kernel == "WideLinear bias" and line.remark is not None
+    assert line.kernel == kernel and line.remark is not None
     assert f"recall of the best {code.measured.recall:.2%}" in line.remark
     assert line.remark.replace(" ", "") in str(compiled.report()).replace(" ", "").replace("\n", "")
     assert line.nbytes == sum(value.nbytes for value in code.storage().values())
@@ -209,15 +232,16 @@ def test_the_verdict(share: float, verdict: str) -> None:
     assert verdict in code.remark()
 
 
-def test_training_moves_the_weight_and_ends_the_recall(tmp_path: Path) -> None:
-    compiled = compiled_of(Classifier())
+@pytest.mark.parametrize("code_bits", [None, 4])
+def test_training_moves_the_weight_and_ends_the_recall(code_bits: int | None, tmp_path: Path) -> None:
+    compiled = compiled_of(Classifier(), code_bits=code_bits)
     graph = compiled.graph_module.train()
     optimizer = torch.optim.SGD(graph.parameters(), lr=0.1)
-    before = code_of(compiled).dense.detach().clone()
+    before = code_of(compiled).rows().detach().clone()
     nn.functional.cross_entropy(graph(inputs(64)), torch.arange(64)).backward()
     optimizer.step()
     graph.eval()
-    assert not torch.equal(code_of(compiled).dense, before)
+    assert not torch.equal(code_of(compiled).rows(), before)
     assert "recall is not known" in str(compiled.report())
     compiled.export_onnx(tmp_path / "m.onnx")
     x = inputs(8)
@@ -225,7 +249,8 @@ def test_training_moves_the_weight_and_ends_the_recall(tmp_path: Path) -> None:
         assert relative(run(stock(tmp_path / "m.onnx"), (x,)), compiled(x)) < 1e-5
 
 
-def test_a_weight_that_is_an_embedding_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("code_bits", [None, 4])
+def test_a_weight_that_is_an_embedding_too(code_bits: int | None, tmp_path: Path) -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -237,11 +262,15 @@ def test_a_weight_that_is_an_embedding_too(tmp_path: Path) -> None:
             return self.head(self.embed(ids).mean(1))
 
     ids = torch.randint(0, CLASSES, (800, 3), generator=torch.Generator().manual_seed(0))
-    compiled = hc.compile(Tied(), (ids[:3],), hc.Wide(0.9, classes=100), [(ids,)], compute="float")
+    method = hc.Wide(0.9, classes=100, code_bits=code_bits)
+    compiled = hc.compile(Tied(), (ids[:3],), method, [(ids,)], compute="float")
     compiled.export_onnx(tmp_path / "m.onnx")
     proto = onnx.load(tmp_path / "m.onnx")
-    largest = [tensor for tensor in proto.graph.initializer if len(tensor.raw_data) >= 4 * 32 * CLASSES]
-    assert len(largest) == 1, "the weight is stored once"
+    size = (code_bits or 32) * 32 * CLASSES // 8
+    weights = [
+        tensor for tensor in proto.graph.initializer if len(tensor.raw_data) in (size, 4 * 32 * CLASSES)
+    ]
+    assert len(weights) == 1, "the weight is stored once"
 
 
 def test_a_kernel_that_computes_other_rows_is_found_out(tmp_path: Path) -> None:
@@ -266,26 +295,40 @@ def test_bad_data_are_named() -> None:
         hc.compile(Classifier(), (inputs(2),), {"head": hc.Wide(classes=100)}, [(inputs(1),)])
 
 
-@pytest.mark.parametrize("name", ["values", "planes", "start", "sketches", "limit"])
+@pytest.fixture(scope="module", params=[None, 4])
+def small(request: pytest.FixtureRequest) -> WideWeight:
+    return code_of(compiled_of(Classifier(), bits=64, code_bits=request.param))
+
+
+@pytest.mark.parametrize("part", range(7))
 @pytest.mark.parametrize("change", [lambda t: t[:-1], lambda t: t.double(), lambda t: None])
-def test_a_damaged_one_is_refused(name: str, change: Any) -> None:
-    code = code_of(compiled_of(Classifier(), bits=64))
+def test_a_damaged_one_is_refused(small: WideWeight, part: int, change: Any) -> None:
+    code, names = small, [*small.storage()]
+    name = names[part % len(names)]
     storage = {key: change(value) if key == name else value for key, value in code.storage().items()}
     storage = {key: value for key, value in storage.items() if value is not None}
     with pytest.raises(hc.ArtifactError):
         WideWeight.restore(RowView((CLASSES, 48)), code.describe(), Storage(storage))
+    wrong = {**code.describe(), "measured": {"recall": 1}}
     with pytest.raises(hc.ArtifactError, match="measured"):
-        WideWeight.restore(RowView((CLASSES, 48)), {"measured": {"recall": 1}}, Storage(code.storage()))
+        WideWeight.restore(RowView((CLASSES, 48)), wrong, Storage(code.storage()))
+    for bits in (3, True, "4", None):
+        with pytest.raises(hc.ArtifactError, match="-bit codes"):
+            WideWeight.restore(
+                RowView((CLASSES, 48)), {**code.describe(), "code_bits": bits}, Storage(code.storage())
+            )
 
 
-def test_equal_rows_and_rows_of_zeros(tmp_path: Path) -> None:
-    for value in (0.0, 1.0):
-        model = Classifier()
-        model.head.weight.data.fill_(value)
-        compiled = compiled_of(model)
-        compiled.export_onnx(tmp_path / "m.onnx")
-        code = code_of(compiled)
-        assert code.measured.recall >= 0.95
+@pytest.mark.parametrize("code_bits", [None, 2])
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_equal_rows_and_rows_of_zeros(value: float, code_bits: int | None, tmp_path: Path) -> None:
+    model = Classifier()
+    model.head.weight.data.fill_(value)
+    compiled = compiled_of(model, code_bits=code_bits)
+    compiled.export_onnx(tmp_path / "m.onnx")
+    code = code_of(compiled)
+    assert code.measured.recall >= 0.95
+    torch.testing.assert_close(code.rows(), model.head.weight)
 
 
 def test_the_same_bytes_again(tmp_path: Path) -> None:
@@ -294,8 +337,48 @@ def test_the_same_bytes_again(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_scaled_rows_keep_their_index() -> None:
-    code = code_of(compiled_of(Classifier()))
+def test_codes_of_rows_are_a_better_one_with_more_bits() -> None:
+    """And no worse than levels at equal distances; 8 bits reach the precision of 8 bits."""
+    model = Classifier()
+    errors, sizes = [], []
+    for bits in (1, 2, 4, 8):
+        code = code_of(compiled_of(model, bits=64, code_bits=bits))
+        errors.append(relative(code.rows().detach(), model.head.weight.detach()))
+        sizes.append(code.nbytes)
+    assert errors[3] < 0.01 < errors[2] < 0.1 < errors[1] < 0.4 < errors[0] < 0.8
+    assert [size - sizes[0] for size in sizes[1:]] == [
+        CLASSES * 48 * (bits - 1) // 8 + 4 * (2**bits - 2) for bits in (2, 4, 8)
+    ]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("columns", [0, 1, 7, 8, 9, 48])
+def test_codes_of_rows_are_packed_row_by_row(bits: int, columns: int) -> None:
+    indices = torch.randint(0, 2**bits, (5, columns), generator=torch.Generator().manual_seed(0)).byte()
+    codes = packed_rows(indices, bits)
+    assert codes.shape == (5, -(-columns * bits // 8)) and codes.dtype == torch.uint8
+    for n, k in itertools.product(range(5), range(columns)):
+        byte, shift = divmod(k * bits, 8)
+        assert int(codes[n, byte]) >> shift & (2**bits - 1) == int(indices[n, k])
+    assert torch.equal(unpacked_rows(codes, bits, columns), indices)
+
+
+def test_a_codebook_over_it_is_refused_with_what_there_is_instead() -> None:
+    model, data = Classifier(), [(inputs(200),)]
+    methods = [{"head": hc.Wide(0.9, classes=100)}, {"head": hc.Codebook(4)}]
+    with pytest.raises(hc.ConfigError, match=r"read one by one.*hc.Wide\(code_bits=...\)"):
+        hc.compile(model.eval(), (inputs(2),), methods, data)
+    plan = hc.compile(model, (inputs(2),), [methods[0], hc.Codebook(4)], data).plan
+    assert str(plan["head"].config).startswith("wide") and str(plan["hidden"].config).startswith("codebook")
+
+
+@pytest.mark.parametrize("code_bits", [None, 4])
+def test_scaled_rows_keep_their_index(code_bits: int | None) -> None:
+    code = code_of(compiled_of(Classifier(), code_bits=code_bits))
     twice = code.scaled(torch.full((CLASSES,), 2.0))
     assert torch.equal(twice.rows(), 2 * code.rows()) and torch.equal(twice.limit, code.limit)
-    assert torch.equal(code.in_bf16().rows(), code.rows().bfloat16().float())
+    if code_bits is None:
+        assert torch.equal(code.in_bf16().rows(), code.rows().bfloat16().float())
+    else:
+        rounded = code.in_bf16().codes
+        assert rounded is not None and torch.equal(rounded.codebook, rounded.codebook.bfloat16().float())
