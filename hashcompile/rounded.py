@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, fx
 
-from hashcompile.core.encoded import EncodedWeight
 from hashcompile.core.graph import STANDS_FOR, CompressedGraph
 from hashcompile.core.layers import CONSUMERS, unused
 from hashcompile.core.method import Compute, compute_of
@@ -36,12 +35,12 @@ def rounded(graph: CompressedGraph, compute: Compute, ranges: Mapping[str, Range
         match compute_of(op):
             case "int8":
                 round_input(flat, node, ROUND[op.operator])
-                round_weight(selection, node, lambda code: code.in_int8())
+                round_weight(selection, node, "int8")
             case "bf16":
                 round_input(flat, node, round_bf16)
-                round_weight(selection, node, lambda code: code.in_bf16())
+                round_weight(selection, node, "bf16")
     for node in selection.chained:
-        round_weight(selection, node, lambda code: code.in_int8())
+        round_weight(selection, node, "int8")
     round_chains(selection, ranges)
     if compute == "int8":
         round_attentions(flat)
@@ -54,14 +53,13 @@ def round_input(flat: CompressedGraph, layer: fx.Node, rounding: Callable[[Tenso
         layer.update_arg(0, flat.graph.call_function(rounding, (layer.args[0],)))
 
 
-def round_weight(
-    selection: Selection, layer: fx.Node, rounding: Callable[[EncodedWeight], EncodedWeight]
-) -> None:
+def round_weight(selection: Selection, layer: fx.Node, compute: Literal["int8", "bf16"]) -> None:
     """The weight of one layer; other readers of it may have another arithmetic."""
     flat = selection.graph
     weight: Any = layer.args[CONSUMERS[layer.target][1]]
     name = unused(flat, f"{layer.name}_rounded")
-    flat.add_submodule(name, rounding(selection.codes[weight.target]))
+    code = selection.codes[weight.target]
+    flat.add_submodule(name, code.in_int8() if compute == "int8" else code.in_bf16())
     with flat.graph.inserting_before(layer):
         layer.replace_input_with(weight, flat.graph.call_module(name))
 
