@@ -82,9 +82,9 @@ def test_weights_of_zeros_and_of_one_value(bits: int | None, tmp_path: Path) -> 
             if not value:
                 assert all(not code.mask.any() for code in codes(compiled).values())
                 torch.testing.assert_close(compiled(x), model(x))
-            compiled.export_onnx(tmp_path / "m.onnx")
-            compiled.save(tmp_path / "m.hc")
-            assert torch.equal(hc.load(tmp_path / "m.hc")(x), compiled(x))
+        compiled.export_onnx(tmp_path / "m.onnx")
+        compiled.save(tmp_path / "m.hc")
+        assert torch.equal(hc.load(tmp_path / "m.hc")(x), compiled(x))
 
 
 def test_magnitude_of_a_layer_and_of_all() -> None:
