@@ -422,12 +422,42 @@ def pool(
     return y
 
 
-class Wide:
-    """An open hc_wide.
+class _Linear:
+    """An open layer of one of the kinds that the library calls hc_<kind>; shape: (N, K)."""
+
+    _kind: str
+    _handle: c_void_p
+    shape: tuple[int, int]
+
+    def _open(self, desc: ctypes.Structure) -> None:
+        self._handle, error = c_void_p(), _Error()
+        opening = getattr(_library(), f"hc_{self._kind}_open")
+        _check(opening(byref(desc), byref(self._handle), byref(error)), error)
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None):
+            getattr(_library(), f"hc_{self._kind}_close")(self._handle)
+
+    def linear(self, x: npt.ArrayLike, threads: int = 1) -> npt.NDArray[np.float32]:
+        """x: (..., K) -> (..., N)."""
+        rows = _float32(x)
+        if rows.shape[-1] != self.shape[1]:
+            raise NativeError(1, f"x has {rows.shape[-1]} columns; wanted {self.shape[1]}")
+        y = np.empty((*rows.shape[:-1], self.shape[0]), np.float32)
+        m, error = int(np.prod(rows.shape[:-1])), _Error()
+        run = getattr(_library(), f"hc_{self._kind}_linear")
+        _check(run(self._handle, _floats(rows), m, _floats(y), _executor(threads), byref(error)), error)
+        return y
+
+
+class Wide(_Linear):
+    """An open hc_wide: outputs are -infinity but at the candidates.
 
     weight: (N, K), planes: (K, bits), start: (bits,), bias: (N,) float32; sketches: (bits / 8, N), limit: (N,) uint8.
     In the place of the weight, codes: (N, ceil(K * code_bits / 8)) uint8, table: (2**code_bits,), scale: (N,) float32.
     """
+
+    _kind = "wide"
 
     def __init__(
         self,
@@ -443,15 +473,8 @@ class Wide:
         scale: npt.ArrayLike | None = None,
         isa: str = "auto",
     ) -> None:
-        self._handle = c_void_p()
-        floats = {
-            "weight": weight,
-            "planes": planes,
-            "start": start,
-            "bias": bias,
-            "table": table,
-            "scale": scale,
-        }
+        floats = {"weight": weight, "planes": planes, "start": start, "bias": bias}
+        floats |= {"table": table, "scale": scale}
         held = {name: _float32(values) for name, values in floats.items() if values is not None}
         plain = {"sketches": sketches, "limit": limit, "codes": codes}
         bytes_ = {n: np.ascontiguousarray(v, np.uint8) for n, v in plain.items() if v is not None}
@@ -464,27 +487,13 @@ class Wide:
             for name, array in arrays.items():
                 setattr(desc, name, array.ctypes.data_as(kind))
                 setattr(desc, f"{name}_len", array.size)
-        error = _Error()
-        _check(_library().hc_wide_open(byref(desc), byref(self._handle), byref(error)), error)
-
-    def __del__(self) -> None:
-        if self._handle:
-            _library().hc_wide_close(self._handle)
-
-    def linear(self, x: npt.ArrayLike, threads: int = 1) -> npt.NDArray[np.float32]:
-        """x: (..., K) -> (..., N), -infinity but at the candidates."""
-        rows = _float32(x)
-        if rows.shape[-1] != self.shape[1]:
-            raise NativeError(1, f"x has {rows.shape[-1]} columns; wanted {self.shape[1]}")
-        y = np.empty((*rows.shape[:-1], self.shape[0]), np.float32)
-        m, error = int(np.prod(rows.shape[:-1])), _Error()
-        tail = _executor(threads), byref(error)
-        _check(_library().hc_wide_linear(self._handle, _floats(rows), m, _floats(y), *tail), error)
-        return y
+        self._open(desc)
 
 
-class Hashed:
+class Hashed(_Linear):
     """An open hc_hashed. values: (256 * tiles,), scale, bias: (N,) float32."""
+
+    _kind = "hashed"
 
     def __init__(
         self,
@@ -496,7 +505,6 @@ class Hashed:
         seed: int,
         isa: str = "auto",
     ) -> None:
-        self._handle = c_void_p()
         self.shape = shape
         desc = _HashedDesc(size=ctypes.sizeof(_HashedDesc), isa=_isa_id(isa), seed=seed)
         desc.rows, desc.columns = shape
@@ -505,20 +513,4 @@ class Hashed:
         for name, array in held.items():
             setattr(desc, name, _floats(array))
             setattr(desc, f"{name}_len", array.size)
-        error = _Error()
-        _check(_library().hc_hashed_open(byref(desc), byref(self._handle), byref(error)), error)
-
-    def __del__(self) -> None:
-        if self._handle:
-            _library().hc_hashed_close(self._handle)
-
-    def linear(self, x: npt.ArrayLike, threads: int = 1) -> npt.NDArray[np.float32]:
-        """x: (..., K) -> (..., N)."""
-        rows = _float32(x)
-        if rows.shape[-1] != self.shape[1]:
-            raise NativeError(1, f"x has {rows.shape[-1]} columns; wanted {self.shape[1]}")
-        y = np.empty((*rows.shape[:-1], self.shape[0]), np.float32)
-        m, error = int(np.prod(rows.shape[:-1])), _Error()
-        tail = _executor(threads), byref(error)
-        _check(_library().hc_hashed_linear(self._handle, _floats(rows), m, _floats(y), *tail), error)
-        return y
+        self._open(desc)

@@ -88,5 +88,17 @@ void near_one_by_one(const uint8_t* sketches, size_t pitch, const uint8_t* sketc
     }
 }
 
+using NearLanes = void(const uint8_t* sketches, size_t pitch, const uint8_t* sketch, size_t bytes,
+                       const uint8_t* limit, uint8_t* near);
+
+// `near_lanes` does `Lanes` rows at once; what is left goes one by one.
+template <size_t Lanes, NearLanes near_lanes>
+void near_by(const uint8_t* sketches, size_t pitch, const uint8_t* sketch, size_t bytes, const uint8_t* limit,
+             size_t count, uint8_t* near) {
+    size_t n = 0;
+    for (; n + Lanes <= count; n += Lanes) near_lanes(sketches + n, pitch, sketch, bytes, limit + n, near + n);
+    near_one_by_one(sketches + n, pitch, sketch, bytes, limit + n, count - n, near + n);
+}
+
 } // namespace
 } // namespace hc

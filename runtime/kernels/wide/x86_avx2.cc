@@ -28,15 +28,8 @@ HC_INLINE void near_lanes(const uint8_t* sketches, size_t pitch, const uint8_t* 
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(near), _mm256_and_si256(within, _mm256_set1_epi8(1)));
 }
 
-void near(const uint8_t* sketches, size_t pitch, const uint8_t* sketch, size_t bytes, const uint8_t* limit, size_t count,
-          uint8_t* near) {
-    size_t n = 0;
-    for (; n + kLanes <= count; n += kLanes) near_lanes(sketches + n, pitch, sketch, bytes, limit + n, near + n);
-    near_one_by_one(sketches + n, pitch, sketch, bytes, limit + n, count - n, near + n);
-}
-
 } // namespace
 
-extern const Wide wide_avx2 = {project, near, products, coded_products};
+extern const Wide wide_avx2 = {project, near_by<kLanes, near_lanes>, products, coded_products};
 
 } // namespace hc

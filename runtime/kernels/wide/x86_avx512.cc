@@ -25,15 +25,8 @@ HC_INLINE void near_lanes(const uint8_t* sketches, size_t pitch, const uint8_t* 
     _mm512_storeu_si512(near, _mm512_maskz_set1_epi8(within, 1));
 }
 
-void near(const uint8_t* sketches, size_t pitch, const uint8_t* sketch, size_t bytes, const uint8_t* limit, size_t count,
-          uint8_t* near) {
-    size_t n = 0;
-    for (; n + kLanes <= count; n += kLanes) near_lanes(sketches + n, pitch, sketch, bytes, limit + n, near + n);
-    near_one_by_one(sketches + n, pitch, sketch, bytes, limit + n, count - n, near + n);
-}
-
 } // namespace
 
-extern const Wide wide_avx512 = {project, near, products, coded_products};
+extern const Wide wide_avx512 = {project, near_by<kLanes, near_lanes>, products, coded_products};
 
 } // namespace hc
