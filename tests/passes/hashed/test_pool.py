@@ -60,7 +60,7 @@ def test_one_parameter_for_all_and_a_hash_for_each(tile: bool) -> None:
 def test_values_and_scales_are_least_squares() -> None:
     """Of sum |W - g A v|^2 in v, for g the root mean square of each layer over that of all; then of each g."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 12))
+    model = nn.Sequential(nn.Linear(60, 16), nn.ReLU(), nn.Linear(16, 12))
     model[2].weight.data *= 5
     compiled = compiled_of(model, hc.Hashed(1 / 4, pool="all"))
     codes = codes_of(compiled)
