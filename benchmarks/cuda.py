@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from hashcompile.core.device_ops import DTYPES, array
 from hashcompile.core.packing import pack
-from hashcompile_runtime._cuda import NOTHING, Array, CudaCall, CudaPath, codebook_weight, cuda_kernels
+from hashcompile_runtime.cuda import NOTHING, Array, CudaCall, CudaPath, codebook_weight, cuda_kernels
 
 ROWS = (1, 2, 4, 8, 16, 64, 256, 1024, 4096)
 CALLS = 50  # of a turn

@@ -6,23 +6,26 @@ On a device without kernels of ours those on codebooks decode, and mean the same
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from hashcompile.core.errors import ConfigError
 from hashcompile.core.packing import TILE, unpack
-from hashcompile_runtime._cuda import (
+from hashcompile_runtime.cuda import (
     NOTHING,
     Array,
     CudaCall,
+    CudaConv,
     CudaDtype,
     CudaKernels,
     codebook_weight,
     cuda_kernels,
     hashed_weight,
 )
-from hashcompile_runtime._native import _window
 
 DTYPES = {torch.float32: CudaDtype.F32, torch.float16: CudaDtype.F16, torch.bfloat16: CudaDtype.BF16}
 
@@ -36,12 +39,29 @@ def array(values: Tensor | None) -> Array:
     return NOTHING if values is None else Array(values.data_ptr(), values.numel())
 
 
-def call(kernels: CudaKernels, x: Tensor, y: Tensor, windows: int, rows: int) -> tuple[CudaCall, Tensor]:
-    """On the current stream; with the workspace, which PyTorch hands on in the order of the stream."""
+def ready(x: Tensor, **tensors: Tensor | None) -> list[Tensor | None]:
+    """What kernels can read beside x: codes of bytes, values of x's dtype, all else of float32. Raises ConfigError."""
+    types = {"codes": torch.uint8, "values": x.dtype}
+    for name, each in tensors.items():
+        wanted = types.get(name, torch.float32)
+        if each is not None and (each.dtype != wanted or each.device != x.device):
+            raise ConfigError(
+                f"{name} is {each.dtype} on {each.device}; wanted {wanted}, and {x.device}, where x is"
+            )
+    return [None if each is None else each.contiguous() for each in tensors.values()]
+
+
+@contextmanager
+def call(kernels: CudaKernels, x: Tensor, y: Tensor, windows: int = 0, rows: int = 0) -> Iterator[CudaCall]:
+    """On the device of y and its current stream, with a workspace, which PyTorch hands on in the stream's order."""
+    if y.dtype not in DTYPES:
+        raise ConfigError(f"no kernel of ours computes {y.dtype}")
     space = torch.empty(kernels.workspace(windows, rows), dtype=torch.uint8, device=y.device)
     stream = torch.cuda.current_stream(y.device).cuda_stream if y.is_cuda else 0
-    held = Array(space.data_ptr(), space.numel()) if space.numel() else NOTHING
-    return CudaCall(DTYPES[y.dtype], x.data_ptr(), y.data_ptr(), held, stream), space
+    with torch.cuda.device_of(y) if y.is_cuda else nullcontext():
+        yield CudaCall(
+            DTYPES[y.dtype], x.data_ptr(), y.data_ptr(), array(space if len(space) else None), stream
+        )
 
 
 def decoded(
@@ -71,11 +91,10 @@ def codebook_linear(
         return functional.linear(x.float(), w, bias).to(x.dtype)
     given, y = x.contiguous(), x.new_empty(*x.shape[:-1], rows)
     m = given.numel() // columns if columns else y.numel() // max(1, rows)
-    weight = codebook_weight(
-        bits, (rows, columns), group_rows, *(array(each) for each in (codes, codebook, scale, bias))
-    )
-    taken, _kept = call(kernels, given, y, m, rows)
-    kernels.linear(weight, taken, m)
+    held = ready(x, codes=codes, codebook=codebook, scale=scale, bias=bias)
+    weight = codebook_weight(bits, (rows, columns), group_rows, *map(array, held))
+    with call(kernels, given, y, m, rows) as taken:
+        kernels.linear(weight, taken, m)
     return y
 
 
@@ -111,12 +130,11 @@ def codebook_conv2d(
         made = functional.conv2d(padded, w, bias, stride, 0, dilation, groups)
         return y.copy_(made)
     given = x.contiguous(memory_format=torch.channels_last)
-    weight = codebook_weight(
-        bits, (rows, columns), group_rows, *(array(each) for each in (codes, codebook, scale, bias))
-    )
-    window = _window(kernel, stride, dilation, pads)
-    taken, _kept = call(kernels, given, y, y.numel() // max(1, rows), rows)
-    kernels.conv2d(weight, taken, given.shape, window, groups, given.stride(), y.stride())
+    held = ready(x, codes=codes, codebook=codebook, scale=scale, bias=bias)
+    weight = codebook_weight(bits, (rows, columns), group_rows, *map(array, held))
+    steps = given.stride(), y.stride()
+    with call(kernels, given, y, y.numel() // max(1, rows), rows) as taken:
+        kernels.conv2d(weight, taken, CudaConv(given.shape, kernel, stride, pads, dilation, groups, *steps))
     return y
 
 
@@ -152,11 +170,10 @@ def codebook_embedding(
     if (kernels := kernels_for(ids.device)) is None:
         return decoded(codes, codebook, scale, bits, group_rows, columns)[ids].to(dtype)
     given, y = ids.contiguous(), codes.new_empty(*ids.shape, columns, dtype=dtype)
-    weight = codebook_weight(
-        bits, (len(scale), columns), group_rows, *(array(each) for each in (codes, codebook, scale))
-    )
-    taken, _kept = call(kernels, given, y, 0, 0)
-    kernels.embedding(weight, taken, given.numel())
+    held = ready(ids, codes=codes, codebook=codebook, scale=scale)
+    weight = codebook_weight(bits, (len(scale), columns), group_rows, *map(array, held))
+    with call(kernels, given, y) as taken:
+        kernels.embedding(weight, taken, given.numel())
     return y
 
 
@@ -176,10 +193,11 @@ def hashed_linear(
     kernels = wanted(kernels_for(x.device), x)
     columns, given = x.shape[-1], x.contiguous()
     y = x.new_empty(*x.shape[:-1], rows)
-    weight = hashed_weight(seed, (rows, columns), TILE, *(array(each) for each in (values, scale, bias)))
+    held = ready(x, values=values, scale=scale, bias=bias)
+    weight = hashed_weight(seed, (rows, columns), TILE, *map(array, held))
     m = given.numel() // max(1, columns)
-    taken, _kept = call(kernels, given, y, m, rows)
-    kernels.linear(weight, taken, m)
+    with call(kernels, given, y, m, rows) as taken:
+        kernels.linear(weight, taken, m)
     return y
 
 
@@ -195,9 +213,10 @@ def hashed_embedding(
     """ids: (...) int64 -> (..., K = columns), of the dtype of the values; an id out of range gives NaN."""
     kernels = wanted(kernels_for(ids.device), ids)
     given, y = ids.contiguous(), values.new_empty(*ids.shape, columns)
-    weight = hashed_weight(seed, (rows, columns), side, array(values), array(scale))
-    taken, _kept = call(kernels, given, y, 0, 0)
-    kernels.embedding(weight, taken, given.numel())
+    held = [values.contiguous(), *ready(ids, scale=scale)]
+    weight = hashed_weight(seed, (rows, columns), side, *map(array, held))
+    with call(kernels, given, y) as taken:
+        kernels.embedding(weight, taken, given.numel())
     return y
 
 

@@ -51,12 +51,11 @@ class Codebook {
     // `shared` gets the tables of the block's rows; nothing may be looked up before the threads have met.
     __device__ Codebook(const Params& params, uint8_t* shared, int block_row, int block_rows, const Lane& lane)
         : blocks_(params.blocks) {
-        const int first = block_row / params.group_rows, last = (block_row + block_rows - 1) / params.group_rows;
-        const int tables = min(last + 1, params.tables) - first;
+        const auto table_of = [&](int row) { return min(row / params.group_rows, params.tables - 1); };
+        const int first = table_of(block_row), tables = table_of(block_row + block_rows - 1) - first + 1;
         uint32_t* const table = reinterpret_cast<uint32_t*>(shared);
-        Table<T, Bits>::fill(table, params.codebook + (first << Bits), tables, params.copies);
-        const int row = block_row + (lane.warp * 8 + lane.group) * rows;
-        const int own = min(row / params.group_rows - first, tables - 1);
+        Table<T, Bits>::fill(table, params.codebook + (int64_t{first} << Bits), tables, params.copies);
+        const int row = block_row + (lane.warp * 8 + lane.group) * rows, own = table_of(row) - first;
         const int copy = static_cast<int>(threadIdx.x) % params.copies;
         table_ = {table + own * Table<T, Bits>::entries * params.copies + copy, params.copies};
         exists_ = row / kPair * kPair < params.rows;

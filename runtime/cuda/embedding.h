@@ -35,7 +35,7 @@ __global__ void codebook_embedding(CodebookParams params, Ids<T> ids) {
         const int64_t i = at / params.blocks;
         const int block = static_cast<int>(at % params.blocks), n = ids.row(i), known = n < 0 ? 0 : n;
         const float scale = n < 0 ? __uint_as_float(0x7FC00000u) : ids.scale_of(n);
-        const float* const codebook = params.codebook + (known / params.group_rows << Bits);
+        const float* const codebook = params.codebook + (int64_t{known / params.group_rows} << Bits);
         const uint8_t* const lines = params.codes + (int64_t{known / kPair} * params.blocks + block) * L::block_bytes +
                                      known % kPair * 4;
         uint32_t line[L::lines];

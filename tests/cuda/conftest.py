@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hashcompile_runtime._cuda import CudaKernels
+from hashcompile_runtime.cuda import CudaKernels
 
 HERE = Path(__file__).parent
 RUNTIME = HERE.parents[1] / "runtime"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hashcompile.core.packing import pack
-from hashcompile_runtime._cuda import NOTHING, Array, CudaCall, CudaDtype, CudaPath, codebook_weight
+from hashcompile_runtime.cuda import NOTHING, Array, CudaCall, CudaDtype, CudaPath, codebook_weight
 from tests.runtime.guarded import guarded
 
 EPS = 2.0**-24

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import conv2d, pad
 
-from hashcompile_runtime._native import _window
+from hashcompile_runtime.cuda import CudaConv
 from tests.cuda.oracle import assert_close, beside_forbidden, call, layer, numbers
 
 
@@ -43,8 +43,8 @@ def run(kernels: Any, case: Case, weight: Any, x: torch.Tensor, channels_last: b
     y = torch.full((len(x), case.rows, height, width), float("nan"), dtype=x.dtype)
     y = y.to(memory_format=torch.channels_last) if channels_last else y
     taken, _kept = call(given, y, kernels.workspace(len(x) * height * width, case.rows))
-    window = _window(case.kernel, case.strides, case.dilations, case.pads)
-    kernels.conv2d(weight.native(), taken, x.shape, window, case.groups, given.stride(), y.stride())
+    conv = x.shape, case.kernel, case.strides, case.pads, case.dilations, case.groups
+    kernels.conv2d(weight.native(), taken, CudaConv(*conv, given.stride(), y.stride()))
     return y
 
 

@@ -6,7 +6,7 @@ import torch
 
 from hashcompile.core.rows import RowView
 from hashcompile.passes.hashed.weight import HashedWeight
-from hashcompile_runtime._cuda import hashed_weight
+from hashcompile_runtime.cuda import hashed_weight
 from tests.cuda.oracle import DTYPES, array, beside_forbidden, call, layer
 
 IDS = torch.tensor([0, 5, -1, 12, 5, -13])

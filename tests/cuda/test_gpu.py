@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hashcompile_runtime._cuda import NOTHING, Array, CudaCall, CudaPath, codebook_weight, cuda_kernels
+from hashcompile_runtime.cuda import NOTHING, Array, CudaCall, CudaPath, codebook_weight, cuda_kernels
 from tests.cuda.oracle import DTYPES, array, assert_close, layer, numbers
 
 

@@ -140,3 +140,21 @@ def test_operators_are_well_formed():
 def test_hashed_operators_need_kernels():
     with pytest.raises(hc.HashcompileError, match="on cpu"):
         torch.ops.hashcompile.hashed_linear(torch.ones(1, 16), torch.ones(256), None, None, 1, 16)
+
+
+def test_operators_refuse_what_kernels_cannot_read(kernels):
+    weight, x = layer(4, 40, 16), numbers((3, 16), torch.float32)
+    given = weight.codes.view(2, 2, 1, 2, 16, 4), weight.codebook, weight.scale, None, 4, 0
+    with pytest.raises(hc.HashcompileError, match=r"codebook is torch.float16 on cpu; wanted torch.float32"):
+        torch.ops.hashcompile.codebook_linear(x, given[0], given[1].half(), *given[2:])
+    with pytest.raises(hc.HashcompileError, match=r"no kernel of ours computes torch.float64"):
+        torch.ops.hashcompile.codebook_linear(x.double(), *given)
+    scattered = torch.stack([weight.scale, weight.scale], dim=1)[:, 0]
+    got = torch.ops.hashcompile.codebook_linear(x, *given[:2], scattered, *given[3:])
+    assert torch.equal(got, torch.ops.hashcompile.codebook_linear(x, *given))
+
+
+def test_tvm_is_told_to_be_for_cpus(compiled):
+    pytest.importorskip("tvm")
+    with pytest.raises(hc.ConfigError, match="target cuda: TVM libraries are made for CPUs only"):
+        compiled[0].export_tvm("m.so", target="cuda")

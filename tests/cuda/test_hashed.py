@@ -6,7 +6,7 @@ import torch
 
 from hashcompile.core.rows import RowView
 from hashcompile.passes.hashed.weight import HashedWeight
-from hashcompile_runtime._cuda import CudaPath, hashed_weight
+from hashcompile_runtime.cuda import CudaPath, hashed_weight
 from tests.cuda.oracle import DTYPES, array, assert_close, beside_forbidden, call, numbers
 
 SEED = 2**31 - 5

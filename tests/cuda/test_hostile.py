@@ -4,8 +4,15 @@ import pytest
 import torch
 
 from hashcompile_runtime import NativeError
-from hashcompile_runtime._cuda import Array, CudaCall, CudaDtype, CudaPath, codebook_weight, hashed_weight
-from hashcompile_runtime._native import _window
+from hashcompile_runtime.cuda import (
+    Array,
+    CudaCall,
+    CudaConv,
+    CudaDtype,
+    CudaPath,
+    codebook_weight,
+    hashed_weight,
+)
 from tests.cuda.oracle import array, call, layer, numbers
 
 
@@ -94,9 +101,9 @@ def test_sizes_of_products(emulated, weight, x, y):
     ],
 )
 def test_convolutions(emulated, weight, x, y, message, shape, groups, steps):
-    window = _window((2, 2), (1, 1), (1, 1), (0, 0, 0, 0))
+    conv = CudaConv(shape, (2, 2), (1, 1), (0, 0, 0, 0), (1, 1), groups, steps, (0, 0, 0, 0))
     with pytest.raises(NativeError, match=message):
-        emulated.conv2d(weight.native(), call(x, y)[0], shape, window, groups, steps, (0, 0, 0, 0))
+        emulated.conv2d(weight.native(), call(x, y)[0], conv)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hashcompile_runtime._cuda import CudaPath
+from hashcompile_runtime.cuda import CudaPath
 from tests.cuda.oracle import DTYPES, assert_close, call, layer, numbers
 
 # (N, K, M): around pairs (32), blocks (128 rows of W, 16, 32 and 64 of x) and stages (128 of K), and odd ones.

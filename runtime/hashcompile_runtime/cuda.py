@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from ._abi import _Error, _Shape, _Window
 from ._errors import NativeError, RuntimeLibraryError
+from ._native import _window
 
 _ABI_VERSION = 1
 
@@ -117,6 +118,19 @@ class CudaCall(NamedTuple):
     path: CudaPath = CudaPath.AUTO
 
 
+class CudaConv(NamedTuple):
+    """A convolution of x (B, C, H, W) = shape; steps are distances between numbers, dim by dim."""
+
+    shape: Sequence[int]
+    kernel: Sequence[int]
+    strides: Sequence[int]
+    pads: Sequence[int]  # top, left, bottom, right
+    dilations: Sequence[int]
+    groups: int
+    x_steps: Sequence[int]
+    y_steps: Sequence[int]
+
+
 def codebook_weight(
     bits: int,
     size: tuple[int, int],
@@ -177,20 +191,12 @@ class CudaKernels:
         hashed = isinstance(weight, _Hashed)
         self._run("hc_cuda_hashed_embedding" if hashed else "hc_cuda_embedding", weight, call, count)
 
-    def conv2d(
-        self,
-        weight: Any,
-        call: CudaCall,
-        shape: Sequence[int],
-        window: _Window,
-        groups: int,
-        x_steps: Sequence[int],
-        y_steps: Sequence[int],
-    ) -> None:
-        """x: `shape` (B, C, H, W) -> y: (B, N, OH, OW), both with any distances between their numbers."""
-        steps = (c_int64 * 4)(*x_steps), (c_int64 * 4)(*y_steps)
-        conv = _Conv(ctypes.sizeof(_Conv), 0, _Shape(*shape), window, groups, *steps)
-        self._run("hc_cuda_conv2d", weight, call, byref(conv))
+    def conv2d(self, weight: Any, call: CudaCall, conv: CudaConv) -> None:
+        """x: (B, C, H, W) -> y: (B, N, OH, OW)."""
+        window = _window(conv.kernel, conv.strides, conv.dilations, conv.pads)
+        steps = (c_int64 * 4)(*conv.x_steps), (c_int64 * 4)(*conv.y_steps)
+        given = _Conv(ctypes.sizeof(_Conv), 0, _Shape(*conv.shape), window, conv.groups, *steps)
+        self._run("hc_cuda_conv2d", weight, call, byref(given))
 
     def _run(self, name: str, weight: Any, call: CudaCall, last: Any) -> None:
         given = _Call(
