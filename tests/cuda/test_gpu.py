@@ -1,9 +1,12 @@
 """The kernels on a GPU, where there is one with the library: against float64, and the same bits again."""
 
+import copy
+
 import pytest
 import torch
 
 from hashcompile_runtime.cuda import NOTHING, Array, CudaCall, CudaPath, codebook_weight, cuda_kernels
+from tests.cuda.network import compiled_network
 from tests.cuda.oracle import DTYPES, array, assert_close, layer, numbers
 
 
@@ -43,3 +46,14 @@ def test_linear(kernels, bits, m, path, dtype):
     # Tensor cores cut sums where others round them: twice the error.
     product, size = held @ w.T, 2 * (held.abs() @ w.abs().T)
     assert_close(outputs[0], product, size, weight.scale.double(), weight.bias.double(), k)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_graph_module(kernels, dtype):
+    """Embeddings, convolutions and linear layers, on codebooks and hashed, against the graph on the CPU."""
+    model, ids = compiled_network()
+    with torch.no_grad():
+        wanted = model.graph_module(ids)
+        got = copy.deepcopy(model.graph_module).to(dtype).cuda()(ids.cuda()).cpu()
+    roundings = {torch.float32: 2.0**-16, torch.float16: 20 * 2.0**-11, torch.bfloat16: 20 * 2.0**-8}
+    assert float((got.float() - wanted).norm() / wanted.norm()) < roundings[dtype]
