@@ -139,10 +139,15 @@ class Reshaping:
 
     @classmethod
     def restore(cls, description: Mapping[str, Any]) -> Reshaping:
-        """Inverse of `describe`."""
+        """Inverse of `describe`. Raises ValueError, and what dicts and their values raise, for what is none."""
+        kept = indices.restore(description["kept"])
+        shapes = {str(name): tuple(map(int, shape)) for name, shape in description["shapes"].items()}
+        for part in (each for parts in description.get("parts", {}).values() for each in parts):
+            if not all(0 <= dim < len(shapes[part]) for dim in kept[part]):
+                raise ValueError(f"{part} has no such dims")
         return cls(
-            indices.restore(description["kept"]),
-            {str(name): tuple(map(int, shape)) for name, shape in description["shapes"].items()},
+            kept,
+            shapes,
             Size(**description["before"]),
             Size(**description["after"]),
             tuple(map(str, description["methods"])),

@@ -131,6 +131,21 @@ def test_what_is_left_is_told_of_the_parameter_that_the_model_has() -> None:
     assert not any(each.reason and "read by" in each.reason for each in coded)
 
 
+def test_parts_that_a_file_only_claims_are_refused() -> None:
+    told = {
+        "kept": {"a.0": {"0": [1]}, "a.1": {"3": [0]}},
+        "shapes": {"a.0": [2, 2], "a.1": [2, 2], "b": [2]},
+        "before": {"parameters": 8, "macs": 0},
+        "after": {"parameters": 6, "macs": 0},
+        "methods": [],
+        "refused": [],
+    }
+    assert hc.Reshaping.restore({**told, "parts": {"a": ["a.0"]}}).of_whole_tensors["a"].keys() == {0}
+    for parts, error in ((["a.2"], KeyError), (["b"], KeyError), (["a.0", "a.1"], ValueError)):
+        with pytest.raises(error):
+            hc.Reshaping.restore({**told, "parts": {"a": parts}})
+
+
 def test_rows_follow_each_other_and_columns_are_those_of_any_part() -> None:
     first, second = {0: torch.tensor([1]), 1: torch.tensor([0, 2])}, {1: torch.tensor([2])}
     found = stacked([(first, (3, 4)), (second, (2, 4))])
