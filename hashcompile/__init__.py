@@ -18,6 +18,7 @@ from hashcompile.core.errors import (
 )
 from hashcompile.core.kept import Refusal
 from hashcompile.core.reshaping import Corrected, Factored, Finding, Reshaping, Size, Uncorrected
+from hashcompile.lower.tuning import Tuning
 from hashcompile.passes.codebook import Codebook, Int8
 from hashcompile.passes.hashed import Hashed
 from hashcompile.passes.interpolate import Interpolative
@@ -69,6 +70,7 @@ __all__ = [
     "Sampled",
     "Size",
     "Sparse",
+    "Tuning",
     "Uncorrected",
     "VerificationError",
     "WeightError",

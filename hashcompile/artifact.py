@@ -18,7 +18,7 @@ from hashcompile.bench import Settings
 from hashcompile.calibrate import read_batches
 from hashcompile.core.console import format_bytes, progress
 from hashcompile.core.encoded import encoded_weights
-from hashcompile.core.errors import ArtifactError, HashcompileError, WeightError
+from hashcompile.core.errors import ArtifactError, ConfigError, HashcompileError, WeightError
 from hashcompile.core.files import staged
 from hashcompile.core.graph import CompressedGraph, flat_copy
 from hashcompile.core.method import COMPUTES, Compute
@@ -28,6 +28,7 @@ from hashcompile.core.signature import Batch, Inputs, Signature
 from hashcompile.core.sweep import sweep
 from hashcompile.lower import onnx as lower_onnx
 from hashcompile.lower.select import select
+from hashcompile.lower.tuning import Tuning
 from hashcompile.lower.with_tvm import ADVICE, installed, needed_by
 from hashcompile.partial import partial_layers
 from hashcompile.plan import Plan
@@ -155,13 +156,18 @@ class CompiledModel:
                 return verify(subject, self.samples, model)
 
     def export_tvm(
-        self, path: str | os.PathLike[str], target: Any = "cpu", show: bool = True
+        self,
+        path: str | os.PathLike[str],
+        target: Any = "cpu",
+        tune: Tuning | None = None,
+        show: bool = True,
     ) -> tuple[Check, ...]:
         """Write one shared library that TVM's runtime alone loads, our kernels and the weights inside. Its function
         `main` takes the inputs in their order, and returns a tuple of the outputs. A C++ compiler links it.
 
         target: "cpu", a library for this machine; "arm64", one for 64-bit ARM Linux, on any machine; or a
             `tvm.target.Target` for one of them.
+        tune: search for better loops where no kernel of ours computes; the trials stay in its folder.
         show: say what is being done, at a terminal.
 
         Returns the checks made (none with `verify=False`); what cannot run here is compiled for this machine too, and
@@ -171,25 +177,34 @@ class CompiledModel:
         with needed_by("export_tvm"):
             from hashcompile.lower import tvm as lower_tvm
             from hashcompile.lower import tvm_library
+        if tune is not None and not isinstance(tune, Tuning):
+            raise ConfigError(f"tune={tune!r}: wanted hashcompile.Tuning(folder, trials)")
         where = tvm_library.platform(target, show)
         self.check_finite()
         graph, ranges = self.graph_module, self.ranges.valid(self.graph_module)
         taken = (graph, self.signature, self.samples[0], self.compute, ranges)
         with progress("lowering to TVM", None, show):
             lowered = lower_tvm.lower(*taken)
+        tuned = None
+        if tune is not None:
+            from hashcompile.lower import tvm_tuning
+
+            sizes = self.signature.sized(self.samples[0], tune.batch)
+            tuned = tvm_tuning.tuned(lowered.module, where.target, sizes, tune, show)
 
         def inside(batches: Sequence[Batch]) -> list[Values]:
-            return [*tvm_library.values_inside(lower_tvm.lower(*taken, expose=True), where, batches)]
+            exposed = lower_tvm.lower(*taken, expose=True)
+            return [*tvm_library.values_inside(exposed, where, batches, tuned)]
 
         with staged(path) as stage:
             file = stage / Path(path).name
             with progress("compiling", None, show):
-                tvm_library.build(lowered, where, file)
+                tvm_library.build(lowered, where, file, tuned)
             if not self.verify:
                 return ()
             model = rounded(graph, self.compute, ranges) if self.compute != "float" else None
             partial = partial_layers(graph, self.compute)
-            with progress("verifying", None, show), tvm_library.running(lowered, where, file) as run:
+            with progress("verifying", None, show), tvm_library.running(lowered, where, file, tuned) as run:
                 return verify_library(
                     file.name, run, inside, flat_copy(graph), self.signature, self.samples, model, partial
                 )
@@ -204,6 +219,7 @@ class CompiledModel:
         runs: int = 200,
         on: str | None = None,
         python: str = "python3",
+        tune: Tuning | None = None,
         show: bool = True,
     ) -> Recommendation:
         """Make both files, measure them as `hashcompile bench` does, and say which to ship, and why.
@@ -213,6 +229,7 @@ class CompiledModel:
         inputs: others to measure on, as they are.
         prefer: what decides where both differ in it: "latency", "memory", "size" or "load".
         on: measure over ssh on this machine, `user@host`, with the Python there that has the runtimes.
+        tune: of the library, as in `export_tvm`.
         show: say what is being done, at a terminal.
 
         Without TVM, and where one file cannot be made, the other is measured alone, and the reasons say so.
@@ -225,7 +242,7 @@ class CompiledModel:
         exports: dict[Format, Callable[[Path], object]] = {"onnx": lambda path: self.export_onnx(path, show)}
         lacking: dict[Format, str] = {}
         if installed():
-            exports["tvm"] = lambda path: self.export_tvm(path, target, show)
+            exports["tvm"] = lambda path: self.export_tvm(path, target, tune, show)
         else:
             lacking["tvm"] = f"TVM is not installed: {ADVICE}"
         return recommend(

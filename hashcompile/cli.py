@@ -94,6 +94,15 @@ def compile(
         ),
     ] = None,
     save: Annotated[Path | None, typer.Option(help="Write the .hc artifact here, for hc.load().")] = None,
+    tune: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="With --tvm: try schedules of TVM's loops; all trials stay in this folder."
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="With --tune: how many, of all loops together; else 1000.")
+    ] = None,
     bits: Annotated[int, typer.Option(help="Width of an index, 1 to 8: a table has 2^bits values.")] = 4,
     group_size: Annotated[
         int | None, typer.Option(help="One table for so many output channels, not one a layer.")
@@ -128,6 +137,7 @@ def compile(
         )
     if uniform and (bits != 8 or group_size is not None):
         raise hc.ConfigError("--uniform goes with --bits 8, and with no --group-size")
+    tuning = tuning_of(tune, trials, tvm)
     check_outputs(output, save, tvm)
     if "*" in (skip or ()):
         raise hc.ConfigError("--skip '*': every layer is skipped, and nothing is left to compress")
@@ -153,7 +163,7 @@ def compile(
         raise hc.ConfigError(f"{skipped}: every layer is skipped, and nothing is left to compress")
     checks = [*compiled.export_onnx(output)] if output is not None else []
     if tvm is not None:
-        checks += compiled.export_tvm(tvm)
+        checks += compiled.export_tvm(tvm, tune=tuning)
     if save is not None:
         compiled.save(save)
     show(compiled.report())
@@ -295,6 +305,16 @@ def demo(
     from hashcompile.demo import run  # scikit-learn is an extra; the other commands do without it
 
     run(directory)
+
+
+def tuning_of(folder: Path | None, trials: int | None, tvm: Path | None) -> hc.Tuning | None:
+    if folder is None and trials is not None:
+        raise hc.ConfigError("--trials goes with --tune FOLDER")
+    if folder is not None and tvm is None:
+        raise hc.ConfigError("--tune is about the TVM library: give --tvm model.so, too")
+    if folder is None:
+        return None
+    return hc.Tuning(folder) if trials is None else hc.Tuning(folder, trials)
 
 
 def check_outputs(output: Path | None, save: Path | None, tvm: Path | None) -> None:

@@ -13,6 +13,7 @@ import torch
 import tvm
 from torch import Tensor
 from tvm import relax
+from tvm.s_tir.dlight import ScheduleRule
 from tvm.target import Target
 
 from hashcompile.core import interface
@@ -88,8 +89,8 @@ def platform(target: str | Target, show: bool = False) -> Platform:
     raise ConfigError(f"target {target}: libraries are made for this machine and for aarch64-linux-gnu")
 
 
-def build(lowered: Lowered, where: Platform, path: Path) -> None:
-    """Write the library to `path`. Raises ExportError."""
+def build(lowered: Lowered, where: Platform, path: Path, tuned: ScheduleRule | None = None) -> None:
+    """Write the library to `path`; `tuned` schedules the loops that it knows. Raises ExportError."""
 
     def link(output: str, objects: Sequence[str]) -> None:
         call([*where.compiler, "-shared", "-fPIC", "-Wl,-S", "-o", output, *objects])  # without debug info
@@ -98,7 +99,7 @@ def build(lowered: Lowered, where: Platform, path: Path) -> None:
         addons = linked(lowered, where, Path(name))
         try:
             with where.target:
-                made = tvm.compile(lowered.module, relax_pipeline=pipeline(where.target))
+                made = tvm.compile(lowered.module, relax_pipeline=pipeline(where.target, tuned))
             made.export_library(str(path), addons=addons, fcompile=link)
         except ExportError:
             raise
@@ -124,12 +125,14 @@ def assembled(source: str, name: str, where: Platform, folder: Path) -> str:
 
 
 @contextmanager
-def running(lowered: Lowered, where: Platform, path: Path) -> Iterator[Callable[[Batch], list[Tensor]]]:
+def running(
+    lowered: Lowered, where: Platform, path: Path, tuned: ScheduleRule | None = None
+) -> Iterator[Callable[[Batch], list[Tensor]]]:
     """The library at `path`; where this machine cannot run it, one made from the same module that it can run."""
     with TemporaryDirectory() as name:
         if not where.native:
             path = Path(name) / path.name
-            build(lowered, platform("cpu"), path)
+            build(lowered, platform("cpu"), path, tuned)
         yield runner(path)
 
 
@@ -145,7 +148,7 @@ def runner(path: Path) -> Callable[[Batch], list[Tensor]]:
 
 
 def values_inside(
-    lowered: Lowered, where: Platform, batches: Sequence[Batch]
+    lowered: Lowered, where: Platform, batches: Sequence[Batch], tuned: ScheduleRule | None = None
 ) -> list[list[tuple[str, Tensor]]]:
     """What the exposed nodes compute on this machine, one a batch, each with its name in the compressed graph. Raises
     ExportError.
@@ -154,6 +157,6 @@ def values_inside(
     """
     with TemporaryDirectory() as folder:
         path = Path(folder) / "exposed.so"
-        build(lowered, where if where.native else platform("cpu"), path)
+        build(lowered, where if where.native else platform("cpu"), path, tuned)
         found = [values[len(values) - len(lowered.exposed) :] for values in map(runner(path), batches)]
     return [list(zip(lowered.exposed, values, strict=True)) for values in found]

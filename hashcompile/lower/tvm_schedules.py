@@ -11,14 +11,15 @@ from typing import Any
 
 import tvm
 from tvm import s_tir
+from tvm.ir import IRModule
 from tvm.ir.transform import Pass
 from tvm.relax.backend.cpu_generic import pipeline as phases
 from tvm.s_tir import dlight
-from tvm.s_tir.dlight import analysis
+from tvm.s_tir.dlight import ScheduleRule, analysis
 from tvm.target import Target
 
 
-class Loops(dlight.ScheduleRule):  # type: ignore[misc]
+class Loops(ScheduleRule):  # type: ignore[misc]
     """A function without a schedule -> its loops in order, the outer ones parallel.
 
     Given:  for i, j, k: C[i, j] += A[i, k] * B[k, j]
@@ -45,13 +46,23 @@ class Loops(dlight.ScheduleRule):  # type: ignore[misc]
         return schedule
 
 
-def pipeline(target: Target) -> Pass:
-    """TVM's own, with the rule in front of the loops' lowering."""
+def prepared(module: IRModule, target: Target) -> IRModule:
+    """Functions as they are when they are scheduled."""
+    with target:
+        return tvm.transform.Sequential(to_loops(target))(module)
+
+
+def to_loops(target: Target) -> list[Pass]:
+    return [*phases.library_dispatch_passes(target), *phases.legalize_passes(target)]
+
+
+def pipeline(target: Target, tuned: ScheduleRule | None = None) -> Pass:
+    """TVM's own, with the rule in front of the loops' lowering; `tuned` goes before it."""
+    rules = [Loops()] if tuned is None else [tuned, Loops()]
     return tvm.transform.Sequential(
         [
-            *phases.library_dispatch_passes(target),
-            *phases.legalize_passes(target),
-            dlight.ApplyDefaultSchedule(Loops()),
+            *to_loops(target),
+            dlight.ApplyDefaultSchedule(*rules),
             *phases.dataflow_lower_passes(target),
             *phases.finalize_passes(target),
         ]
