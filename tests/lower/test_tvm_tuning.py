@@ -183,7 +183,7 @@ def test_loops_for_another_machine_are_timed_there(
 ) -> None:
     how, given = hc.Tuning(tmp_path, trials=2), compiled.signature.sized(compiled.samples[0], None)
     target = tvm.target.Target(ARM64)
-    with pytest.raises(ConfigError, match='for aarch64 .*export there with target="cpu"'):
+    with pytest.raises(ConfigError, match=r'for aarch64 .*export there with target="cpu"'):
         tvm_tuning.tuned(lowered.module, target, given, how, False)
     assert not candidates
     tune(lowered, compiled, how)
