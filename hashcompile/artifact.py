@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from platform import machine
 from typing import Any
 
 import torch
@@ -237,6 +238,11 @@ class CompiledModel:
         Raises ConfigError, InputError, WeightError, ArtifactError; where neither can be made,
         ExportError or VerificationError.
         """
+        if target == "arm64" and on is None and machine() not in ("aarch64", "arm64"):
+            raise ConfigError(
+                f"a library for ARM64 cannot be measured on this machine, which is {machine()}: name a device that ssh "
+                'knows, on="user@device" (--on)'
+            )
         takes = self.signature
         given = takes.sized(self.samples[0], batch) if inputs is None else takes.read(inputs)
         exports: dict[Format, Callable[[Path], object]] = {"onnx": lambda path: self.export_onnx(path, show)}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import nn
 
 import hashcompile as hc
 from hashcompile.bench import Result, Settings
@@ -141,3 +142,11 @@ def test_a_batch_that_the_model_does_not_take_is_refused() -> None:
         fixed.recommend(batch=2)
     for count in (None, 4):
         assert fixed.signature.sized(fixed.samples[0], count)[0].shape == (4, 50)
+
+
+def test_a_library_for_another_machine_is_measured_on_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hashcompile.artifact.machine", lambda: "x86_64")
+    compiled = hc.compile(nn.Linear(16, 16), normal(16)(2))
+    message = r'ARM64 cannot be measured on this machine, which is x86_64: .*on="user@device"'
+    with pytest.raises(ConfigError, match=message):
+        compiled.recommend(target="arm64")
