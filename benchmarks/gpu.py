@@ -1,6 +1,6 @@
 """One linear layer on a GPU: our kernels beside PyTorch's fp16 and bf16 products, torchao's int4, and the limit.
 
-    python benchmarks/cuda.py [--bits 4] [--side 4096] [--rounds 9] [--out build/benchmarks/cuda.json]
+    python benchmarks/gpu.py [--bits 4] [--side 4096] [--rounds 9] [--out build/benchmarks/gpu.json]
 
 A figure is the median over rounds of the time of a call in microseconds, by events of the stream; all take turns. Each
 contender reads its weights from copies that together are larger than the L2 cache, one after the other. The limit is
@@ -104,7 +104,7 @@ def torchao_int4(side: int, x: Tensor) -> Run | None:
 
 
 def main(
-    bits: int = 4, side: int = 4096, rounds: int = 9, out: Path = Path("build/benchmarks/cuda.json")
+    bits: int = 4, side: int = 4096, rounds: int = 9, out: Path = Path("build/benchmarks/gpu.json")
 ) -> None:
     if not torch.cuda.is_available():
         raise typer.BadParameter("no GPU here")
