@@ -1,6 +1,7 @@
 """Real models, compiled: what they lose, what they weigh, and how fast they are beside every peer.
 
-    python benchmarks/models.py [minilm] [resnet50] [resnet18] [mobilenet_v2] [cifar] [stories]
+    python benchmarks/models.py [minilm] [resnet50] [resnet18] [mobilenet_v2] [digits] [resnet20]
+                                [cifar] [stories]
                                 [--quick] [--threads 1 --threads 2] [--only NAME] [--peers 'openvino*'] [--out DIR]
 
 README.md beside this file says what every figure means.

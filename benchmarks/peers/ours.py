@@ -32,12 +32,18 @@ def compiled(subject: Subject) -> hc.CompiledModel:
 
 
 def prepare(subject: Subject, folder: Path) -> list[str]:
-    """The file, and beside it what was said of it: report.txt, checks.json."""
+    """The file, and beside it the model itself, model.hc, and what was said of it: report.txt, checks.json."""
     model = compiled(subject)
+    model.save(folder / "model.hc")
     checks = model.export_onnx(folder / "model.onnx")
     (folder / "report.txt").write_text(str(model.report()))
     (folder / "checks.json").write_text(json.dumps([asdict(check) for check in checks]))
     return ["model.onnx"]
+
+
+def made(ready: Prepared) -> hc.CompiledModel:
+    """What the file was exported from."""
+    return hc.load(ready.files[0].with_name("model.hc"))
 
 
 def report(ready: Prepared) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from contest.peer import TVM_ENGINE, Peer
+from contest.prepared import prepared
 from contest.subject import Subject
 
 import hashcompile as hc
@@ -20,7 +21,7 @@ NEEDS = ("apache-tvm",)
 
 
 def ours_encoded(subject: Subject, folder: Path) -> list[str]:
-    ours.compiled(subject).export_tvm(folder / LIBRARY)
+    ours.made(prepared(ours.PEER, subject)).export_tvm(folder / LIBRARY)
     return [LIBRARY]
 
 

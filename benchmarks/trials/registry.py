@@ -15,6 +15,8 @@ class Trial(StrEnum):
     resnet50 = "resnet50"
     resnet18 = "resnet18"
     mobilenet_v2 = "mobilenet_v2"
+    digits = "digits"
+    resnet20 = "resnet20"
     cifar = "cifar"
     stories = "stories"
 
