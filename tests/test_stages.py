@@ -45,6 +45,20 @@ def compiled_and_back(stages: list[Any], folder: Path) -> hc.CompiledModel:
     return compiled
 
 
+def test_units_are_pruned_then_merged_then_interpolated_then_encoded(tmp_path: Path) -> None:
+    structures = [STRUCTURES[name] for name in ("prune", "merge", "interpolative")]
+    compiled = compiled_and_back([*structures, CODES["tables"]], tmp_path)
+    widths = [
+        hc.compile(network()[0], (network()[1][:2],), structures[:count], [(network()[1],)]).plan.kept[
+            "0.weight"
+        ][0]
+        for count in (1, 2, 3)
+    ]
+    kept = compiled.plan.kept["0.weight"][0]
+    assert 48 > len(widths[0]) > len(widths[1]) >= len(widths[2]) and torch.equal(kept, widths[2])
+    assert set(kept.tolist()) <= set(widths[1].tolist()) <= set(widths[0].tolist())
+
+
 @pytest.mark.parametrize("codes", CODES)
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_what_a_structure_leaves_is_encoded(structure: str, codes: str, tmp_path: Path) -> None:

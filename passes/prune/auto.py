@@ -41,8 +41,10 @@ def by_pq_index(group: Group, weights: Sequence[Tensor], earlier: Sequence[float
 
 
 def by_column_norm(group: Group, weights: Sequence[Tensor], earlier: Sequence[float]) -> Finding:
-    """Column norms are over all layers that make the units."""
-    norms = torch.stack([each.double().square().sum(1) for each in weights]).nansum(0).sqrt()
+    """Column norms are over all layers that make the units, as root mean squares: what goes of their inputs from round
+    to round is no training, and units of more rows are no longer for that.
+    """
+    norms = torch.cat([each.double() for each in weights], 1).square().nanmean(1).sqrt().nan_to_num(0)
     mean = float(norms.mean())
     count = COLUMN_NORM.removable(norms, earlier)
     if not COLUMN_NORM.is_settled(mean, earlier):

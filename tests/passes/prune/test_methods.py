@@ -169,6 +169,56 @@ def test_the_column_norm_rule_waits_for_training() -> None:
     assert third.plan.reshaping.findings[-1].removed == 2
 
 
+def test_the_column_norm_rule_does_not_take_pruning_for_training() -> None:
+    """What goes of a layer's inputs makes its columns shorter, and is no reason to wait."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 5)).eval()
+    method = hc.PruneChannels(amount="auto", rule="column_norm")
+    for _ in range(4):
+        compiled = hc.compile(model, (torch.zeros(2, 20),), method=method)
+        model = compiled.graph_module
+    assert compiled.plan.reshaping is not None
+    assert {each.verdict for each in compiled.plan.reshaping.findings} <= {"compressible", "even"}
+    assert all(len(compiled.plan.kept[name][0]) < 50 for name in ("0.weight", "2.weight"))
+
+
+class Chunked(nn.Module):
+    """Attention of one packed projection that is cut by chunk, and hidden units of a feed-forward made by it as well."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.hidden = hidden
+        self.packed, self.out = nn.Linear(32, 96 + hidden), nn.Linear(32 + hidden, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        made, hidden = self.packed(x).split((96, self.hidden), -1)
+        query, key, value = (part.unflatten(-1, (4, 8)).transpose(1, 2) for part in made.chunk(3, -1))
+        y = nn.functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        return self.out(torch.cat([y, hidden.relu()], -1))
+
+
+@pytest.mark.parametrize("importance", ["l1", "l2", "column_norm", "activation", "taylor"])
+@pytest.mark.parametrize("how", [{"amount": 0.5}, {"amount": 0.5, "scope": "global"}])
+def test_units_of_other_kinds_do_not_compete(how: dict[str, Any], importance: str) -> None:
+    """Entries of queries and keys have two rows a head, of values one, and hidden units one row in all; of each kind half
+    goes, or, globally, some goes and some stays.
+    """
+    model, x = Chunked(64).eval(), torch.randn(8, 5, 32)
+    for attention, sizes in (("widths", (32, 32, 32, 64)), ("heads", (96, 64))):
+        method = hc.PruneChannels(importance=importance, attention=attention, **how)
+        compiled = hc.compile(model, (x[:2],), method, [(x,)])
+        parts = compiled.plan.kept["packed.weight"][0]
+        edges = torch.tensor(sizes).cumsum(0)
+        left = torch.bincount(torch.bucketize(parts, edges, right=True), minlength=len(sizes)) / torch.tensor(
+            sizes
+        )
+        if "scope" in how:
+            assert bool(((left > 0) & (left < 1)).all()), left
+        else:
+            assert left.tolist() == [0.5] * len(sizes)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
