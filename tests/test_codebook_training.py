@@ -197,18 +197,10 @@ def test_mixed_precision(by: By) -> None:
     assert all(p.dtype == torch.float32 and bool(torch.isfinite(p).all()) for p in model.parameters())
 
 
-def in_parallel(rank: int, folder: str) -> None:
+def in_parallel(rank: int, folder: str, by: By) -> None:
     """One of two processes, each with half of every batch."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
-    for by in WAYS:
-        torch.save(trained_in_parallel(rank, by), f"{folder}/{by}_{rank}.pt")
-        # The reducer first: as the group's last owner it would join, with the GIL, a thread that waits for the GIL.
-        gc.collect()
-    torch.distributed.destroy_process_group()
-
-
-def trained_in_parallel(rank: int, by: By) -> dict[str, Tensor]:
     model = without_norm()
     training = hc.CodebookTraining(model, LEARN, steps=STEPS, by=by)
     wrapped = DistributedDataParallel(model)
@@ -219,7 +211,11 @@ def trained_in_parallel(rank: int, by: By) -> dict[str, Tensor]:
         nn.functional.cross_entropy(wrapped(x[rank::2]), y[rank::2]).backward()
         optimizer.step()
         training.step()
-    return model.state_dict()
+    torch.save(model.state_dict(), f"{folder}/{rank}.pt")
+    # The reducer first: as the group's last owner it would join, with the GIL, a thread that waits for the GIL.
+    del wrapped
+    gc.collect()
+    torch.distributed.destroy_process_group()
 
 
 def without_norm() -> nn.Module:
@@ -227,18 +223,11 @@ def without_norm() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(192, 64), nn.ReLU(), nn.Linear(64, 32), nn.Linear(32, 2))
 
 
-@pytest.fixture(scope="module")
-def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What they trained, every way."""
-    folder = tmp_path_factory.mktemp("processes")
-    torch.multiprocessing.spawn(in_parallel, (str(folder),), nprocs=2, daemon=True)  # dies with us
-    return folder
-
-
 @pytest.mark.parametrize("by", WAYS)
-def test_two_processes(by: By, two_processes: Path) -> None:
+def test_two_processes(by: By, tmp_path: Path) -> None:
     """The same model in both, and that of one process with whole batches."""
-    mine, other = (torch.load(two_processes / f"{by}_{rank}.pt") for rank in range(2))
+    torch.multiprocessing.spawn(in_parallel, (str(tmp_path), by), nprocs=2, daemon=True)  # dies with us
+    mine, other = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     model = without_norm()
     training = hc.CodebookTraining(model, LEARN, steps=STEPS, by=by)
     loop(model, training, sgd(model), range(STEPS))
