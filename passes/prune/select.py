@@ -1,8 +1,8 @@
 """Which units go: so many of each group, or the least important of all of them.
 
-Units of one group need not be alike: a packed projection makes entries of queries with those of keys, two rows a head,
-and entries of values, one row; or whole heads, and hidden units beside them. Whichever has more rows would seem the more
-important, so units are only ranked among their kind, and each kind gives its share.
+Units of one group need not be alike: a packed projection makes entries of queries with those of keys, two rows a
+head, and entries of values, one row; or whole heads, and hidden units beside them. Whichever has more rows would seem
+the more important, so units are only ranked among their kind, and each kind gives its share.
 """
 
 from __future__ import annotations

@@ -183,7 +183,7 @@ def test_the_column_norm_rule_does_not_take_pruning_for_training() -> None:
 
 
 class Chunked(nn.Module):
-    """Attention of one packed projection that is cut by chunk, and hidden units of a feed-forward made by it as well."""
+    """Attention whose packed projection is cut by chunk, and makes the hidden units of a feed-forward as well."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -201,8 +201,8 @@ class Chunked(nn.Module):
 @pytest.mark.parametrize("importance", ["l1", "l2", "column_norm", "activation", "taylor"])
 @pytest.mark.parametrize("how", [{"amount": 0.5}, {"amount": 0.5, "scope": "global"}])
 def test_units_of_other_kinds_do_not_compete(how: dict[str, Any], importance: str) -> None:
-    """Entries of queries and keys have two rows a head, of values one, and hidden units one row in all; of each kind half
-    goes, or, globally, some goes and some stays.
+    """Entries of queries and keys have two rows a head, of values one, and hidden units one row in all. Of each kind
+    half goes, or, globally, some goes and some stays.
     """
     model, x = Chunked(64).eval(), torch.randn(8, 5, 32)
     for attention, sizes in (("widths", (32, 32, 32, 64)), ("heads", (96, 64))):
