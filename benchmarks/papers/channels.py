@@ -1,11 +1,12 @@
 """Pruning, merging and interpolation of channels: accuracy against FLOPs and parameters, and latency beside them.
 
     python benchmarks/papers/channels.py [resnet20] [resnet56] [lenet5] [lenet300] [vgg]
-        [--part methods] [--part weights] [--part latency] [--only 'l2*'] [--strength 0.3]
+        [--part methods] [--part weights] [--part rounds] [--part latency] [--only 'l2*'] [--strength 0.3]
         [--epochs 1] [--taught] [--images 10000] [--test 2000] [--out DIR]
 
 - methods: every method and importance at several strengths, before and after a short fine-tuning (`--epochs 0`: none).
 - weights: single weights beside whole units, 0 to 95 % of each layer, and the PQ index of what is left.
+- rounds: five of `amount="auto"`, by each rule, with fine-tuning in between, and what the rule said in each.
 - latency: ONNX Runtime as it comes, whole and reduced network in turns, beside the multiply-accumulates saved.
 
 Tables go to stdout; JSON and curves to `build/benchmarks`. What is there already is not measured again, and networks
@@ -35,21 +36,24 @@ from hashcompile.core.console import progress, show
 from papers.curves import draw
 from papers.kept import Kept
 from papers.measure import Point, latencies, measured, point, run, weights_cut
+from papers.rounds import rounds, verdicts
 from papers.subjects import Name, Subject, subjects
 from papers.tables import accuracies, speeds
-from papers.ways import Way, ways
+from papers.ways import RULES, Way, ways
 
 SUBJECTS = (Name.lenet300, Name.lenet5, Name.resnet20, Name.resnet56, Name.vgg)
 PUBLISHED = {
     Name.resnet56: "it is told of ResNet-56, fine-tuned: 93.5 % whole, 93.8 % at half of the multiplications",
     Name.vgg: "it is told of VGG-16, interpolated and fine-tuned: 0.02 points gained at 49 % of the multiplications",
 }
+ROUNDS = 5
 SPARSITIES = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95)
 
 
 class Part(StrEnum):
     methods = "methods"
     weights = "weights"
+    rounds = "rounds"
     latency = "latency"
 
 
@@ -91,6 +95,11 @@ def main(
             show(accuracies(points, whole, indices=True), "")
             path = out / f"channels_{name}_weights.png"
             draw(path, given.title, "share removed", whole, points, lambda p: p.strength, indices=True)
+        if Part.rounds in parts:
+            kept = Kept(out / f"channels_{name}_rounds.json", setting)
+            for rule in RULES:
+                told = kept.once({"rule": rule}, partial(rounds, given, rule, ROUNDS, epochs))
+                show(rule, verdicts(told["rounds"]), "")
         if Part.latency in parts:
             raced = [(way, each) for way in ways() if way.name == "l2" for each in strength or (0.3, 0.5)]
             raced += [(Way("l2, by 8", lambda amount: hc.PruneChannels(amount, round_to=8)), 0.5)]

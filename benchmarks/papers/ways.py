@@ -9,6 +9,7 @@ from typing import Any
 import hashcompile as hc
 from hashcompile.passes.prune.importance import IMPORTANCES
 
+RULES = ("pq_index", "column_norm")  # that decide how much goes
 AMOUNTS = (0.1, 0.2, 0.3, 0.4, 0.5)
 ENERGIES = (0.9, 0.95, 0.98, 0.99)  # of the outputs, kept by a low-rank layer
 SHARES = (0.25, 0.5, 0.75)  # of the columns, drawn
@@ -48,7 +49,7 @@ def ways() -> Iterator[Way]:
         "merge, learnt planes",
         lambda amount: hc.MergeChannels(amount, by="activations", learnt=True, correction="refit"),
     )
-    for rule in ("pq_index", "column_norm"):
+    for rule in RULES:
         yield Way(f"auto, {rule}", lambda _, rule=rule: hc.PruneChannels("auto", rule=rule), (0.0,))
 
 

@@ -19,11 +19,11 @@ class PruneChannels:
     that share units, such as those of a residual stream, are one group. No tensor is ever left without channels.
 
     amount: from 0 to below 1. With scope "layer" the share of the units of every group, rounded to the nearest whole
-        number; with "global" the share of all units of all groups that may be cut, the least important first. "auto"
-        lets `rule` decide for each group, and the plan's findings say what it saw; call after call, with training in
-        between, it knows what it saw before.
+        number, and of each kind of them where they differ in rows; with "global" the share of all units of all groups
+        that may be cut, the least important first. "auto" lets `rule` decide for each group, and the plan's findings
+        say what it saw; call after call, with training in between, it knows what it saw before.
     importance: how a unit is judged; see `importance.py`. "activation" and "taylor" need calibration data.
-    scope: "layer" or "global". Across groups a unit counts in relation to the mean of its group.
+    scope: "layer" or "global". Across groups a unit counts in relation to the mean of its kind.
     round_to: the number of outputs of every layer that is cut becomes a multiple of this: units are kept that would
         have gone.
     rule: what "auto" goes by: "pq_index" (`core/pq_index.py`) or "column_norm" (`column_norm.py`).

@@ -382,6 +382,24 @@ def test_coders_are_compared_on_what_a_file_holds(papers: Any, tmp_path: Path) -
     assert (tmp_path / "entropy.png").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize("rule", ["pq_index", "column_norm"])
+def test_rounds_of_auto_go_on_from_one_another(papers: Any, rule: str) -> None:
+    again = papers("rounds")
+    data = digits(512)
+    model = nn.Sequential(nn.Linear(16, 48), nn.ReLU(), nn.Linear(48, 4))
+    papers("train").train(model, *data, epochs=10, rate=0.1)
+    subject = papers("subjects").Subject("mlp", "an MLP", model, data, data, 0.01)
+    found = again.rounds(subject, rule, 3, epochs=1)["rounds"]
+    assert [each["round"] for each in found] == [1, 2, 3]
+    left = 48
+    for each in found:
+        left -= each["removed"]
+        assert each["parameters"] == (left * 21 + 4) / (48 * 21 + 4)
+        assert sum(each["verdicts"].values()) == 1
+    assert left < 48 and found[-1]["after"] > 80
+    assert [row[0] for row in rows(again.verdicts(found))] == ["1", "2", "3"]
+
+
 @pytest.fixture
 def four_shades(papers: Any) -> tuple[nn.Module, Tensor, Tensor]:
     """A convolutional network that tells images (256, 3, 8, 8) of four brightnesses apart, and those, with labels."""
