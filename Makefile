@@ -3,6 +3,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
+WORKERS ?= 2
 # PyPI's torch for Linux is the CUDA build, gigabytes. Where pip is not set up with a CPU build of it, name an index that
 # has one: make test TORCH_INDEX=URL
 TORCH_INDEX ?=
@@ -23,7 +24,7 @@ demo: $(VENV)/installed ## train a small CNN, compile it to 4 bits, print what c
 	$(BIN)/hashcompile demo
 
 test: $(VENV)/installed ## all tests but the slow ones
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 test-all: $(VENV)/installed ## the slow ones too: every classifier of torchvision cut, and compared in float64
 	$(BIN)/pytest -m 'slow or not slow' -o timeout=3600

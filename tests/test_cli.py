@@ -271,7 +271,7 @@ def test_inspect_reads_constant_ids_tied_and_decoded_weights(zoo: Path) -> None:
 def test_inspect_says_what_is_not_ours(tmp_path: Path, write_mlp: Callable[..., Path]) -> None:
     path = write_mlp(tmp_path / "foreign.onnx", layers=3)
     assert "not one of ours" in run("inspect", path).output
-    assert "3 MatMul" in run("inspect", path).output
+    assert "3 MatMul" in " ".join(run("inspect", path).output.split()), "wherever a long path breaks the line"
     contents = json.loads(run("inspect", path, "--json").output)
     assert contents == {
         "file": str(path),

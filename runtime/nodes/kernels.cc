@@ -85,9 +85,11 @@ ConvKernel::ConvKernel(const Node& node)
 void ConvKernel::run(Call& call) const {
     const Tensor x = call.input(0);
     const size_t rank = spatial_ + 2, channels = desc_.channels_last & HC_LAST_X ? rank - 1 : 1;
-    if (x.dims.size() != rank || x.dims[channels] != desc_.x.channels)
-        fail(HC_INVALID_ARGUMENT, "X has shape %s; wanted %zu dims, and %lld for dim %zu", text_of(x.dims).c_str(), rank,
-             static_cast<long long>(desc_.x.channels), channels);
+    if (x.dims.size() != rank || x.dims[channels] != desc_.x.channels) {
+        const std::string space = spatial_ == 2 ? "H, W" : "L", width = std::to_string(desc_.x.channels);
+        fail(HC_INVALID_ARGUMENT, "X has shape %s; wanted (B, %s)", text_of(x.dims).c_str(),
+             (channels == 1 ? width + ", " + space : space + ", " + width).c_str());
+    }
     std::vector<int64_t> dims = x.dims;
     dims.erase(dims.begin() + static_cast<ptrdiff_t>(channels));
     hc_conv_desc desc = desc_;
