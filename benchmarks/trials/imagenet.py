@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from contest.prepared import prepared
 from contest.subject import Recipe, Subject
-from peers import ours
-from peers.onnxruntime_fp32 import fp32_file
 from zoo import imagenet
 
-from .claims import Claim, agreement, size
+from .claims import Claim
+from .race import race
 from .setting import Setting
 
 BATCHES = (1, 8)
@@ -31,9 +29,4 @@ def subject(network: str) -> Subject:
 
 
 def trial(network: str, setting: Setting) -> Iterator[Claim]:
-    images, build = subject(network), setting.run.settings.build
-    ready, fp32 = prepared(ours.PEER, images, build), fp32_file(images, build)
-    for check in ours.checks(ready):
-        yield agreement(network, check)
-    yield size(network, "file", fp32.stat().st_size, ready.file_bytes)
-    setting.run.measure(images, ready.file_bytes, dict.fromkeys(images.cases, TARGET))
+    yield from race(subject(network), setting, TARGET)
