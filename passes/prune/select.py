@@ -47,10 +47,12 @@ def overall(channels: ChannelGroups, scores: Sequence[Tensor | None], amount: fl
 
 
 def kinds(group: Group) -> list[Tensor]:
-    """The units of a group, those apart that have another number of rows in the layers that make them."""
+    """The units of a group, those apart that have another number of rows in the layers that make them: the most that
+    any of these has. That more layers make one unit than another, as where a residual stream widens, is no other kind.
+    """
     rows = torch.zeros(group.count, dtype=torch.int64)
     for axis in group.of_role(Role.PRODUCER):
-        rows += torch.bincount(axis.unit[axis.unit >= 0], minlength=group.count)
+        rows = rows.maximum(torch.bincount(axis.unit[axis.unit >= 0], minlength=group.count))
     return [torch.nonzero(rows == each).flatten() for each in rows.unique()]
 
 
