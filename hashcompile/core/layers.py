@@ -121,12 +121,10 @@ class Layer:
     dtype: torch.dtype
     consumers: tuple[str, ...]  # names of the nodes whose weight it is, in execution order
     others: tuple[str, ...]  # nodes that read the parameter in any other way, in the user's words
-    tied: tuple[
-        str, ...
-    ] = ()  # other paths of the same parameter in the user's model; of what it is a part of
-    final: bool = (
-        False  # a linear layer whose outputs leave the model as they are, or through a choice of the best
-    )
+    # other paths of the same parameter in the user's model, and those of what it is a part of
+    tied: tuple[str, ...] = ()
+    # a linear layer whose outputs leave the model as they are, or through a choice of the best
+    final: bool = False
 
     @property
     def kind(self) -> Kind | None:

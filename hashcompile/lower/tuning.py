@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -46,7 +47,7 @@ def check_installed() -> None:
         version = metadata.version("apache-tvm-ffi")
     except metadata.PackageNotFoundError:
         return
-    if tuple(int(part) for part in version.split(".")[:3]) >= CRASHES:
+    if tuple(map(int, re.findall(r"\d+", version)[:3])) >= CRASHES:
         raise ConfigError(
             f"TVM cannot tune with apache-tvm-ffi {version}, which crashes: pip install 'hashcompile[tune]'"
         )

@@ -42,12 +42,7 @@ class Records:
         done = self.finished.get(key(functions), 0)
         if not functions or done >= trials:
             return 0
-        known = [
-            self.database.commit_workload(each) for each in functions if self.database.has_workload(each)
-        ]
-        made = self.database.get_all_tuning_records() if known else []
-        made = [record for record in made if any(record.workload.same_as(each) for each in known)]
-        return max(0, trials - max(done, len(made)))
+        return max(0, trials - max(done, len(self.of(functions))))
 
     def finish(self, functions: Sequence[IRModule], trials: int) -> None:
         """Remember that the search has ended: there may be fewer candidates than trials."""
@@ -61,6 +56,7 @@ class Records:
         return min(ran, key=seconds, default=None)
 
     def of(self, functions: Sequence[IRModule]) -> list[Any]:
+        """All records of `functions`."""
         known = [
             self.database.commit_workload(each) for each in functions if self.database.has_workload(each)
         ]

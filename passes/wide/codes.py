@@ -93,14 +93,11 @@ def fit_rows(rows: Tensor, bits: int, energy: Tensor) -> RowCodes:
     `energy: (K,)`, that of its input. rows: (N, K) float32."""
     exact, mass = rows.double(), energy.double().expand_as(rows)
     scale = exact.square().mean(1).sqrt()
-    safe = torch.where(scale > 0, scale, 1.0)[:, None]
-    table = torch.from_numpy(
-        kmeans_1d(
-            (exact / safe).flatten().numpy(), (mass * scale[:, None].square()).flatten().numpy(), 2**bits
-        )
-    )
+    unit_rows = (exact / torch.where(scale > 0, scale, 1.0)[:, None]).contiguous()
+    counts = mass * scale[:, None].square()
+    table = torch.from_numpy(kmeans_1d(unit_rows.flatten().numpy(), counts.flatten().numpy(), 2**bits))
     cuts = (table[1:] + table[:-1]) / 2
-    indices = torch.searchsorted(cuts, (exact / safe).contiguous())
+    indices = torch.searchsorted(cuts, unit_rows)
     plain = table[indices]
     square, cross = (mass * plain.square()).sum(1), (mass * plain * exact).sum(1)
     fitted = torch.where((square > 0) & (cross > 0), cross / torch.where(square > 0, square, 1.0), scale)
