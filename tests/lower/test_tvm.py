@@ -7,7 +7,7 @@ import re
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -333,123 +333,6 @@ def test_an_id_without_a_row_reads_nothing_else(tmp_path: Path) -> None:
     assert bool(got[0, 0].isnan().all()) and bool(got[0, 1:].isfinite().all())
     (declared,) = read(tmp_path / "m.so").inputs
     assert declared.name == "input", "a library without nodes of ours tells its inputs, too"
-
-
-class Odd(nn.Module):
-    """Computes something that no importer knows."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(16, 16)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.special.bessel_j0(self.layer(x))
-
-
-def test_what_tvm_cannot_import_is_named_with_its_line(tmp_path: Path) -> None:
-    (tmp_path / "m.so").write_text("the old one")
-    compiled = hc.compile(Odd(), normal(16)(2))
-    with pytest.raises(ExportError, match=r"bessel_j0.*test_tvm\.py"):
-        compiled.export_tvm(tmp_path / "m.so")
-    assert (tmp_path / "m.so").read_text() == "the old one"
-
-
-def test_what_tvm_cannot_import_is_told_before_compression() -> None:
-    def batches() -> Iterator[tuple[Tensor]]:
-        raise AssertionError("calibration data is read, so compression has begun")
-        yield normal(16)(2)
-
-    with pytest.raises(ExportError, match=r"aten\.special_bessel_j0\.default \(node .*test_tvm\.py"):
-        hc.compile(Odd(), normal(16)(2), calibration=batches(), tvm=True)
-    with pytest.raises(ExportError, match="bessel_j0"):
-        hc.check_tvm(Odd(), normal(16)(2))
-    model, inputs = build("attention")
-    hc.check_tvm(model, inputs(2))
-
-
-class Rare(nn.Module):
-    """Computes what no importer knows, but in other terms."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        pooled = functional.adaptive_max_pool2d(x.reshape(-1, 1, 4, 4), 2).flatten(1)
-        return torch.ldexp(pooled, torch.tensor(3)) + x.unfold(1, 4, 4).sum(-1)
-
-
-def test_what_tvm_lacks_is_told_in_other_terms(tmp_path: Path) -> None:
-    compiled = hc.compile(nn.Sequential(nn.Linear(16, 16), Rare()), normal(16)(2), compute="float", tvm=True)
-    compiled.export_tvm(tmp_path / "m.so")
-    for batch in (1, 5):
-        (got,) = runner(tmp_path / "m.so")(normal(16)(batch))
-        torch.testing.assert_close(got, compiled(*normal(16)(batch)).detach(), rtol=1e-4, atol=1e-5)
-
-
-class Applied(nn.Module):
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
-
-
-EVERY: tuple[Callable[[Tensor], Tensor], ...] = (
-    lambda x: x.amax((2, 3)) + x.amin((-1, -2)),
-    lambda x: x.amax() + x.logsumexp(1),
-    lambda x: torch.min(x, 1, keepdim=True)[0] + torch.min(x, 2, keepdim=True)[1],
-    lambda x: functional.group_norm(x, 2, torch.arange(4.0), torch.ones(4)),
-    lambda x: torch.hypot(x, x + 1) + x.kthvalue(2, dim=1, keepdim=True)[0],
-    lambda x: torch.cdist(x[:, 0], x[:, 1]),
-    lambda x: functional.rrelu(x) + functional.pad(x[:, :, 1:-1, 1:-1], (1, 1, 1, 1), mode="circular"),
-)
-
-
-@pytest.mark.parametrize("function", EVERY)
-def test_what_tvm_cannot_say_of_a_symbolic_batch_it_is_told(
-    function: Callable[[Tensor], Tensor], tmp_path: Path
-) -> None:
-    torch.manual_seed(0)
-    compiled = hc.compile(Applied(function).eval(), normal(4, 6, 6)(3), hc.PruneChannels(0), compute="float")
-    compiled.export_tvm(tmp_path / "m.so")
-    for batch in (1, 5):
-        (got,) = runner(tmp_path / "m.so")(normal(4, 6, 6)(batch))
-        torch.testing.assert_close(got, compiled(*normal(4, 6, 6)(batch)).detach(), rtol=1e-4, atol=1e-5)
-
-
-class Positions(nn.Module):
-    """Reads as many rows of a table as there are tokens, at most 16."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.table = nn.Embedding(16, 8)
-        self.register_buffer("places", torch.arange(16)[None])
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.table(self.places[:, : x.shape[1]])
-
-
-def test_a_part_of_known_size_has_that_size(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    length = torch.export.Dim("length", min=2, max=16)
-    shapes = ({0: torch.export.Dim("batch"), 1: length},)
-    given = normal(5, 8)(3)
-    compiled = hc.compile(
-        Positions().eval(), normal(4, 8)(2), hc.PruneChannels(0), dynamic_shapes=shapes, compute="float"
-    )
-    compiled.export_tvm(tmp_path / "m.so")
-    (got,) = runner(tmp_path / "m.so")(given)
-    torch.testing.assert_close(got, compiled(*given).detach())
-
-
-class Strange(nn.Module):
-    """Asks an operator that importers know for something that they do not."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.reshape(-1, 4, 4).to(torch.complex64).abs()
-
-
-def test_an_operator_that_is_known_by_name_only_is_named_with_its_line() -> None:
-    with pytest.raises(ExportError, match=r"TVM cannot import aten\.\S+ \(node \S+\) from .*test_tvm\.py"):
-        hc.check_tvm(Strange(), normal(16)(2))
 
 
 def test_targets_that_are_none_are_refused() -> None:
