@@ -97,6 +97,18 @@ class Mixed(nn.Module):
         return self.conv(self.fc(self.embed(ids)).relu().transpose(1, 2))
 
 
+class Gram(nn.Module):
+    """Inner products of what a layer makes of the rows: a product of activations, and no attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(16, 40)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layer(x)
+        return y @ y.transpose(1, 2)
+
+
 ZOO: dict[str, tuple[Callable[[], nn.Module], Make]] = {
     "mlp": (lambda: nn.Sequential(nn.Linear(50, 70), nn.ReLU(), nn.Linear(70, 33, bias=False)), normal(50)),
     "cnn": (Residual, normal(3, 8, 8)),
@@ -125,6 +137,7 @@ ZOO: dict[str, tuple[Callable[[], nn.Module], Make]] = {
     "tied": (Tied, ids(80, 6)),
     "attention": (Attention, normal(2, 5, 32)),
     "mixed": (Mixed, ids(75, 6)),
+    "gram": (Gram, normal(12, 16)),
 }
 
 

@@ -131,6 +131,13 @@ def tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
     ]
 
 
+def call(graph: fx.Graph, target: Any, *args: Any) -> fx.Node:
+    """A call where nodes are being inserted, with a value of the shape that it will have."""
+    node = graph.call_function(target, args)
+    node.meta = {"val": target(*fx.node.map_arg(args, lambda each: each.meta["val"]))}
+    return node
+
+
 def remove_dead(graph: fx.GraphModule) -> bool:
     """Remove nodes nobody reads, then the parameters, buffers and modules nobody holds. True if any went."""
     modified = graph.graph.eliminate_dead_code(

@@ -27,10 +27,13 @@ from hashcompile.lower.channels_last import keep_channels_last
 from hashcompile.lower.constants import stored
 from hashcompile.lower.dense import dense_layers
 from hashcompile.lower.epilogue import find_epilogue, with_epilogue
+from hashcompile.lower.exponentials import fuse_exponentials
 from hashcompile.lower.feed_forward import FeedForward
 from hashcompile.lower.feed_forward import joined as as_one
 from hashcompile.lower.fuse_attention import fuse_attentions
+from hashcompile.lower.group_norm import layer_norms
 from hashcompile.lower.norm import fuse_norms
+from hashcompile.lower.other_convolutions import plain_convolutions
 from hashcompile.lower.projections import join_projections
 from hashcompile.lower.select import Selection
 from hashcompile.lower.steps import Chain
@@ -52,6 +55,8 @@ def fuse(
     for name in selection.codes:
         holder, leaf = holder_of(graph, name)
         holder.register_module(leaf, nn.Module())  # holds the constants under the weight's own name
+    if not bodies:
+        layer_norms(graph)
     ops += fuse_norms(graph, selection.steps)  # before the layers: a sum is cheapest where its row is at hand
     joined = join_projections(selection)
     ops += joined.values()
@@ -69,6 +74,7 @@ def fuse(
     if not bodies:
         ops += fuse_dense(selection)
         keep_channels_last(graph)
+        ops += fuse_exponentials(graph)
     graph.graph.lint()
     return graph, ops
 
@@ -102,6 +108,7 @@ def fuse_dense(selection: Selection) -> Iterable[OnnxOp]:
     """Operators in the place of the layers that are left, whose weights are dense."""
     graph = selection.graph
     fold_batch_norm(graph, dense=True)
+    plain_convolutions(graph)
     holders: dict[
         str, str
     ] = {}  # paths of modules for the constants that are made of a tensor which is still there

@@ -27,10 +27,11 @@ from hashcompile.core.rounding import Range
 from hashcompile.core.signature import Batch, Signature
 from hashcompile.lower.chain_op import overload
 from hashcompile.lower.channels_last import CHANNELS_SECOND, writes_channels_last
+from hashcompile.lower.exponentials import ACTIVATION
 from hashcompile.lower.program import fused, origins
 from hashcompile.lower.steps import Chain
 from hashcompile.lower.tvm_nodes import TvmNode
-from hashcompile.lower.tvm_rows import ROWS, WEAK, Row, decompositions
+from hashcompile.lower.tvm_rows import EARLY, ROWS, WEAK, Row, decompositions
 
 FUNCTION = "hc_node"  # of runtime/tvm/call.cc
 REORDERS = (torch.ops.aten.permute.default, torch.ops.aten.view.default, torch.ops.aten.sym_size.int)
@@ -103,7 +104,7 @@ def images_of(program: torch.export.ExportedProgram) -> set[fx.Node]:
     """
     found: set[fx.Node] = set()
     for node in program.graph.nodes:
-        if name_of(node) == OURS[0]:
+        if name_of(node) == OURS[0] and operator_of(node) != ACTIVATION:
             made = writes_channels_last(operator_of(node), attributes(node))
         else:
             made = not found.isdisjoint(node.all_input_nodes) and node.target not in REORDERS
@@ -137,7 +138,7 @@ def importable(program: torch.export.ExportedProgram) -> torch.export.ExportedPr
     such terms. Raises ExportError with the nodes that are left.
     """
     known = {None, *OURS, *ExportedProgramImporter().convert_map, *ROWS} - WEAK
-    program = program.run_decompositions()
+    program = program.run_decompositions({**torch.export.default_decompositions(), **EARLY})
     tried: set[Any] = set()
     while unknown := [node for node in program.graph.nodes if name_of(node) not in known]:
         table = decompositions({node.target for node in unknown} - tried)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 from torch._decomp import get_decompositions
+from torch.nn import functional
 from tvm import relax
 
 from hashcompile.core.layers import arguments
@@ -22,6 +25,7 @@ WEAK = frozenset(
         "native_group_norm.default",
         "_native_batch_norm_legit.no_stats",
         "empty.memory_format",
+        "var.correction",
     )
 )
 
@@ -118,6 +122,78 @@ def own_batch_norm(
     return with_affine(parts, weight, bias), mean.flatten(), inverse.flatten()
 
 
+def instance_norm(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor | None,
+    variance: Tensor | None,
+    own_statistics: bool,
+    _momentum: float,
+    epsilon: float,
+    _cudnn: bool,
+) -> Tensor:
+    if own_statistics:
+        return with_affine(normalized(x, list(range(2, x.ndim)), epsilon)[0], weight, bias)
+    assert mean is not None and variance is not None
+    inverse = (variance + epsilon).rsqrt()
+    return with_affine(with_affine(x, inverse, -mean * inverse), weight, bias)
+
+
+def variance(
+    x: Tensor, dims: list[int] | None = None, *, correction: float | None = None, keepdim: bool = False
+) -> Tensor:
+    dims = dims or list(range(x.ndim))
+    total = (x - x.mean(dims, keepdim=True)).square().sum(dims, keepdim)
+    count: Any = prod(x.shape[dim] for dim in dims)
+    if not isinstance(count, int):  # the importer divides by numbers that it knows, and by tensors
+        count = torch.ones_like(x).sum(dims, keepdim)
+    return total / (count - (1 if correction is None else correction))
+
+
+def floor_divide(x: Tensor, y: Tensor | float) -> Tensor:
+    if x.is_floating_point():
+        return (x / y).floor()
+    divisor = y if isinstance(y, Tensor) else torch.full((), y, dtype=x.dtype)
+    return torch.div(x, divisor, rounding_mode="floor")
+
+
+def im2col(
+    x: Tensor, kernel: list[int], dilation: list[int], padding: list[int], stride: list[int]
+) -> Tensor:
+    """(B, C, H, W) -> (B, C * taps, places), every tap a slice."""
+    x = functional.pad(x, (padding[1], padding[1], padding[0], padding[0]))
+    places = [(x.shape[2 + d] - dilation[d] * (kernel[d] - 1) - 1) // stride[d] + 1 for d in range(2)]
+    taps = []
+    for tap in product(*map(range, kernel)):
+        part = x
+        for d in range(2):
+            first = tap[d] * dilation[d]
+            part = aten.slice.Tensor(part, 2 + d, first, first + (places[d] - 1) * stride[d] + 1, stride[d])
+        taps.append(part)
+    return torch.stack(taps, 2).flatten(3).flatten(1, 2)
+
+
+def col2im(
+    x: Tensor, size: list[int], kernel: list[int], dilation: list[int], padding: list[int], stride: list[int]
+) -> Tensor:
+    """(B, C * taps, places) -> (B, C, *size): of every tap an image with zeros between its places, and their sum."""
+    whole = [size[d] + 2 * padding[d] for d in range(2)]
+    places = [(whole[d] - dilation[d] * (kernel[d] - 1) - 1) // stride[d] + 1 for d in range(2)]
+    parts = x.unflatten(2, places).unflatten(1, (-1, prod(kernel)))
+    images = []
+    for i, tap in enumerate(product(*map(range, kernel))):
+        y = parts[:, :, i, :, None, :, None]
+        y = functional.pad(y, (0, stride[1] - 1, 0, 0, 0, stride[0] - 1)).flatten(4, 5).flatten(2, 3)
+        begin = [tap[d] * dilation[d] for d in range(2)]
+        have = [(places[d] - 1) * stride[d] + 1 for d in range(2)]
+        left, right = begin, [whole[d] - begin[d] - have[d] for d in range(2)]
+        y = y[:, :, : have[0], : have[1]]
+        images.append(functional.pad(y, (left[1], right[1], left[0], right[0])))
+    rows, columns = (slice(padding[d], padding[d] + size[d]) for d in range(2))
+    return sum(images[1:], images[0])[:, :, rows, columns]
+
+
 def empty(size: list[int], *, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
     return torch.full(size, 0, dtype=dtype)
 
@@ -133,7 +209,16 @@ def rrelu(
     return torch.where(x > 0, x, x * ((low + high) / 2)), noise
 
 
+# Before PyTorch tells them in its own terms, which the importer gets wrong.
+EARLY: dict[Any, Callable[..., Any]] = {
+    aten.instance_norm.default: instance_norm,
+    aten.floor_divide.default: floor_divide,
+    aten.im2col.default: im2col,
+    aten.col2im.default: col2im,
+}
+
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+    aten.var.correction: variance,
     aten.native_group_norm.default: group_norm,
     aten._native_batch_norm_legit.no_stats: own_batch_norm,
     aten.empty.memory_format: empty,

@@ -11,10 +11,12 @@ keys of an attention are (B, H, S, D) however they were written. The last node k
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import fx
+
+from hashcompile.core.graph import call
 
 aten = torch.ops.aten
 
@@ -75,9 +77,7 @@ def rewrite(graph: fx.Graph, node: fx.Node, equation: Equation, operands: Sequen
             operands, equation.operands, (equation.summed, equation.columns), strict=True
         ):
             own = "".join(letter for letter in letters if letter not in equation.batch)
-            x = call(
-                graph, aten.permute.default, x, [letters.index(letter) for letter in equation.batch + own]
-            )
+            x = ordered(graph, x, [letters.index(letter) for letter in equation.batch + own])
             rank = len(letters)
             factors.append(x if own[1] == last else call(graph, aten.transpose.int, x, rank - 2, rank - 1))
         made = equation.batch + equation.rows + equation.columns
@@ -89,11 +89,6 @@ def rewrite(graph: fx.Graph, node: fx.Node, equation: Equation, operands: Sequen
             node.target, node.args, node.kwargs = aten.permute.default, (product, order), {}
 
 
-def call(graph: fx.Graph, target: Any, x: fx.Node, *args: Any) -> fx.Node:
-    """A node with its value's shape; `x` itself for a permutation that permutes nothing."""
-    if target is aten.permute.default and args[0] == sorted(args[0]):
-        return x
-    node = graph.call_function(target, (x, *args))
-    values = [value.meta["val"] if isinstance(value, fx.Node) else value for value in node.args]
-    node.meta = {"val": target(*values)}
-    return node
+def ordered(graph: fx.Graph, x: fx.Node, order: list[int]) -> fx.Node:
+    """x permuted; `x` itself where that permutes nothing."""
+    return x if order == sorted(order) else call(graph, aten.permute.default, x, order)

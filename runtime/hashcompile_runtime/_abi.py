@@ -79,6 +79,17 @@ class _PoolDesc(ctypes.Structure):
     ]
 
 
+class _SoftmaxDesc(ctypes.Structure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("isa", c_int32),
+        ("rows", c_int64),
+        ("columns", c_int64),
+        ("log", c_int32),
+        ("reserved", c_uint32),
+    ]
+
+
 class _Epilogue(ctypes.Structure):
     _fields_ = [
         ("size", c_uint32),
@@ -219,6 +230,11 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
         [POINTER(_NormDesc), _FLOATS, _FLOATS, _FLOATS, POINTER(_Exec), POINTER(_Error)],
     ),
     "hc_pool": (c_int32, [POINTER(_PoolDesc), _FLOATS, _FLOATS, POINTER(_Exec), POINTER(_Error)]),
+    "hc_softmax": (c_int32, [POINTER(_SoftmaxDesc), _FLOATS, _FLOATS, POINTER(_Exec), POINTER(_Error)]),
+    "hc_activate": (
+        c_int32,
+        [c_int32, POINTER(_Epilogue), _FLOATS, c_size_t, _FLOATS, POINTER(_Exec), POINTER(_Error)],
+    ),
     "hc_wide_open": (c_int32, [POINTER(_WideDesc), POINTER(c_void_p), POINTER(_Error)]),
     "hc_wide_close": (None, [c_void_p]),
     "hc_wide_linear": (c_int32, [c_void_p, _FLOATS, c_size_t, _FLOATS, POINTER(_Exec), POINTER(_Error)]),

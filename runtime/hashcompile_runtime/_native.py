@@ -36,6 +36,7 @@ from ._abi import (
     _ParallelFor,
     _PoolDesc,
     _Shape,
+    _SoftmaxDesc,
     _WeightDesc,
     _WideDesc,
     _Window,
@@ -419,6 +420,31 @@ def pool(
     _check(
         _library().hc_pool(byref(desc), _floats(image), _floats(y), _executor(threads), byref(error)), error
     )
+    return y
+
+
+def softmax(
+    x: npt.ArrayLike, *, log: bool = False, threads: int = 1, isa: str = "auto"
+) -> npt.NDArray[np.float32]:
+    """x: (..., N) -> (..., N), softmax over N or its logarithm."""
+    rows = _float32(x)
+    desc = _SoftmaxDesc(size=ctypes.sizeof(_SoftmaxDesc), isa=_isa_id(isa), log=log)
+    desc.rows, desc.columns = int(np.prod(rows.shape[:-1])), rows.shape[-1]
+    y, error = np.empty_like(rows), _Error()
+    _check(
+        _library().hc_softmax(byref(desc), _floats(rows), _floats(y), _executor(threads), byref(error)), error
+    )
+    return y
+
+
+def activate(
+    x: npt.ArrayLike, epilogue: Epilogue, *, threads: int = 1, isa: str = "auto"
+) -> npt.NDArray[np.float32]:
+    """activation(x + residual), of the shape of x."""
+    values = _float32(x)
+    y, error = np.empty_like(values), _Error()
+    into = _floats(values), values.size, _floats(y), _executor(threads), byref(error)
+    _check(_library().hc_activate(_isa_id(isa), _epilogue(epilogue, y), *into), error)
     return y
 
 

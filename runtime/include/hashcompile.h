@@ -236,6 +236,15 @@ typedef struct hc_norm_desc {
     const float* bias;   /* (columns); NULL for none */
 } hc_norm_desc;
 
+/* A softmax over the columns of x (rows, columns): y = exp(x) / sum(exp(x)), or its logarithm. */
+typedef struct hc_softmax_desc {
+    uint32_t size; /* sizeof(hc_softmax_desc) */
+    hc_isa isa;
+    int64_t rows, columns;
+    int32_t log; /* 1: the logarithm */
+    uint32_t reserved; /* 0 */
+} hc_softmax_desc;
+
 /* A wide output layer, W (N, K), of which a run computes few rows: those whose sketch is near that of x.
  *
  * The sketch of x has the bits start[j] + sum_k x[k] * planes[k][j] >= 0, in float and in the order of k; bit j is bit
@@ -354,6 +363,13 @@ HC_API hc_code hc_conv2d(const hc_weight* weight, const hc_conv_desc* desc, cons
 
 /* y (B, OH, OW, C) of x (B, H, W, C): the maximum, NaN where one is among them, or the average. */
 HC_API hc_code hc_pool(const hc_pool_desc* desc, const float* x, float* y, const hc_exec* exec, hc_error* error);
+
+/* y (rows, columns): a row with a NaN or +infinity in it, or nothing but -infinity, is NaN. */
+HC_API hc_code hc_softmax(const hc_softmax_desc* desc, const float* x, float* y, const hc_exec* exec, hc_error* error);
+
+/* y = activation(x + residual), `count` values; the bits are those of the same epilogue behind a product. */
+HC_API hc_code hc_activate(hc_isa isa, const hc_epilogue* epilogue, const float* x, size_t count, float* y,
+                           const hc_exec* exec, hc_error* error);
 
 /* Checks the steps and their weights, which the caller keeps open for the life of the chain. A step reads inputs of
  * the chain and outputs of earlier steps. */

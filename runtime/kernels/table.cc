@@ -39,6 +39,9 @@ namespace hc {
 #define HC_KERNEL(room, isa, id) extern const Norm room##_##isa;
 #include "norm/kernels.inc"
 #undef HC_KERNEL
+#define HC_KERNEL(room, isa, id) extern const Softmax room##_##isa;
+#include "softmax/kernels.inc"
+#undef HC_KERNEL
 #define HC_KERNEL(room, isa, id) extern const HashedF32 room##_##isa;
 #include "hashed_f32/kernels.inc"
 #undef HC_KERNEL
@@ -103,6 +106,9 @@ constexpr Row<AttentionI8> kAttentionI8[] = {
 constexpr Row<Norm> kNorm[] = {
 #include "norm/kernels.inc"
 };
+constexpr Row<Softmax> kSoftmax[] = {
+#include "softmax/kernels.inc"
+};
 constexpr Row<HashedF32> kHashedF32[] = {
 #include "hashed_f32/kernels.inc"
 };
@@ -166,6 +172,8 @@ AttentionKernels select_attention(hc_isa cap) {
 
 Norm select_norm(hc_isa cap) { return *best(kNorm, cap).kernel; }
 
+Softmax select_softmax(hc_isa cap) { return *best(kSoftmax, cap).kernel; }
+
 HashedF32 select_hashed(hc_isa cap) { return *best(kHashedF32, cap).kernel; }
 
 Wide select_wide(hc_isa cap) { return *best(kWide, cap).kernel; }
@@ -184,7 +192,8 @@ extern "C" hc_code hc_kernel_get(size_t i, hc_kernel* out) {
                        hc::describe(hc::kRowwise, 1, i, first, *out) ||
                        hc::describe(hc::kAttention, 1, i, first, *out) ||
                        hc::describe(hc::kAttentionI8, 1, i, first, *out) ||
-                       hc::describe(hc::kNorm, 1, i, first, *out) || hc::describe(hc::kWide, 1, i, first, *out) ||
+                       hc::describe(hc::kNorm, 1, i, first, *out) || hc::describe(hc::kSoftmax, 1, i, first, *out) ||
+                       hc::describe(hc::kWide, 1, i, first, *out) ||
                        hc::describe(hc::kHashedF32, 1, i, first, *out);
     return found ? HC_OK : HC_OUT_OF_RANGE;
 }

@@ -13,6 +13,7 @@
 #include "int8/kernel.h"
 #include "norm/kernel.h"
 #include "rowwise/kernel.h"
+#include "softmax/kernel.h"
 #include "wide/kernel.h"
 
 namespace hc {
@@ -44,6 +45,8 @@ struct AttentionKernels {
 AttentionKernels select_attention(hc_isa cap);
 
 Norm select_norm(hc_isa cap);
+
+Softmax select_softmax(hc_isa cap);
 
 HashedF32 select_hashed(hc_isa cap);
 

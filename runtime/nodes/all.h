@@ -8,6 +8,7 @@
 #include "nodes/kernels.h"
 #include "nodes/norm.h"
 #include "nodes/pool.h"
+#include "nodes/softmax.h"
 #include "nodes/wide.h"
 
 namespace hc::nodes {
@@ -16,6 +17,7 @@ template <class... Kernel>
 struct Kernels {};
 
 using All = Kernels<LinearKernel, ConvKernel, EmbeddingKernel, ChainKernel, AttentionKernel, NormKernel,
-                    FeedForwardKernel, WideKernel, WideCodebookKernel, HashedKernel, PoolKernel>;
+                    FeedForwardKernel, WideKernel, WideCodebookKernel, HashedKernel, PoolKernel,
+                    ActivationKernel, SoftmaxKernel>;
 
 } // namespace hc::nodes

@@ -108,6 +108,15 @@ void ConvKernel::run(Call& call) const {
     check(hc_conv2d(weight_.get(), &desc, x.floats(), y, &epilogue, &exec, &error), error);
 }
 
+void ActivationKernel::run(Call& call) const {
+    const Tensor x = call.input(0);
+    float* y = static_cast<float*>(call.output(x.dims));
+    const hc_epilogue epilogue = epilogue_.of(call, x.dims);
+    const hc_exec exec = call.exec();
+    hc_error error{};
+    check(hc_activate(HC_ISA_AUTO, &epilogue, x.floats(), x.count(), y, &exec, &error), error);
+}
+
 EmbeddingKernel::EmbeddingKernel(const Node& node) {
     OpenWeight opened = open_weight(node, 1, WeightForm::of(node, HC_FLOAT, 1), false);
     columns_ = opened.columns;

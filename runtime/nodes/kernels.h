@@ -8,6 +8,7 @@ namespace hc::nodes {
 
 constexpr Formal kLayerInputs[] = {{kFloat, kRequired}, {kUint8, kRequired}, {kFloat, kRequired},
                                    {kFloat, kRequired}, {kFloat, kOptional}, {kFloat, kOptional}};
+constexpr Formal kActivationInputs[] = {{kFloat, kRequired}, {kFloat, kOptional}};
 constexpr Formal kEmbeddingInputs[] = {{kInt64, kRequired}, {kUint8, kRequired}, {kFloat, kRequired},
                                        {kFloat, kRequired}};
 
@@ -57,6 +58,17 @@ class ConvKernel {
     hc_conv_desc desc_{};
     int64_t rows_;
     Weight weight_;
+    Epilogue epilogue_;
+};
+
+// Y = activation(X + residual?): attributes activation, low and high
+class ActivationKernel {
+   public:
+    static constexpr Signature signature = {"Activation", kActivationInputs, 2, kRequired};
+    explicit ActivationKernel(const Node& node) : epilogue_(node, 1) {}
+    void run(Call& call) const;
+
+   private:
     Epilogue epilogue_;
 };
 

@@ -214,7 +214,8 @@ def test_what_has_no_kernel_is_dense_in_the_library(name: str, method: object, t
 
 
 @pytest.mark.parametrize(
-    "name", ["mlp", "cnn", "strided", "same", "grouped", "depthwise", "conv1d", "mixed", "tied"]
+    "name",
+    ["mlp", "cnn", "strided", "same", "grouped", "depthwise", "conv1d", "mixed", "tied", "transposed", "conv3d"],
 )
 def test_what_nobody_compressed_runs_on_our_kernels(name: str, tmp_path: Path) -> None:
     model, inputs = build(name)
@@ -226,6 +227,40 @@ def test_what_nobody_compressed_runs_on_our_kernels(name: str, tmp_path: Path) -
     for batch in (1, 2, 5):
         (got,) = runner(tmp_path / "m.so")(inputs(batch))
         torch.testing.assert_close(got, compiled(*inputs(batch)).detach(), rtol=1e-4, atol=1e-5)
+
+
+class Waves(nn.Module):
+    """Exponentials in all places: behind a layer, alone, of images, over other dims than the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.last, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 6, 3), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        x = functional.gelu(functional.silu(self.stem(x)) + 1, approximate="tanh")
+        x = functional.gelu(self.last(x) * 2)
+        scores = self.head(x.flatten(2).transpose(1, 2))
+        return x, scores.softmax(-1), scores.log_softmax(2), scores.softmax(1), scores.double().softmax(-1)
+
+
+def test_exponentials_are_kernels_of_ours(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    compiled = hc.compile(Waves().eval(), normal(3, 9, 10)(2), hc.Codebook(4), compute="float")
+    given = (compiled.graph_module, compiled.signature, compiled.samples[0], "float", {})
+    lowered = lower(*given)
+    names = [node.operator for node in lowered.nodes if node.operator in ("Activation", "Softmax")]
+    assert names == ["Activation", "Activation", "Softmax", "Softmax"], "one activation is the stem's own"
+    assert str(lowered.module).count("R.nn.softmax") == 2, "over another dim, and in float64"
+    assert "R.nn.gelu" not in str(lowered.module) and "R.permute_dims" in str(lowered.module)
+    compiled.export_tvm(tmp_path / "m.so")
+    for batch in (1, 2, 5):
+        for got, wanted in zip(
+            runner(tmp_path / "m.so")(normal(3, 9, 10)(batch)), compiled(*normal(3, 9, 10)(batch)), strict=True
+        ):
+            torch.testing.assert_close(got, wanted.detach(), rtol=1e-4, atol=1e-5)
+    (values,) = values_inside(lower(*given, expose=True), platform_of("cpu"), [normal(3, 9, 10)(3)])
+    shapes = {name: tuple(value.shape) for name, value in values}
+    assert shapes["gelu"] == (3, 8, 7, 8) and shapes["gelu_1"] == (3, 6, 5, 6), "images, channels second"
 
 
 class Images(nn.Module):

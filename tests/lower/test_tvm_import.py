@@ -83,6 +83,12 @@ EVERY: tuple[Callable[[Tensor], Tensor], ...] = (
     lambda x: functional.group_norm(x, 2, torch.arange(4.0), torch.ones(4)),
     lambda x: torch.hypot(x, x + 1) + x.kthvalue(2, dim=1, keepdim=True)[0],
     lambda x: torch.cdist(x[:, 0], x[:, 1]),
+    lambda x: functional.instance_norm(x, weight=torch.arange(4.0), bias=torch.ones(4)) + x // 2,
+    lambda x: functional.instance_norm(x, torch.ones(4), torch.arange(1.0, 5), use_input_stats=False),
+    lambda x: x.std((1, 2), keepdim=True) + x.var((0, 3), keepdim=True) + x.argmax(2, keepdim=True) // 2,
+    lambda x: functional.unfold(x, (2, 3), dilation=(1, 2), padding=(1, 0), stride=(2, 1)),
+    lambda x: functional.fold(functional.unfold(x, 2, padding=1), (6, 6), 2, padding=1),
+    lambda x: functional.fold(functional.unfold(x, (1, 3), stride=(2, 2)), (5, 5), (1, 3), stride=(2, 2)),
     lambda x: functional.rrelu(x) + functional.pad(x[:, :, 1:-1, 1:-1], (1, 1, 1, 1), mode="circular"),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -147,3 +148,25 @@ def int8_linear(of: Layer, x: Float32) -> Float32:
     rows = [quantize(row) for row in x]
     q = np.array([q for q, _ in rows], np.float64).reshape(x.shape)
     return finish(of, q @ t.T, np.array([scale for _, scale in rows], np.float32), table_scale)
+
+
+def float64_activation(name: str, y: Float32, low: float = -0.5, high: float = 2) -> npt.NDArray[np.float64]:
+    """Of values as they are."""
+    v = y.astype(np.float64)
+    erf = np.vectorize(math.erf, otypes=[float])
+    match name:
+        case "none":
+            return v
+        case "relu":
+            return np.maximum(v, 0)
+        case "clip":
+            return np.clip(v, low, high)
+        case "gelu":
+            return 0.5 * v * (1 + erf(v / math.sqrt(2)))
+        case "gelu_tanh":
+            return 0.5 * v * (1 + np.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3)))
+        case "silu":
+            return v / (1 + np.exp(-v))
+        case "hard_swish":
+            return v * np.clip(v + 3, 0, 6) / 6
+    raise ValueError(name)

@@ -1,7 +1,5 @@
 """Every linear kernel against float64, and against the integer arithmetic bit for bit."""
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,6 +15,7 @@ from tests.runtime.oracle import (
     activations,
     bf16,
     exact,
+    float64_activation,
     float_bound,
     int8_linear,
     int8_weights,
@@ -70,26 +69,6 @@ def test_values_without_a_table(isa, N, K, M, bias):
     for compute in (FLOAT, BF16):
         y = of.weight(compute, isa).linear(x)
         assert np.all(np.abs(y - exact(of, x)) <= float_bound(of, x))
-
-
-def float64_activation(name, y):
-    y = y.astype(np.float64)
-    erf = np.vectorize(math.erf, otypes=[float])
-    match name:
-        case "none":
-            return y
-        case "relu":
-            return np.maximum(y, 0)
-        case "clip":
-            return np.clip(y, -0.5, 2)
-        case "gelu":
-            return 0.5 * y * (1 + erf(y / math.sqrt(2)))
-        case "gelu_tanh":
-            return 0.5 * y * (1 + np.tanh(math.sqrt(2 / math.pi) * (y + 0.044715 * y**3)))
-        case "silu":
-            return y / (1 + np.exp(-y))
-        case "hard_swish":
-            return y * np.clip(y + 3, 0, 6) / 6
 
 
 @pytest.mark.parametrize("isa", ISAS)

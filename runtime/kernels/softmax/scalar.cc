@@ -1,0 +1,7 @@
+#include "softmax/loops.h"
+
+namespace hc {
+
+extern const Softmax softmax_scalar = softmax;
+
+} // namespace hc

@@ -1,0 +1,7 @@
+#include "softmax/loops.h"
+
+namespace hc {
+
+extern const Softmax softmax_avx2 = softmax;
+
+} // namespace hc
