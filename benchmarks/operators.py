@@ -2,9 +2,9 @@
 
     python benchmarks/operators.py [--only 'conv*'] [--runs 50]
 
-Each is a model of its own with nothing to compress, written by `export_tvm` and by PyTorch's ONNX exporter, in turns. The
-last column is the library's time over ONNX Runtime's: below 1 is faster. `models.py --peers tvm` has what TVM makes of
-whole models by itself.
+Each is a model of its own with nothing to compress, written by `export_tvm` and by PyTorch's ONNX exporter, in turns.
+The last column is the library's time over ONNX Runtime's: below 1 is faster. `models.py --peers tvm` has what TVM makes
+of whole models by itself.
 """
 
 from __future__ import annotations

@@ -97,8 +97,8 @@ class Mixed(nn.Module):
         return self.conv(self.fc(self.embed(ids)).relu().transpose(1, 2))
 
 
-class Gram(nn.Module):
-    """Inner products of what a layer makes of the rows: a product of activations, and no attention."""
+class Blocks(nn.Module):
+    """Inner products of rows and blocks of rows: a product of activations that is broadcast, which no kernel has."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class Gram(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.layer(x)
-        return y @ y.transpose(1, 2)
+        return y.unsqueeze(1) @ y.unflatten(1, (3, 4)).transpose(2, 3)
 
 
 ZOO: dict[str, tuple[Callable[[], nn.Module], Make]] = {
@@ -137,7 +137,7 @@ ZOO: dict[str, tuple[Callable[[], nn.Module], Make]] = {
     "tied": (Tied, ids(80, 6)),
     "attention": (Attention, normal(2, 5, 32)),
     "mixed": (Mixed, ids(75, 6)),
-    "gram": (Gram, normal(12, 16)),
+    "blocks": (Blocks, normal(12, 16)),
 }
 
 

@@ -32,6 +32,7 @@ from hashcompile.lower.feed_forward import FeedForward
 from hashcompile.lower.feed_forward import joined as as_one
 from hashcompile.lower.fuse_attention import fuse_attentions
 from hashcompile.lower.group_norm import layer_norms
+from hashcompile.lower.matmul import fuse_products
 from hashcompile.lower.norm import fuse_norms
 from hashcompile.lower.other_convolutions import plain_convolutions
 from hashcompile.lower.projections import join_projections
@@ -75,6 +76,7 @@ def fuse(
         ops += fuse_dense(selection)
         keep_channels_last(graph)
         ops += fuse_exponentials(graph)
+        ops += fuse_products(graph)
     graph.graph.lint()
     return graph, ops
 

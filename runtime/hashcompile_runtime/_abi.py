@@ -79,6 +79,19 @@ class _PoolDesc(ctypes.Structure):
     ]
 
 
+class _MatMulDesc(ctypes.Structure):
+    _fields_ = [
+        ("size", c_uint32),
+        ("isa", c_int32),
+        ("batch", c_int64),
+        ("rows", c_int64),
+        ("inner", c_int64),
+        ("columns", c_int64),
+        ("transposed", c_int32),
+        ("reserved", c_uint32),
+    ]
+
+
 class _SoftmaxDesc(ctypes.Structure):
     _fields_ = [
         ("size", c_uint32),
@@ -230,6 +243,10 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
         [POINTER(_NormDesc), _FLOATS, _FLOATS, _FLOATS, POINTER(_Exec), POINTER(_Error)],
     ),
     "hc_pool": (c_int32, [POINTER(_PoolDesc), _FLOATS, _FLOATS, POINTER(_Exec), POINTER(_Error)]),
+    "hc_matmul": (
+        c_int32,
+        [POINTER(_MatMulDesc), _FLOATS, _FLOATS, _FLOATS, POINTER(_Exec), POINTER(_Error)],
+    ),
     "hc_softmax": (c_int32, [POINTER(_SoftmaxDesc), _FLOATS, _FLOATS, POINTER(_Exec), POINTER(_Error)]),
     "hc_activate": (
         c_int32,

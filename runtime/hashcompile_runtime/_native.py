@@ -32,6 +32,7 @@ from ._abi import (
     _Exec,
     _HashedDesc,
     _Kernel,
+    _MatMulDesc,
     _NormDesc,
     _ParallelFor,
     _PoolDesc,
@@ -420,6 +421,20 @@ def pool(
     _check(
         _library().hc_pool(byref(desc), _floats(image), _floats(y), _executor(threads), byref(error)), error
     )
+    return y
+
+
+def matmul(
+    x: npt.ArrayLike, w: npt.ArrayLike, *, transposed: bool = False, threads: int = 1, isa: str = "auto"
+) -> npt.NDArray[np.float32]:
+    """x: (B, M, K); w: (B, K, N), or (B, N, K) where `transposed` -> (B, M, N)."""
+    left, right = _float32(x), _float32(w)
+    desc = _MatMulDesc(size=ctypes.sizeof(_MatMulDesc), isa=_isa_id(isa), transposed=transposed)
+    desc.batch, desc.rows, desc.inner = left.shape
+    desc.columns = right.shape[1 if transposed else 2]
+    y, error = np.empty((*left.shape[:2], desc.columns), np.float32), _Error()
+    into = _floats(y), _executor(threads), byref(error)
+    _check(_library().hc_matmul(byref(desc), _floats(left), _floats(right), *into), error)
     return y
 
 

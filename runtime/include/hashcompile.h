@@ -236,12 +236,21 @@ typedef struct hc_norm_desc {
     const float* bias;   /* (columns); NULL for none */
 } hc_norm_desc;
 
+/* `batch` products of x (rows, inner) by w (inner, columns), all of them dense, one behind another. */
+typedef struct hc_matmul_desc {
+    uint32_t size; /* sizeof(hc_matmul_desc) */
+    hc_isa isa;
+    int64_t batch, rows, inner, columns;
+    int32_t transposed; /* 1: each w is (columns, inner) */
+    uint32_t reserved;  /* 0 */
+} hc_matmul_desc;
+
 /* A softmax over the columns of x (rows, columns): y = exp(x) / sum(exp(x)), or its logarithm. */
 typedef struct hc_softmax_desc {
     uint32_t size; /* sizeof(hc_softmax_desc) */
     hc_isa isa;
     int64_t rows, columns;
-    int32_t log; /* 1: the logarithm */
+    int32_t log;       /* 1: the logarithm */
     uint32_t reserved; /* 0 */
 } hc_softmax_desc;
 
@@ -363,6 +372,10 @@ HC_API hc_code hc_conv2d(const hc_weight* weight, const hc_conv_desc* desc, cons
 
 /* y (B, OH, OW, C) of x (B, H, W, C): the maximum, NaN where one is among them, or the average. */
 HC_API hc_code hc_pool(const hc_pool_desc* desc, const float* x, float* y, const hc_exec* exec, hc_error* error);
+
+/* y (batch, rows, columns), in fp32. */
+HC_API hc_code hc_matmul(const hc_matmul_desc* desc, const float* x, const float* w, float* y, const hc_exec* exec,
+                         hc_error* error);
 
 /* y (rows, columns): a row with a NaN or +infinity in it, or nothing but -infinity, is NaN. */
 HC_API hc_code hc_softmax(const hc_softmax_desc* desc, const float* x, float* y, const hc_exec* exec, hc_error* error);

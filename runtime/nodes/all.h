@@ -6,6 +6,7 @@
 #include "nodes/feed_forward.h"
 #include "nodes/hashed.h"
 #include "nodes/kernels.h"
+#include "nodes/matmul.h"
 #include "nodes/norm.h"
 #include "nodes/pool.h"
 #include "nodes/softmax.h"
@@ -18,6 +19,6 @@ struct Kernels {};
 
 using All = Kernels<LinearKernel, ConvKernel, EmbeddingKernel, ChainKernel, AttentionKernel, NormKernel,
                     FeedForwardKernel, WideKernel, WideCodebookKernel, HashedKernel, PoolKernel,
-                    ActivationKernel, SoftmaxKernel>;
+                    ActivationKernel, SoftmaxKernel, MatMulKernel>;
 
 } // namespace hc::nodes

@@ -215,7 +215,19 @@ def test_what_has_no_kernel_is_dense_in_the_library(name: str, method: object, t
 
 @pytest.mark.parametrize(
     "name",
-    ["mlp", "cnn", "strided", "same", "grouped", "depthwise", "conv1d", "mixed", "tied", "transposed", "conv3d"],
+    [
+        "mlp",
+        "cnn",
+        "strided",
+        "same",
+        "grouped",
+        "depthwise",
+        "conv1d",
+        "mixed",
+        "tied",
+        "transposed",
+        "conv3d",
+    ],
 )
 def test_what_nobody_compressed_runs_on_our_kernels(name: str, tmp_path: Path) -> None:
     model, inputs = build(name)
@@ -255,12 +267,49 @@ def test_exponentials_are_kernels_of_ours(tmp_path: Path) -> None:
     compiled.export_tvm(tmp_path / "m.so")
     for batch in (1, 2, 5):
         for got, wanted in zip(
-            runner(tmp_path / "m.so")(normal(3, 9, 10)(batch)), compiled(*normal(3, 9, 10)(batch)), strict=True
+            runner(tmp_path / "m.so")(normal(3, 9, 10)(batch)),
+            compiled(*normal(3, 9, 10)(batch)),
+            strict=True,
         ):
             torch.testing.assert_close(got, wanted.detach(), rtol=1e-4, atol=1e-5)
     (values,) = values_inside(lower(*given, expose=True), platform_of("cpu"), [normal(3, 9, 10)(3)])
     shapes = {name: tuple(value.shape) for name, value in values}
     assert shapes["gelu"] == (3, 8, 7, 8) and shapes["gelu_1"] == (3, 6, 5, 6), "images, channels second"
+
+
+class Rest(nn.Module):
+    """Products of activations and norms of groups, most of which kernels compute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.own = nn.GroupNorm(2, 8), nn.InstanceNorm2d(8, affine=True)
+        for tensor in (*self.norm.parameters(), *self.own.parameters()):
+            nn.init.normal_(tensor)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        x = self.norm(x) + self.own(x)
+        rows = x.flatten(2)
+        seen = rows @ rows.transpose(1, 2), torch.bmm(rows.mT, rows), x @ x
+        few = rows[:, :3] @ rows.mT
+        return *seen, few, x[:, :1] @ x, rows @ torch.ones(81, 4), (rows.double() @ rows.double().mT)
+
+
+def test_products_and_norms_of_groups_are_kernels_of_ours(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    inputs = normal(8, 9, 9)
+    compiled = hc.compile(Rest().eval(), inputs(2), hc.PruneChannels(0), compute="float")
+    lowered = lower(compiled.graph_module, compiled.signature, compiled.samples[0], "float", {})
+    names = [node.operator for node in lowered.nodes]
+    assert sorted(names) == ["MatMul"] * 3 + ["Norm"] * 2
+    transposed = [node.attributes["transposed"] for node in lowered.nodes if node.operator == "MatMul"]
+    assert transposed == [1, 0, 0], "what is read in another order is not copied"
+    assert str(lowered.module).count("R.matmul") == 4, "few rows, broadcasting, other ranks, float64"
+    compiled.export_tvm(tmp_path / "m.so")
+    for batch in (1, 2, 5):
+        for got, wanted in zip(
+            runner(tmp_path / "m.so")(inputs(batch)), compiled(*inputs(batch)), strict=True
+        ):
+            torch.testing.assert_close(got, wanted.detach(), rtol=1e-4, atol=1e-4)
 
 
 class Images(nn.Module):

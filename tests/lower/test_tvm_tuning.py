@@ -31,7 +31,7 @@ from hashcompile.lower.tvm_schedules import prepared  # noqa: E402
 @pytest.fixture(scope="module")
 def compiled() -> hc.CompiledModel:
     """A model of which one product is left to TVM."""
-    model, inputs = build("gram")
+    model, inputs = build("blocks")
     return hc.compile(model, inputs(3), compute="float")
 
 
@@ -82,7 +82,7 @@ def test_a_tuned_library_computes_the_same_and_another_export_tries_nothing(
     monkeypatch.setattr(tvm_search, "TRIAL", tmp_path / "none")
     compiled.export_tvm(tmp_path / "m.so", tune=how)
     assert lines(tmp_path / "trials") == made
-    _, inputs = build("gram")
+    _, inputs = build("blocks")
     for batch in (1, 2, 5):
         (got,) = runner(tmp_path / "m.so")(inputs(batch))
         torch.testing.assert_close(got, compiled(*inputs(batch)).detach(), rtol=1e-4, atol=1e-5)
