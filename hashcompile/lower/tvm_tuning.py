@@ -104,12 +104,17 @@ def reduces(function: Any) -> bool:
 def fixed(function: Any, call: Any) -> IRModule:
     """The function at the sizes of the call."""
     made = call.ty_args[0]
-    types = [argument.ty for argument in call.args[1].fields] + [*getattr(made, "fields", [made])]
+    given = [*call.args[1].fields, *getattr(made, "fields", [made])]
+    types = [getattr(each, "ty", each) for each in given]  # of a tensor, or of one that the call makes
+    pairs = list(zip(function.params, given, types, strict=True))
+    # a function that is given sizes has no others
+    sizes = {parameter: size for parameter, size, of in pairs if not hasattr(of, "shape")}
     buffers = {
-        parameter: tirx.decl_buffer(each.shape.values, dtype=parameter.ty.dtype, name=parameter.name)
-        for parameter, each in zip(function.params, types, strict=True)
+        parameter: tirx.decl_buffer(of.shape.values, dtype=parameter.ty.dtype, name=parameter.name)
+        for parameter, _, of in pairs
+        if not sizes
     }
-    return IRModule({"main": function.specialize(buffers).with_attr("global_symbol", "main")})
+    return IRModule({"main": function.specialize(sizes or buffers).with_attr("global_symbol", "main")})
 
 
 def machine_of(target: Target) -> str:
