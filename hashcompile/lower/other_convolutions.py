@@ -124,7 +124,8 @@ def phases(
     spread = [(size - 1) * d + 1 for size, d in zip(weight.shape[2:], dilation, strict=True)]
     taps = [max(n, -(-size // s)) for n, size, s in zip(least, spread, stride, strict=True)]
     whole = weight.new_zeros((*weight.shape[:2], *(t * s for t, s in zip(taps, stride, strict=True))))
-    whole[(..., *(slice(0, size, d) for size, d in zip(spread, dilation, strict=True)))] = weight
+    spots = (slice(0, size, d) for size, d in zip(spread, dilation, strict=True))
+    whole[(slice(None), slice(None), *spots)] = weight
     # (groups, C / groups, N / groups, tap 0, residue 0, ...)
     parts = whole.reshape(
         groups, -1, weight.shape[1], *(n for pair in zip(taps, stride, strict=True) for n in pair)
@@ -169,5 +170,11 @@ def sliced(graph: fx.GraphModule, node: fx.Node) -> fx.Node:
 
 def image_of(window: Window) -> Window:
     """Without its first dim."""
-    sides = (window.kernel, window.stride, window.before, window.after, window.dilation)
-    return Window(*(side[1:] for side in sides), window.groups)
+    return Window(
+        window.kernel[1:],
+        window.stride[1:],
+        window.before[1:],
+        window.after[1:],
+        window.dilation[1:],
+        window.groups,
+    )

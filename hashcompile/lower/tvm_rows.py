@@ -62,14 +62,14 @@ def extreme(reduce: Callable[..., Any]) -> Row:
     return row
 
 
-def product(node: fx.Node, importer: Any) -> Any:
+def matmul(node: fx.Node, importer: Any) -> Any:
     """Of the type of its factors, where the importer's own is always in float32."""
     x, w = (importer.env[factor] for factor in node.args)
     return importer.block_builder.emit(relax.op.matmul(x, w))
 
 
 ROWS: dict[str, Row] = {
-    **dict.fromkeys(("mm.default", "bmm.default", "matmul.default"), product),
+    **dict.fromkeys(("mm.default", "bmm.default", "matmul.default"), matmul),
     "embedding.default": embedding,
     "slice.Tensor": part,
     "amax.default": extreme(relax.op.max),
