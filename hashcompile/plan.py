@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -146,7 +146,9 @@ def stages(method: Any) -> tuple[Rules, ...]:
             raise ConfigError(
                 "method is an empty list: give at least one config, such as hc.Codebook(bits=4)"
             )
-        return tuple(rules for entry in method for rules in stages(entry))
+        found = tuple(rules for entry in method for rules in stages(entry))
+        check_pools(found)
+        return found
     rules = tuple(method.items()) if isinstance(method, Mapping) else (("*", method),)
     if not rules:
         raise ConfigError('method is an empty dict: give {glob: config}, such as {"*": hc.Codebook(bits=4)}')
@@ -162,7 +164,21 @@ def stages(method: Any) -> tuple[Rules, ...]:
             "one dict both reshapes layers and encodes them: give a list of two, such as "
             "[hc.PruneChannels(amount=0.3), hc.Codebook(bits=4)], which are applied in order"
         )
+    check_pools((rules,))
     return (rules,)
+
+
+def check_pools(found: Sequence[Rules]) -> None:
+    """Raise ConfigError where one name would be that of several pools: those of unequal configs, and of two stages."""
+    pools: dict[str, tuple[int, Any]] = {}
+    for stage, rules in enumerate(found):
+        for _, config in rules:
+            name = getattr(config, "pool", None)
+            if name is not None and pools.setdefault(name, (stage, config)) != (stage, config):
+                raise ConfigError(
+                    f"pool {name!r} is one array of values: give one config with it, in one stage, to all its layers; "
+                    f"this one is {config!r}, and there is {pools[name][1]!r}"
+                )
 
 
 def structural(rules: Rules) -> bool:

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from hashcompile.core.checks import check_state, is_number, is_whole
+from hashcompile.core.checks import check_state, counted, is_number, is_whole
 from hashcompile.core.encoded import EncodedWeight, stand_for
 from hashcompile.core.errors import ConfigError, WeightError
-from hashcompile.core.layers import Kind, Layer
+from hashcompile.core.layers import SMALLEST, Kind, Layer
 from hashcompile.core.learning import LearningCode
 from hashcompile.core.method import COMPUTES, Compute, Statistics
 from hashcompile.core.rows import RowView
@@ -34,6 +34,9 @@ KINDS: dict[type[nn.Module], Kind] = {
 
 
 Learnt = Codebook | Sparse
+BY_GRAPH = (
+    "it is no weight that the module holds as such: compile with the method, and give compiled.graph_module"
+)
 
 
 class CodebookTraining:
@@ -124,8 +127,14 @@ class CodebookTraining:
 
     def step(self) -> None:
         """Behind every `optimizer.step()`: cool down; hold assignments once it is time. Raises WeightError where
-        training went to NaN."""
+        training went to NaN, and ConfigError where the model is in evaluation mode, in which nothing is a mixture."""
         self._check()
+        evaluated = self.weights and not any(code.training for code in self.weights.values())
+        if self.by == "soft" and not self._held and evaluated:
+            raise ConfigError(
+                'CodebookTraining(by="soft"): the model is in evaluation mode, in which every weight is the nearest '
+                "allowed one: call model.train() before it trains"
+            )
         self.done += 1
         self._set()
 
@@ -150,7 +159,7 @@ class CodebookTraining:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of `state_dict`, beside the model's own. Raises ConfigError for that of another schedule."""
         check_state("CodebookTraining", state, self._settings, {"done"})
-        self.done = int(state["done"])
+        self.done = counted("CodebookTraining", "done", state["done"])
         for weight in self.weights.values():
             weight.held = self._held  # at the indices that come with the model's state
         self._set()
@@ -210,7 +219,10 @@ class CodebookTraining:
         for name, module in modules.items():
             weight: Any = module._parameters.get("weight")
             config = next((rules[glob] for glob in reversed(rules) if fnmatchcase(name, glob)), None)
-            if weight is None or config is None:
+            if config is None:
+                continue
+            if weight is None:
+                self.refused[f"{name}.weight"] = not_held(name, module, config)
                 continue
             if weight not in codes:
                 found = begin(name, module, config, compute)
@@ -219,6 +231,29 @@ class CodebookTraining:
                     continue
                 codes[weight] = found
             stand_for(module, "weight", codes[weight])
+        for name, value in self._model.named_parameters():
+            owner, _, leaf = name.rpartition(".")
+            if (
+                value.ndim > 1
+                and leaf != "weight"
+                and value.numel() >= SMALLEST
+                and "parametrizations" not in owner
+            ):
+                self.refused[name] = BY_GRAPH
+
+
+def not_held(name: str, module: nn.Module, config: Learnt) -> str:
+    """Why a layer without a parameter `weight` is left alone. Raises ConfigError for one that learns in another way."""
+    parametrizations: Any = getattr(module, "parametrizations", {})
+    code = parametrizations["weight"][0] if "weight" in parametrizations else None
+    if isinstance(code, LearningCode):
+        if code.bits != config.bits:
+            raise ConfigError(
+                f"CodebookTraining({config!r}): the weight of {name} learns already, in {code.bits} bits: give no "
+                "method to go on with it"
+            )
+        return "its weight learns already"
+    return BY_GRAPH
 
 
 def kind_of(module: nn.Module) -> Kind | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -434,3 +435,88 @@ def test_freezing_early_and_often() -> None:
     x = batch(0)[0]
     model(x).sum().backward()
     assert model.get_submodule("3.parametrizations.weight.0").codebook.grad is not None
+
+
+def test_a_mixture_cools_until_it_is_held() -> None:
+    """Geometrically, and only where the model trains; what is evaluated is the nearest entry all along."""
+    model = network().train()
+    training = hc.CodebookTraining(model, LEARN, steps=STEPS, temperature=(1.0, 0.01), hold=0.2)
+    (weight, *_) = training.weights.values()
+    found = []
+    for _ in range(STEPS):
+        found.append((weight.temperature, weight.softly, weight.held))
+        training.step()
+    wanted = [(0.01 ** (step / 8), step < 8, step >= 8) for step in range(STEPS)]
+    for (temperature, softly, held), (cool, mixture, holds) in zip(found, wanted, strict=True):
+        assert temperature == pytest.approx(cool if not holds else 0.01)
+        assert (softly, held) == (mixture, holds)
+    assert not training.weights or not model.eval()[0].parametrizations.weight[0].softly
+
+
+def test_soft_and_straight_through_part_ways() -> None:
+    ends = []
+    for by in WAYS:
+        model = network().train()
+        training = hc.CodebookTraining(model, LEARN, steps=STEPS, by=by)
+        loop(model, training, sgd(model), range(STEPS))
+        ends.append(torch.cat([value.flatten() for value in model.state_dict().values()]))
+    assert not torch.equal(*ends)
+
+
+def test_a_mixture_wants_a_model_that_trains() -> None:
+    model = network().eval()
+    training = hc.CodebookTraining(model, LEARN, steps=2, hold=0.5)
+    with pytest.raises(hc.ConfigError, match=r"evaluation mode.*call model\.train\(\)"):
+        training.step()
+    model.train()
+    training.step()
+    model.eval()
+    training.step()  # held: nothing is a mixture any more
+    straight = hc.CodebookTraining(network().eval(), LEARN, steps=2, by="straight-through")
+    straight.step()
+
+
+def test_a_compiled_graph_evaluates_what_it_will_store() -> None:
+    x, _ = batch(0)
+    compiled = hc.compile(network().eval(), (x,), LEARN)
+    before = compiled(x)
+    hc.CodebookTraining(compiled.graph_module, steps=STEPS)
+    assert torch.equal(compiled(x), before), "it is in evaluation mode"
+    assert not torch.equal(compiled.graph_module.train()(x), before)
+
+
+class Packed(nn.Module):
+    """Weights that no layer holds as such."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.lstm = nn.MultiheadAttention(32, 2), nn.LSTM(32, 32)
+        self.normed, self.layer = nn.utils.parametrizations.weight_norm(nn.Linear(64, 64)), nn.Linear(64, 64)
+
+
+def test_what_is_left_alone_has_a_reason() -> None:
+    model = Packed()
+    training = hc.CodebookTraining(model, LEARN, steps=STEPS)
+    assert set(training.weights) == {"layer.weight", "attention.out_proj.weight"}
+    left = {"attention.in_proj_weight", "lstm.weight_ih_l0", "lstm.weight_hh_l0", "normed.weight"}
+    assert set(training.refused) == left
+    assert all("compiled.graph_module" in reason for reason in training.refused.values())
+    with pytest.raises(hc.ConfigError, match=r"learns already, in 2 bits"):
+        hc.CodebookTraining(model, hc.Codebook(bits=4, learn=True), steps=STEPS)
+    again = hc.CodebookTraining(model, LEARN, steps=STEPS)
+    assert again.refused["layer.weight"] == "its weight learns already" and len(again.weights) == 2
+
+
+@pytest.mark.parametrize("done", ["x", -3, 2.0, None])
+def test_a_count_that_is_none_is_refused(done: Any) -> None:
+    training = hc.CodebookTraining(network(), LEARN, steps=STEPS)
+    with pytest.raises(hc.ConfigError, match=r"done=.*wanted a whole number of steps"):
+        training.load_state_dict({**training.state_dict(), "done": done})
+
+
+def test_a_state_that_went_through_json() -> None:
+    training = hc.CodebookTraining(network(), LEARN, steps=STEPS)
+    training.step()
+    other = hc.CodebookTraining(network(), LEARN, steps=STEPS)
+    other.load_state_dict(json.loads(json.dumps(training.state_dict())))
+    assert other.done == 1 and other.state_dict() == training.state_dict()

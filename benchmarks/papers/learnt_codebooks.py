@@ -6,11 +6,12 @@
 Each number of allowed weights, 2 to 64, in each of these ways:
 
 - k-means: the weights alone.
+- k-means, tuned: then tables, scales, norms and biases are trained with the assignments as they are.
 - fitted: k-means, then error feedback on calibration data; where the others begin.
-- tables: fitted; then tables, scales, norms and biases are trained with the assignments as they are.
+- tables: fitted; then the same is trained.
 - straight-through, soft: fitted; then assignments are trained too.
 
-The last three train in the same way, on the same images, for as many steps. Accuracy is that of the exported file on
+All but two train in the same way, on the same images, for as many steps. Accuracy is that of the exported file on
 our runtime, in int8 arithmetic; sizes are those of the files. ResNet-34 (3 x 3 stem, no pooling in front, 64 to 512
 channels) is trained here for `--schedule` epochs of all images, each kept: 100 and more for its full accuracy, for
 which one wants a GPU. It is used where there is one.
@@ -71,6 +72,7 @@ class Name(StrEnum):
 
 class Way(StrEnum):
     kmeans = "k-means"
+    tuned = "k-means, tuned"
     fitted = "fitted"
     tables = "tables"
     straight = "straight-through"
@@ -154,19 +156,19 @@ def measure(
 ) -> Record:
     """Compress, train and export; top-1 in percent, and bytes."""
     bits = count.bit_length() - 1
-    trains = way in (Way.tables, Way.straight, Way.soft)
+    trains = way not in (Way.kmeans, Way.fitted)
     calibration = [(batch,) for batch in learn[0][:CALIBRATION].split(64)]
     compiled = hc.compile(
         model,
         (learn[0][:2],),
         hc.Codebook(bits, learn=trains),
-        None if way is Way.kmeans else calibration,
+        None if way in (Way.kmeans, Way.tuned) else calibration,
         progress=False,
     )
     if trains:
         graph = compiled.graph_module.to(DEVICE)
         by = "soft" if way is Way.soft else "straight-through"
-        hold = 1.0 if way is Way.tables else 0.2
+        hold = 1.0 if way in (Way.tuned, Way.tables) else 0.2
         steps = max(1, round(epochs * len(learn[1]) / 128))
         training = hc.CodebookTraining(graph, steps=steps, by=by, hold=hold)
         inputs, labels = (each.to(DEVICE) for each in learn)

@@ -5,8 +5,11 @@
 Magnitude without data, magnitude with kept weights corrected, Wanda (arXiv 2306.11695) and SparseGPT (arXiv
 2301.00774), at shares of every layer and at patterns N:M; the first `--images` training images calibrate.
 
-A table goes to stdout, and JSON to `build/benchmarks`. What was measured is not measured again. The data folder is
-named by HASHCOMPILE_DATA.
+The last two were published with language models, whose perplexities do not compare with what these networks lose; what
+compares is their order, which the plot shows.
+
+A table goes to stdout; JSON and a plot to `build/benchmarks`. What was measured is not measured again. The data
+folder is named by HASHCOMPILE_DATA.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from contest.prepared import BUILD
 
 import hashcompile as hc
 from hashcompile.core.console import progress, show, table
+from papers.canvas import begin, save
 from papers.kept import Kept, Record
 from papers.subjects import Name, Subject, subjects
 from papers.train import top1
@@ -69,6 +73,23 @@ def main(
                     rows[-1].append(f"{kept.once({'size': size, 'way': way}, trial)['top1']:.2f}")
                     bar.advance()
         show(table(("zeros", *(f">{way}" for way in WAYS)), rows))
+        draw(out / f"pruned_once_{given.name}.png", given.title, whole, kept)
+
+
+def draw(path: Path, title: str, whole: float, kept: Kept) -> None:
+    """Accuracy against the share that went, and beside it that of the patterns. Needs matplotlib."""
+    canvas, panels = begin(2, sharey=True)
+    for way in WAYS:
+        for panel, patterns in zip(panels, (False, True), strict=True):
+            sizes = [size for size in SIZES if (":" in size) is patterns]
+            found = [kept.once({"size": size, "way": way}, dict)["top1"] for size in sizes]
+            panel.plot(sizes, found, "o-", markersize=4, label=way)
+    for panel in panels:
+        panel.axhline(whole, color="0.5", linewidth=0.8)
+    panels[0].set(xlabel="zeros", ylabel="top-1, %", title=title)
+    panels[1].set(xlabel="kept : of")
+    panels[0].legend(fontsize=8)
+    save(canvas, path)
 
 
 if __name__ == "__main__":

@@ -29,14 +29,25 @@ def is_seed(value: Any) -> TypeGuard[int]:
 def check_state(
     owner: str, state: Mapping[str, Any], settings: Mapping[str, Any], others: Collection[str]
 ) -> None:
-    """Raises ConfigError for a `state_dict` that lacks an entry, or whose settings are not these."""
+    """Raises ConfigError for a `state_dict` that lacks an entry, or whose settings are not these; lists that a file
+    gives for tuples are as good."""
     for name in (*settings, *others):
         if name not in state:
             raise ConfigError(
                 f"{owner}.load_state_dict: no entry {name!r}; wanted what {owner}.state_dict() gives"
             )
     for name, value in settings.items():
-        if state[name] != value:
+        found = tuple(state[name]) if isinstance(state[name], list) else state[name]
+        if found != value:
             raise ConfigError(
                 f"{owner}.load_state_dict: the state is that of {name}={state[name]!r}, this is of {name}={value!r}"
             )
+
+
+def counted(owner: str, name: str, value: Any) -> int:
+    """A number of steps. Raises ConfigError."""
+    if not is_whole(value) or value < 0:
+        raise ConfigError(
+            f"{owner}.load_state_dict: {name}={value!r}; wanted a whole number of steps, at least 0"
+        )
+    return value

@@ -98,7 +98,7 @@ def replace_weight(graph: fx.GraphModule, parameter: str, encoded: EncodedWeight
     """
     holder, leaf = holder_of(graph, parameter)
     delattr(holder, leaf)
-    holder.register_module(leaf, encoded)
+    holder.register_module(leaf, encoded.train(graph.training))
     for node in list(graph.graph.nodes):
         if node.op == "get_attr" and node.target == parameter:
             with graph.graph.inserting_before(node):

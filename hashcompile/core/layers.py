@@ -38,6 +38,12 @@ CONSUMERS: dict[Any, tuple[Kind, int]] = {  # operator -> (kind, position of the
     aten.embedding.default: (Kind.EMBEDDING, 0),
 }
 
+
+def kind_of(node: fx.Node) -> Kind | None:
+    """Of a layer; None for any other node."""
+    return CONSUMERS[node.target][0] if node.op == "call_function" and node.target in CONSUMERS else None
+
+
 COPIES = (aten.contiguous.default, aten.clone.default, aten.alias.default, aten.detach.default)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from hashcompile.core.layers import CONSUMERS, Kind, Window, attribute, consumes
+from hashcompile.core.layers import CONSUMERS, Kind, Window, attribute, consumes, kind_of
 from hashcompile.core.method import CODES
 from hashcompile.core.onnx_op import Attribute, OnnxOp
 from hashcompile.lower.match import dtype_of, shape_of
@@ -28,10 +28,10 @@ PAIR = 32  # rows that kernels take together
 def dense_layers(graph: fx.GraphModule) -> Iterator[tuple[str, fx.Node, OnnxOp]]:
     """(parameter, layer, operator) of every layer that kernels of ours compute from fp32 weights."""
     for node in list(graph.graph.nodes):
-        kind, position = CONSUMERS.get(node.target, (None, 0)) if node.op == "call_function" else (None, 0)
+        kind = kind_of(node)
         if kind not in (Kind.LINEAR, Kind.CONV):
             continue
-        weight = node.args[position]
+        weight = node.args[CONSUMERS[node.target][1]]
         if (
             not is_constant(graph, weight)
             or not consumes(node, weight)

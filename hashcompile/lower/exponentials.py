@@ -23,6 +23,7 @@ from hashcompile.lower.symbolic import SymbolicOp, call_op
 
 aten = torch.ops.aten
 ACTIVATION, SOFTMAX = "Activation", "Softmax"
+KEEP_ORDER = (ACTIVATION,)  # operators that write an image as they read it, whatever the order of its dims
 SLOW = (Activation.GELU, Activation.GELU_TANH, Activation.SILU)
 LOG = {  # softmaxes, and whether the logarithm is wanted
     aten.softmax.int: 0,

@@ -31,7 +31,7 @@ from hashcompile.lower.exponentials import fuse_exponentials
 from hashcompile.lower.feed_forward import FeedForward
 from hashcompile.lower.feed_forward import joined as as_one
 from hashcompile.lower.fuse_attention import fuse_attentions
-from hashcompile.lower.group_norm import layer_norms
+from hashcompile.lower.group_norm import group_norms
 from hashcompile.lower.matmul import fuse_products
 from hashcompile.lower.norm import fuse_norms
 from hashcompile.lower.other_convolutions import plain_convolutions
@@ -56,9 +56,12 @@ def fuse(
     for name in selection.codes:
         holder, leaf = holder_of(graph, name)
         holder.register_module(leaf, nn.Module())  # holds the constants under the weight's own name
+    replaced: dict[fx.Node, fx.Node] = {}  # values that later stages know by their first nodes
     if not bodies:
-        layer_norms(graph)
-    ops += fuse_norms(graph, selection.steps)  # before the layers: a sum is cheapest where its row is at hand
+        ops += group_norms(graph, replaced)
+    ops += fuse_norms(
+        graph, selection.steps, replaced
+    )  # before the layers: a sum is cheapest where its row is at hand
     joined = join_projections(selection)
     ops += joined.values()
     for name, readers in selection.readers.items():
@@ -67,7 +70,6 @@ def fuse(
                 ops += fuse_reader(selection, name, reader, bodies)
     for pair in selection.feed_forwards:
         ops += fuse_feed_forward(selection, pair)
-    replaced: dict[fx.Node, fx.Node] = {}
     for i, chain in enumerate(selection.chains):
         ops += fuse_chain(selection, chain, ChainOp(chain, ranges, overload(i)), replaced)
     ops += fuse_attentions(graph, selection.compute)

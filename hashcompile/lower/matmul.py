@@ -3,7 +3,8 @@
 Given:  %t = aten.transpose(%b, 1, 2);  %y = aten.matmul(%a, %t)
 Result: %y = call_module[matmul_op](%a, %b)             # MatMul[transposed=1]
 
-Few rows are left alone: kernels take 32 at a time. No ONNX file holds these nodes, so they have no body.
+Rows that are known to be few are left alone: kernels take 32 at a time. No ONNX file holds these nodes, so they have no
+body.
 """
 
 from __future__ import annotations

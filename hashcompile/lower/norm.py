@@ -39,13 +39,16 @@ class Found:
     centered: bool
 
 
-def fuse_norms(graph: fx.GraphModule, taken: Container[fx.Node] = ()) -> list[OnnxOp]:
-    """Replace every norm that the operator can say; nodes that are `taken` stay. The operators that were put in."""
+def fuse_norms(
+    graph: fx.GraphModule, taken: Container[fx.Node], replaced: dict[fx.Node, fx.Node]
+) -> list[OnnxOp]:
+    """Replace every norm that the operator can say; nodes that are `taken` stay. The operators that were put in;
+    `replaced` is told what stands for which node."""
     ops = []
     for node in list(graph.graph.nodes):
         found = one_call(node) or written_out(node)
         if found is not None and fits(found):
-            ops.append(replace(graph, found, taken))
+            ops.append(replace(graph, found, taken, replaced))
     graph.graph.eliminate_dead_code()
     return ops
 
@@ -116,7 +119,9 @@ def fits(found: Found) -> bool:
     return rows and all(dtype_of(value) is torch.float32 for value in (found.root, found.x, *affine))
 
 
-def replace(graph: fx.GraphModule, found: Found, taken: Container[fx.Node]) -> OnnxOp:
+def replace(
+    graph: fx.GraphModule, found: Found, taken: Container[fx.Node], replaced: dict[fx.Node, fx.Node]
+) -> OnnxOp:
     """Put one call in the place of a norm, and of the addition in front of it."""
     root, x, residual = found.root, found.x, None
     inner = source(x)
@@ -139,4 +144,5 @@ def replace(graph: fx.GraphModule, found: Found, taken: Container[fx.Node]) -> O
         call = call_op(graph, f"{root.name}_op", SymbolicOp(op, torch.float32), inputs)
     call.meta = dict(root.meta)
     root.replace_all_uses_with(call)
+    replaced[root] = call
     return op

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, fx
 
 from hashcompile.core.graph import call
-from hashcompile.core.layers import CONSUMERS, Kind, Window, arguments, attribute, consumes, unused
+from hashcompile.core.layers import Kind, Window, arguments, attribute, consumes, kind_of, unused
 from hashcompile.lower.match import dtype_of, shape_of
 
 aten = torch.ops.aten
@@ -31,15 +31,14 @@ CONV = {1: aten.conv1d.default, 2: aten.conv2d.default, 3: aten.conv3d.default}
 
 
 def plain_convolutions(graph: fx.GraphModule) -> None:
-    """Rewrite every one with constant weights, in fp32."""
-    for node in list(graph.graph.nodes):
-        kind, _ = CONSUMERS.get(node.target, (None, 0)) if node.op == "call_function" else (None, 0)
-        if kind is Kind.CONV_TRANSPOSE and constant_weights(graph, node):
-            put(graph, node, transposed)
-    for node in list(graph.graph.nodes):
-        kind, _ = CONSUMERS.get(node.target, (None, 0)) if node.op == "call_function" else (None, 0)
-        if kind is Kind.CONV and len(shape_of(node)) == 5 and constant_weights(graph, node):
-            put(graph, node, sliced)
+    """Rewrite every one with constant weights, in fp32, of which an output reads more than one channel: others have
+    little to multiply, and would be one row of 32 that kernels take together.
+    """
+    for kind, make in ((Kind.CONV_TRANSPOSE, transposed), (Kind.CONV, sliced)):  # of volumes it is both
+        for node in list(graph.graph.nodes):
+            wanted = kind_of(node) is kind and (make is transposed or len(shape_of(node)) == 5)
+            if wanted and constant_weights(graph, node):
+                put(graph, node, make)
 
 
 def constant_weights(graph: fx.GraphModule, node: fx.Node) -> bool:
@@ -50,7 +49,8 @@ def constant_weights(graph: fx.GraphModule, node: fx.Node) -> bool:
         return False
     x, weight = given["input"], attribute(graph, str(given["weight"].target))
     known = len(shape_of(x)) == weight.ndim and all(size.isdigit() for size in shape_of(x)[1:])
-    return known and weight.numel() > 0 and all(dtype_of(each) is torch.float32 for each in (x, node))
+    several = known and int(shape_of(x)[1]) > given["groups"]
+    return several and weight.numel() > 0 and all(dtype_of(each) is torch.float32 for each in (x, node))
 
 
 def put(graph: fx.GraphModule, node: fx.Node, make: Callable[[fx.GraphModule, fx.Node], fx.Node]) -> None:
@@ -96,11 +96,17 @@ def transposed(graph: fx.GraphModule, node: fx.Node) -> fx.Node:
     )
     sizes = [int(size) for size in shape_of(x)[2:]]
     # as many taps as reach the last output, which may lie beyond what the kernel covers
-    least = [-(-(p + o) // s) - i + 1 for p, o, s, i in zip(padding, out, stride, sizes, strict=True)]
+    least: Sequence[int] = [
+        -(-(p + o) // s) - i + 1 for p, o, s, i in zip(padding, out, stride, sizes, strict=True)
+    ]
+    ones = apart = (1,) * dims
+    covered = ((k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilation, strict=True))
+    if stride == ones and all(n <= size for n, size in zip(least, covered, strict=True)):
+        dilation, apart, least = ones, dilation, ones  # one phase, whose taps may stay apart
     kernel = phases(weight, stride, dilation, given["groups"], least)
     taps = tuple(kernel.shape[2:])
-    around = tuple(tap - 1 for tap in taps)
-    plain = Window(taps, (1,) * dims, around, around, (1,) * dims, given["groups"])
+    around = tuple(d * (tap - 1) for d, tap in zip(apart, taps, strict=True))
+    plain = Window(taps, (1,) * dims, around, around, apart, given["groups"])
     repeated = None if bias is None else bias.repeat_interleave(prod(stride))
     y = convolved(graph, node.name, x, kernel, repeated, plain)
     if prod(stride) > 1:
@@ -157,11 +163,10 @@ def sliced(graph: fx.GraphModule, node: fx.Node) -> fx.Node:
         x = emit(aten.constant_pad_nd.default, x, [n for pair in reversed(zeros) for n in pair])
     reach = (depth - 1) * window.stride[0] + 1
     taps = [
-        emit(aten.slice.Tensor, x, 2, begin, begin + reach, window.stride[0])
+        emit(aten.transpose.int, emit(aten.slice.Tensor, x, 2, begin, begin + reach, window.stride[0]), 1, 2)
         for begin in range(0, window.kernel[0] * window.dilation[0], window.dilation[0])
     ]
-    volume = emit(aten.stack.default, taps, 2)  # (B, C, kd, OD, H, W)
-    volume = emit(aten.permute.default, volume, [0, 3, 1, 2, 4, 5])
+    volume = emit(aten.stack.default, taps, 3)  # (B, OD, C, kd, H, W)
     channels = emit(aten.flatten.using_ints, volume, 2, 3)
     image = emit(aten.flatten.using_ints, channels, 0, 1)  # (B * OD, C * kd, H, W)
     y = convolved(graph, node.name, image, weight.flatten(1, 2).contiguous(), bias, flat)

@@ -27,7 +27,7 @@ from hashcompile.core.rounding import Range
 from hashcompile.core.signature import Batch, Signature
 from hashcompile.lower.chain_op import overload
 from hashcompile.lower.channels_last import CHANNELS_SECOND, writes_channels_last
-from hashcompile.lower.exponentials import ACTIVATION
+from hashcompile.lower.exponentials import KEEP_ORDER
 from hashcompile.lower.program import fused, origins
 from hashcompile.lower.steps import Chain
 from hashcompile.lower.tvm_nodes import TvmNode
@@ -104,7 +104,7 @@ def images_of(program: torch.export.ExportedProgram) -> set[fx.Node]:
     """
     found: set[fx.Node] = set()
     for node in program.graph.nodes:
-        if name_of(node) == OURS[0] and operator_of(node) != ACTIVATION:
+        if name_of(node) == OURS[0] and operator_of(node) not in KEEP_ORDER:
             made = writes_channels_last(operator_of(node), attributes(node))
         else:
             made = not found.isdisjoint(node.all_input_nodes) and node.target not in REORDERS
@@ -138,15 +138,24 @@ def importable(program: torch.export.ExportedProgram) -> torch.export.ExportedPr
     such terms. Raises ExportError with the nodes that are left.
     """
     known = {None, *OURS, *ExportedProgramImporter().convert_map, *ROWS} - WEAK
-    program = program.run_decompositions({**torch.export.default_decompositions(), **EARLY})
+    program = decomposed(program, {**torch.export.default_decompositions(), **EARLY})
     tried: set[Any] = set()
     while unknown := [node for node in program.graph.nodes if name_of(node) not in known]:
         table = decompositions({node.target for node in unknown} - tried)
         if not table:
             raise ExportError("TVM cannot import " + "; ".join(dict.fromkeys(map(described, unknown))))
         tried |= table.keys()
-        program = program.run_decompositions(table)
+        program = decomposed(program, table)
     return program
+
+
+def decomposed(program: torch.export.ExportedProgram, table: dict[Any, Any]) -> torch.export.ExportedProgram:
+    try:
+        return program.run_decompositions(table)
+    except Exception as error:
+        raise ExportError(
+            f"TVM could not import the graph, whose operators have no simpler terms: {error}"
+        ) from error
 
 
 def name_of(node: fx.Node) -> str | None:

@@ -68,7 +68,17 @@ def matmul(node: fx.Node, importer: Any) -> Any:
     return importer.block_builder.emit(relax.op.matmul(x, w))
 
 
+def addmm(node: fx.Node, importer: Any) -> Any:
+    given = arguments(node)
+    if given["alpha"] != 1 or given["beta"] != 1:
+        return importer._addmm(node)
+    bias, x, w = (importer.env[given[name]] for name in ("self", "mat1", "mat2"))
+    emit = importer.block_builder.emit
+    return emit(relax.op.add(bias, emit(relax.op.matmul(x, w))))
+
+
 ROWS: dict[str, Row] = {
+    "addmm.default": addmm,
     **dict.fromkeys(("mm.default", "bmm.default", "matmul.default"), matmul),
     "embedding.default": embedding,
     "slice.Tensor": part,
@@ -153,22 +163,33 @@ def variance(
     dims = dims or list(range(x.ndim))
     total = (x - x.mean(dims, keepdim=True)).square().sum(dims, keepdim)
     count: Any = prod(x.shape[dim] for dim in dims)
-    if not isinstance(count, int):  # the importer divides by numbers that it knows, and by tensors
-        count = torch.ones_like(x).sum(dims, keepdim)
-    return total / (count - (1 if correction is None else correction))
+    correction = 1 if correction is None else correction
+    if isinstance(count, int):
+        return total / max(0, count - correction)
+    # the importer divides by numbers that it knows, and by tensors
+    return total / (torch.ones_like(x).sum(dims, keepdim) - correction).clamp(min=0)
 
 
 def floor_divide(x: Tensor, y: Tensor | float) -> Tensor:
-    if x.is_floating_point():
-        return (x / y).floor()
+    """As Python has it: of the quotient that is left when the remainder is taken off, which 1.0 // 0.1 needs."""
+    floating = y.is_floating_point() if isinstance(y, Tensor) else isinstance(y, float)
+    if not floating and not x.is_floating_point():
+        divisor = y if isinstance(y, Tensor) else torch.full((), y, dtype=x.dtype)
+        return torch.div(x, divisor, rounding_mode="floor")
+    x = x if x.is_floating_point() else x.to(torch.get_default_dtype())
     divisor = y if isinstance(y, Tensor) else torch.full((), y, dtype=x.dtype)
-    return torch.div(x, divisor, rounding_mode="floor")
+    rest = torch.fmod(x, divisor)
+    quotient = (x - rest) / divisor
+    quotient = torch.where((rest != 0) & ((rest < 0) != (divisor < 0)), quotient - 1, quotient)
+    return (quotient + 0.5).floor()  # a whole number, but for the rounding of the quotient
 
 
 def im2col(
     x: Tensor, kernel: list[int], dilation: list[int], padding: list[int], stride: list[int]
 ) -> Tensor:
     """(B, C, H, W) -> (B, C * taps, places), every tap a slice."""
+    if x.ndim == 3:
+        return im2col(x[None], kernel, dilation, padding, stride)[0]
     x = functional.pad(x, (padding[1], padding[1], padding[0], padding[0]))
     places = [(x.shape[2 + d] - dilation[d] * (kernel[d] - 1) - 1) // stride[d] + 1 for d in range(2)]
     taps = []
@@ -185,6 +206,8 @@ def col2im(
     x: Tensor, size: list[int], kernel: list[int], dilation: list[int], padding: list[int], stride: list[int]
 ) -> Tensor:
     """(B, C * taps, places) -> (B, C, *size): of every tap an image with zeros between its places, and their sum."""
+    if x.ndim == 2:
+        return col2im(x[None], size, kernel, dilation, padding, stride)[0]
     whole = [size[d] + 2 * padding[d] for d in range(2)]
     places = [(whole[d] - dilation[d] * (kernel[d] - 1) - 1) // stride[d] + 1 for d in range(2)]
     parts = x.unflatten(2, places).unflatten(1, (-1, prod(kernel)))

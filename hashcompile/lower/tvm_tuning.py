@@ -106,15 +106,16 @@ def fixed(function: Any, call: Any) -> IRModule:
     made = call.ty_args[0]
     given = [*call.args[1].fields, *getattr(made, "fields", [made])]
     types = [getattr(each, "ty", each) for each in given]  # of a tensor, or of one that the call makes
-    pairs = list(zip(function.params, given, types, strict=True))
-    # a function that is given sizes has no others
+    pairs = zip(function.params, given, types, strict=True)
+    # first sizes that are given as such: no buffer tells them
     sizes = {parameter: size for parameter, size, of in pairs if not hasattr(of, "shape")}
+    function = function.specialize(sizes) if sizes else function
+    shaped = [of for of in types if hasattr(of, "shape")]
     buffers = {
         parameter: tirx.decl_buffer(of.shape.values, dtype=parameter.ty.dtype, name=parameter.name)
-        for parameter, _, of in pairs
-        if not sizes
+        for parameter, of in zip(function.params, shaped, strict=True)
     }
-    return IRModule({"main": function.specialize(sizes or buffers).with_attr("global_symbol", "main")})
+    return IRModule({"main": function.specialize(buffers).with_attr("global_symbol", "main")})
 
 
 def machine_of(target: Target) -> str:

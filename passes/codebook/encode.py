@@ -10,7 +10,7 @@ from torch import Tensor
 from hashcompile.core.encoded import EncodedWeight
 from hashcompile.core.layers import Layer
 from hashcompile.core.method import Compute, Statistics
-from hashcompile.core.packing import layout
+from hashcompile.core.packing import PAIR, layout
 from hashcompile.passes.codebook.config import Codebook, Int8
 from hashcompile.passes.codebook.fit import fit_codebook
 from hashcompile.passes.codebook.learning import LearningCodebook
@@ -24,7 +24,8 @@ def refuse(layer: Layer, config: Codebook | Int8) -> str | None:
     encoded = codes + 4 * config.tables(rows) * 2**config.bits + 4 * rows
     dense = 4 * layer.view.numel
     if encoded >= dense:
-        return f"too small to gain: {encoded} bytes encoded, {dense} bytes dense"
+        padded = f"; codes come in {PAIR} rows, and it has {rows}" if rows < PAIR else ""
+        return f"too small to gain: {encoded} bytes encoded, {dense} bytes dense{padded}"
     return None
 
 

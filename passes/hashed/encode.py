@@ -14,7 +14,7 @@ from hashcompile.passes.hashed.weight import HashedWeight
 
 
 def refuse(layer: Layer, config: Hashed) -> str | None:
-    """A layer that has no more weights than values, such as one smaller than a tile; what shares a pool gains by it."""
+    """A layer that has no more weights than values, such as one smaller than a tile; a pool is asked as a whole."""
     if config.pool is not None:
         return None
     encoded, dense = 4 * config.count(layer.view.numel), 4 * layer.view.numel

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from hashcompile.core.errors import ConfigError
 from hashcompile.core.graph import CompressedGraph
 from hashcompile.core.layers import Layer, attribute
 from hashcompile.core.method import Pool, Survey
@@ -38,12 +39,17 @@ class Part(NamedTuple):
 def survey(
     config: Hashed, layers: Sequence[Layer], graph: CompressedGraph, example: Batch, batches: Sequence[Batch]
 ) -> Survey:
-    """The pool of the layers, where they share one."""
+    """The pool of the layers, where they share one. Raises ConfigError for one that is no smaller than they are."""
     if config.pool is None:
         return Survey()
     weights = [attribute(graph, layer.parameter).detach() for layer in layers]
     numbers = sum(map(torch.numel, weights))
     count, size = config.count(numbers), size_of(torch.cat([weight.flatten() for weight in weights]))
+    if count >= numbers:
+        raise ConfigError(
+            f"{config}: a pool of {count} values for {numbers} weights of {', '.join(each.name for each in layers)} is "
+            "no gain: wanted a smaller ratio, more layers, or no pool"
+        )
     parts = [part(config, *each, count, size) for each in zip(layers, weights, strict=True)]
     if config.start == "sample":
         whole = torch.cat([part.unit for part in parts])[None]

@@ -20,10 +20,11 @@ class Sparse:
 
     amount: the share of weights that go, from 0 to below 1. "auto" reads it off each layer's weights by their PQ
         index. 0 stores a weight that is sparse already.
-    importance: "magnitude": |w|. "wanda": |w| times the norm of its input, among the weights of one output.
-        "sparsegpt": what the outputs lose, column by column, while later columns make up for it. Both need calibration
-        data. Before training: "snip", "grasp" (calibration data, and a `loss`) and "synflow" (neither); the graph that
-        `compile` returns is then the one to train. Movement is read off training itself: `hc.PruningSchedule`.
+    importance: "magnitude": |w|. "wanda": |w| times the norm of its input, among the weights of one output
+        (Sun et al. 2024, arXiv 2306.11695). "sparsegpt": what the outputs lose, column by column, while later columns
+        make up for it (Frantar & Alistarh 2023, arXiv 2301.00774). Both need calibration data. Before training: "snip",
+        "grasp" (calibration data, and a `loss`) and "synflow" (neither); the graph that `compile` returns is then the
+        one to train. Movement is read off training itself: `hc.PruningSchedule`.
     scope: "layer": every layer loses its share. "global": the least important weights of all layers go.
     pattern: "2:4" and the like: of every 4 consecutive inputs 2 stay. It takes the place of `amount`.
     bits: None keeps float32; 1 to 8 gives every kept weight one of 2**bits values, times a scale for each output,

@@ -9,14 +9,18 @@ from torch import Tensor
 
 
 def of_share(scores: Tensor, amount: float) -> Tensor:
-    """All but the least `amount` of the scores, rounded to whole weights; of equals, the later ones go."""
-    gone = round(amount * scores.numel())
-    return keep_most(scores.reshape(1, -1), scores.numel() - gone).reshape(scores.shape)
+    """All but the least `amount` of the scores, rounded to whole weights; of equals, the later ones go. One stays."""
+    return keep_most(scores.reshape(1, -1), left_of(scores.numel(), amount)).reshape(scores.shape)
 
 
 def of_rows(scores: Tensor, amount: float) -> Tensor:
     """The same in every row."""
-    return keep_most(scores, scores.shape[1] - round(amount * scores.shape[1]))
+    return keep_most(scores, left_of(scores.shape[1], amount))
+
+
+def left_of(count: int, amount: float) -> int:
+    """How many are left; a share below 1 leaves one of any."""
+    return min(count, max(1, count - round(amount * count)))
 
 
 def of_pattern(scores: Tensor, kept: int, of: int) -> Tensor:

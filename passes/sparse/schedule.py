@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from hashcompile.core import pq_index
-from hashcompile.core.checks import check_state, is_whole
+from hashcompile.core.checks import check_state, counted, is_whole
 from hashcompile.core.encoded import encoded_weights
 from hashcompile.core.errors import ConfigError, WeightError
+from hashcompile.core.rows import RowView
 from hashcompile.passes.sparse.config import is_pattern, is_share, kept_of
 from hashcompile.passes.sparse.masks import of_all, of_pattern, of_share
 
@@ -81,6 +82,7 @@ class PruningSchedule:
             self.amount = 1 - kept / of
         self.steps = 0
         self._weights = weights_of(module, names)
+        self._views = {name: view_of(module, name, weight) for name, weight in self._weights.items()}
         self.masks = {name: torch.ones_like(w, dtype=torch.bool) for name, w in self._weights.items()}
         self._scores: dict[str, Tensor] = {}
         self._values: dict[str, Tensor] = {}  # of movement: what weights are, or were when they went
@@ -105,7 +107,8 @@ class PruningSchedule:
             if self.importance == "movement":
                 value = self._values[name]
                 value.copy_(torch.where(self.masks[name], weight, value))
-                if weight.grad is not None:
+                # a step that gradient scaling skips, as its gradients overflowed, moved nothing
+                if weight.grad is not None and bool(torch.isfinite(weight.grad).all()):
                     self._scores[name] -= value * weight.grad
         due = self.begin <= self.steps <= self.end
         if due and ((self.steps - self.begin) % self.every == 0 or self.steps == self.end):
@@ -117,19 +120,18 @@ class PruningSchedule:
     def _chosen(self) -> dict[str, Tensor]:
         scores = self._scores or {name: weight.abs() for name, weight in self._weights.items()}
         for name, each in scores.items():
-            if not bool(torch.isfinite(each).all()):
-                raise WeightError(
-                    f"PruningSchedule: step {self.steps}: {name} or its gradients hold NaN or infinite values"
-                )
+            if not bool(torch.isfinite(each).all() and torch.isfinite(self._weights[name]).all()):
+                raise WeightError(f"PruningSchedule: step {self.steps}: {name} holds NaN or infinite values")
         if self.amount == "auto":
             return {name: of_share(each, self._adaptive(name)) for name, each in scores.items()}
         share = self.sparsity(self.steps)
         if self.pattern is not None:
             of = kept_of(self.pattern)[1]
             kept = of - math.floor(share * of + 1e-9)
+            views = {name: self._views[name] for name in scores}
             return {
-                name: of_pattern(each.flatten(1), kept, of).reshape(each.shape)
-                for name, each in scores.items()
+                name: view.weight(of_pattern(view.rows(scores[name]), kept, of))
+                for name, view in views.items()
             }
         if self.scope == "global":
             return of_all(scores, share)
@@ -158,7 +160,7 @@ class PruningSchedule:
         shapes = {name: weight.shape for name, weight in self._weights.items()}
         if {name: mask.shape for name, mask in state["masks"].items()} != shapes:
             raise ConfigError("PruningSchedule.load_state_dict: the masks are those of other parameters")
-        self.steps = int(state["steps"])
+        self.steps = counted("PruningSchedule", "steps", state["steps"])
         self.masks, self._scores, self._values = (
             {name: each.to(self._weights[name].device, copy=True) for name, each in state[kind].items()}
             for kind in ("masks", "scores", "values")
@@ -219,3 +221,11 @@ def weights_of(module: nn.Module, names: Sequence[str] | None) -> dict[str, nn.P
     if not names:
         raise ConfigError("PruningSchedule: the module has no parameter of two or more dims; name some")
     return {name: held[name] for name in names}
+
+
+def view_of(module: nn.Module, name: str, weight: Tensor) -> RowView:
+    """A row for each output, whose weights a transposed convolution holds by inputs."""
+    owner = module.get_submodule(name.rpartition(".")[0])
+    if isinstance(owner, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
+        return RowView(tuple(weight.shape), owner.groups)
+    return RowView(tuple(weight.shape))

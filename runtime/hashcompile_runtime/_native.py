@@ -376,7 +376,7 @@ def attention(
 
 def norm(
     x: npt.ArrayLike,
-    weight: npt.ArrayLike,
+    weight: npt.ArrayLike | None,
     bias: npt.ArrayLike | None = None,
     residual: npt.ArrayLike | None = None,
     *,
@@ -386,8 +386,10 @@ def norm(
     isa: str = "auto",
 ) -> npt.NDArray[np.float32]:
     """x, residual: (..., N); weight, bias: (N,) -> (..., N). Layer norm where `centered`, else RMS norm."""
-    rows, weights = _float32(x), _float32(weight)
-    biases, added = (None if values is None else _float32(values) for values in (bias, residual))
+    rows = _float32(x)
+    weights, biases, added = (
+        None if values is None else _float32(values) for values in (weight, bias, residual)
+    )
     desc = _NormDesc(size=ctypes.sizeof(_NormDesc), isa=_isa_id(isa), centered=centered, epsilon=epsilon)
     desc.rows, desc.columns = int(np.prod(rows.shape[:-1])), rows.shape[-1]
     desc.weight, desc.bias = _floats(weights), _floats(biases)

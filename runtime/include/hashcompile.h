@@ -232,7 +232,7 @@ typedef struct hc_norm_desc {
     int64_t rows, columns;
     int32_t centered;
     float epsilon;
-    const float* weight; /* (columns) */
+    const float* weight; /* (columns); NULL for ones, and no bias then */
     const float* bias;   /* (columns); NULL for none */
 } hc_norm_desc;
 

@@ -8,7 +8,7 @@ namespace hc::nodes {
 
 constexpr Formal kLayerInputs[] = {{kFloat, kRequired}, {kUint8, kRequired}, {kFloat, kRequired},
                                    {kFloat, kRequired}, {kFloat, kOptional}, {kFloat, kOptional}};
-constexpr Formal kActivationInputs[] = {{kFloat, kRequired}, {kFloat, kOptional}};
+constexpr Formal kActivationInputs[] = {{kFloat, kRequired}};
 constexpr Formal kEmbeddingInputs[] = {{kInt64, kRequired}, {kUint8, kRequired}, {kFloat, kRequired},
                                        {kFloat, kRequired}};
 
@@ -61,10 +61,10 @@ class ConvKernel {
     Epilogue epilogue_;
 };
 
-// Y = activation(X + residual?): attributes activation, low and high
+// Y = activation(X): attributes activation, low and high
 class ActivationKernel {
    public:
-    static constexpr Signature signature = {"Activation", kActivationInputs, 2, kRequired};
+    static constexpr Signature signature = {"Activation", kActivationInputs, 1, kRequired};
     explicit ActivationKernel(const Node& node) : epilogue_(node, 1) {}
     void run(Call& call) const;
 

@@ -15,7 +15,8 @@ const float* row(const Call& call, size_t index, const char* name, int64_t colum
 
 } // namespace
 
-NormKernel::NormKernel(const Node& node) : has_bias_(node.has_input(2)), has_residual_(node.has_input(3)) {
+NormKernel::NormKernel(const Node& node)
+    : has_weight_(node.has_input(1)), has_bias_(node.has_input(2)), has_residual_(node.has_input(3)) {
     desc_.size = sizeof desc_;
     desc_.centered = node.attribute("centered") != 0;
     desc_.epsilon = node.float_attribute("epsilon");
@@ -28,7 +29,7 @@ void NormKernel::run(Call& call) const {
     desc.columns = x.dims.back();
     desc.rows = 1;
     for (size_t i = 0; i + 1 < x.dims.size(); ++i) desc.rows *= x.dims[i]; // of a tensor that is in memory
-    desc.weight = row(call, 1, "weight", desc.columns);
+    desc.weight = has_weight_ ? row(call, 1, "weight", desc.columns) : nullptr;
     desc.bias = has_bias_ ? row(call, 2, "bias", desc.columns) : nullptr;
     Tensor residual;
     if (has_residual_) {

@@ -1,4 +1,4 @@
-// Y (..., N) = Norm(X (..., N), weight (N), bias? (N), residual? (..., N)): layer norm, or RMS norm, of X + residual
+// Y (..., N) = Norm(X (..., N), weight? (N), bias? (N), residual? (..., N)): layer norm, or RMS norm, of X + residual
 // over its last dimension. Attributes: centered (1: layer norm), epsilon.
 #pragma once
 
@@ -7,7 +7,7 @@
 
 namespace hc::nodes {
 
-constexpr Formal kNormInputs[] = {{kFloat, kRequired}, {kFloat, kRequired}, {kFloat, kOptional}, {kFloat, kOptional}};
+constexpr Formal kNormInputs[] = {{kFloat, kRequired}, {kFloat, kOptional}, {kFloat, kOptional}, {kFloat, kOptional}};
 
 class NormKernel {
    public:
@@ -16,7 +16,7 @@ class NormKernel {
     void run(Call& call) const;
 
    private:
-    bool has_bias_, has_residual_;
+    bool has_weight_, has_bias_, has_residual_;
     hc_norm_desc desc_{};
 };
 

@@ -10,6 +10,7 @@ namespace hc {
 namespace {
 
 constexpr double kProductNs = 0.02; // for one multiplication
+constexpr size_t kColumns = 1024;   // of a block, whose sums stay in the L2 cache
 
 size_t sized(const char* what, int64_t size) {
     if (size < 0) fail(HC_INVALID_ARGUMENT, "%s is %lld; wanted 0 or more", what, static_cast<long long>(size));
@@ -22,7 +23,6 @@ void matmul(const hc_matmul_desc& desc, const float* x, const float* w, float* y
     if (desc.reserved) fail(HC_INVALID_ARGUMENT, "reserved is %u; wanted 0", desc.reserved);
     const size_t xs = product(batch, rows, inner, sizeof(float)), ws = product(batch, inner, columns, sizeof(float));
     const size_t ys = product(batch, rows, columns, sizeof(float));
-    product(columns, size_t{kPair}, sizeof(float));
     if ((xs && !x) || (ws && !w) || (ys && !y)) fail(HC_INVALID_ARGUMENT, "x, w or y is null");
     const Attention kernel = select_attention(cap_of(desc.isa)).f32;
     if (!ys) return;
@@ -32,13 +32,18 @@ void matmul(const hc_matmul_desc& desc, const float* x, const float* w, float* y
     float ones[kPair];
     for (float& one : ones) one = 1.0f;
     parallel(exec, product(batch, tiles), ns, [&](size_t begin, size_t end) {
-        Scratch<float> across(product(inner, kPair)), sums(product(columns, kPair));
+        Scratch<float> across(product(inner, kPair)), sums(product(smaller(columns, kColumns), kPair));
         for (size_t unit = begin; unit < end; ++unit) {
             const size_t b = unit / tiles, first = unit % tiles * kPair;
             const int count = static_cast<int>(smaller(rows - first, kPair));
             kernel.transpose(x + (b * rows + first) * inner, inner, count, inner, 1.0f, across.data());
-            kernel.product(across.data(), inner, w + b * inner * columns, row_step, step, columns, sums.data());
-            kernel.transpose_back(sums.data(), ones, count, columns, y + (b * rows + first) * columns, columns);
+            const float* of_batch = w + b * inner * columns;
+            float* to = y + (b * rows + first) * columns;
+            for (size_t c = 0; c < columns; c += kColumns) {
+                const size_t n = smaller(columns - c, kColumns);
+                kernel.product(across.data(), inner, of_batch + c * row_step, row_step, step, n, sums.data());
+                kernel.transpose_back(sums.data(), ones, count, n, to + c, columns);
+            }
         }
     });
 }

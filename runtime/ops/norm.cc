@@ -17,8 +17,9 @@ void norm(const hc_norm_desc& desc, const float* x, const float* residual, float
         fail(HC_INVALID_ARGUMENT, "epsilon is %g; wanted 0 or more", static_cast<double>(desc.epsilon));
     const size_t rows = static_cast<size_t>(desc.rows), columns = static_cast<size_t>(desc.columns);
     if (!product(rows, columns, sizeof(float))) return;
-    if (!x || !y || !desc.weight) fail(HC_INVALID_ARGUMENT, "x, y or weight is null");
-    const std::vector<float> zeros(desc.bias ? 0 : columns);
+    if (!x || !y) fail(HC_INVALID_ARGUMENT, "x or y is null");
+    if (desc.bias && !desc.weight) fail(HC_INVALID_ARGUMENT, "a bias without a weight");
+    const std::vector<float> zeros(desc.bias || !desc.weight ? 0 : columns);
     const Norm kernel = select_norm(cap_of(desc.isa));
     parallel(exec, rows, static_cast<double>(columns) * kNormNs, [&](size_t begin, size_t end) {
         const size_t at = begin * columns;

@@ -69,6 +69,20 @@ def test_transposed(dims: int, options: dict) -> None:
     assert kinds(graph) == {(Kind.CONV, min(dims, 2))}
 
 
+@pytest.mark.parametrize(
+    "layer", [nn.ConvTranspose2d(4, 4, 3, stride=2, groups=4), nn.Conv3d(4, 4, 3, groups=4)], ids=str
+)
+def test_one_channel_an_output_is_left_alone(layer: nn.Module) -> None:
+    graph = check(layer, 4, *SIZE[: 3 if isinstance(layer, nn.Conv3d) else 2])
+    assert kinds(graph) != {(Kind.CONV, 2)}
+
+
+def test_a_dilated_one_stores_no_zeros() -> None:
+    graph = check(nn.ConvTranspose2d(4, 6, 3, dilation=3, padding=1), 4, 6, 7)
+    sizes = [value.numel() for name, value in graph.named_buffers() if "plain" in name]
+    assert sorted(sizes) == [6, 4 * 6 * 9]
+
+
 def test_transposed_with_unequal_sides() -> None:
     layer = nn.ConvTranspose2d(3, 4, (2, 5), stride=(1, 3), padding=(0, 2), output_padding=(0, 1))
     check(layer, 3, 6, 7)
@@ -83,7 +97,7 @@ def test_transposed_with_unequal_sides() -> None:
         {"kernel_size": (2, 3, 1), "dilation": (2, 1, 1), "bias": False},
         {"kernel_size": (3, 2, 4), "padding": "same"},
         {"kernel_size": 3, "groups": 2, "padding": 1},
-        {"kernel_size": 3, "groups": 4, "padding": 1},
+        {"kernel_size": 3, "stride": 2, "groups": 2, "bias": False},
     ],
     ids=str,
 )

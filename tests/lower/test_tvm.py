@@ -294,6 +294,31 @@ class Rest(nn.Module):
         return *seen, few, x[:, :1] @ x, rows @ torch.ones(81, 4), (rows.double() @ rows.double().mT)
 
 
+class NormedChain(nn.Module):
+    """What leaves a norm enters a chain of int8 convolutions."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 32, 3, padding=1), norm
+        self.second, self.third = nn.Conv2d(32, 32, 3, padding=1), nn.Conv2d(32, 32, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.third(self.second(self.norm(self.first(x).relu())).relu())
+
+
+@pytest.mark.parametrize("norm", [nn.GroupNorm(4, 32), nn.InstanceNorm2d(32), nn.LayerNorm(8)], ids=str)
+def test_a_norm_in_front_of_a_chain(norm: nn.Module, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    inputs = normal(3, 8, 8)
+    compiled = hc.compile(NormedChain(norm).eval(), inputs(2), hc.Codebook(4), compute="int8")
+    checks = (*compiled.export_tvm(tmp_path / "m.so"), *compiled.export_onnx(tmp_path / "m.onnx"))
+    assert all(check.error <= check.tolerance for check in checks)
+    lowered = lower(compiled.graph_module, compiled.signature, compiled.samples[0], "int8", {})
+    assert [node.operator for node in lowered.nodes].count("Norm") == 1
+    held = sum(each.nbytes for node in lowered.nodes for each in node.inputs if isinstance(each, Tensor))
+    assert held < 40_000, "codes, and no ones of the size of a group"
+
+
 def test_products_and_norms_of_groups_are_kernels_of_ours(tmp_path: Path) -> None:
     torch.manual_seed(0)
     inputs = normal(8, 9, 9)

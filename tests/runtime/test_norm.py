@@ -60,6 +60,19 @@ def test_every_size(isa, rows, columns, centered, biased, added, epsilon):
 
 
 @pytest.mark.parametrize("isa", KERNELS)
+@pytest.mark.parametrize("centered", [True, False])
+def test_without_a_weight_it_is_one(isa, centered):
+    for columns in COLUMNS:
+        x, residual, *_ = values(5, columns)
+        for added in (None, residual):
+            y = norm(x, None, None, added, epsilon=1e-5, centered=centered, isa=isa)
+            ones = norm(x, np.ones(columns), None, added, epsilon=1e-5, centered=centered, isa=isa)
+            np.testing.assert_array_equal(y, ones)
+    with pytest.raises(NativeError, match="a bias without a weight"):
+        norm(x, None, np.ones(columns), epsilon=1e-5, isa=isa)
+
+
+@pytest.mark.parametrize("isa", KERNELS)
 @pytest.mark.parametrize("columns", COLUMNS)
 @pytest.mark.parametrize("centered", [True, False])
 def test_the_same_bits_everywhere(isa, columns, centered):

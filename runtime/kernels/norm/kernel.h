@@ -15,7 +15,7 @@ struct NormCall {
     size_t rows, columns;
     bool centered;
     float epsilon;
-    const float* weight; // (columns)
+    const float* weight; // (columns); null, and bias too, for ones and zeros
     const float* bias;   // (columns)
     float* y;
 };

@@ -25,7 +25,10 @@ HC_INLINE void normalize_row(const float* __restrict x, const float* __restrict 
     const float mean = Centered ? sum / count : 0.0f;
     const float squares = Centered ? sum_of(n, [&](size_t i) HC_LAMBDA { return (y[i] - mean) * (y[i] - mean); }) : sum;
     const float inverse = 1.0f / __builtin_sqrtf(squares / count + call.epsilon);
-    for (size_t i = 0; i < n; ++i) y[i] = fused((y[i] - mean) * inverse, weight[i], bias[i]);
+    if (!weight)
+        for (size_t i = 0; i < n; ++i) y[i] = (y[i] - mean) * inverse;
+    else
+        for (size_t i = 0; i < n; ++i) y[i] = fused((y[i] - mean) * inverse, weight[i], bias[i]);
 }
 
 template <bool Residual, bool Centered>

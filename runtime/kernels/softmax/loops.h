@@ -1,5 +1,5 @@
-// The loops of the room, which the compiler vectorises, to the same bits on all instruction sets. The row stays in the
-// L1 cache from pass to pass.
+// The loops of the room, which the compiler vectorises, to the same bits on all instruction sets. A row of some
+// thousand values stays in the L1 cache from pass to pass.
 #pragma once
 
 #include <math.h>

@@ -227,3 +227,22 @@ def test_a_damaged_one_is_refused(description: dict[str, Any], storage: dict[str
     parts = {name: value for name, value in (code.storage() | storage).items() if value is not None}
     with pytest.raises(hc.ArtifactError):
         HashedWeight.restore(code.view, code.describe() | description, Storage(parts))
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"0": hc.Hashed(1 / 8, pool="a"), "2": hc.Hashed(1 / 4, pool="a")},
+        {"0": hc.Hashed(1 / 8, pool="a"), "2": hc.Hashed(1 / 8, pool="a", seed=1)},
+        [{"0": hc.Hashed(1 / 8, pool="a")}, {"2": hc.Hashed(1 / 8, pool="a")}],
+    ],
+)
+def test_one_name_is_one_pool(method: Any) -> None:
+    with pytest.raises(hc.ConfigError, match=r"pool 'a' is one array of values"):
+        hc.compile(mlp(), (torch.randn(2, 60),), method)
+
+
+def test_a_pool_as_large_as_its_layers_is_refused() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    with pytest.raises(hc.ConfigError, match=r"a pool of 256 values for 128 weights of 0, 1"):
+        hc.compile(model, (torch.randn(2, 8),), hc.Hashed(1 / 2, tile=True, pool="a"))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import hashcompile as hc
+from hashcompile.core.encoded import encoded_weights
 
 
 def loop(steps: int, seed: int = 0, **given: Any) -> tuple[nn.Module, hc.PruningSchedule]:
@@ -217,3 +218,42 @@ def test_nan_is_told_by_name(importance: Any) -> None:
     model[2].weight.data[0, 0] = torch.nan  # type: ignore[index, union-attr]
     with pytest.raises(hc.WeightError, match=r"step 1: 2\.weight"):
         schedule.step()
+
+
+def test_a_step_that_scaling_skipped_moves_no_score() -> None:
+    """GradScaler leaves a step out whose gradients overflowed."""
+    model, schedule = loop(2, amount=0.5, end=9, importance="movement")
+    other, same = loop(2, amount=0.5, end=9, importance="movement")
+    for each in (*model.parameters(), *other.parameters()):
+        each.grad = torch.zeros_like(each)
+    model[0].weight.grad[0, 0] = torch.inf  # type: ignore[index, union-attr]
+    schedule.step()
+    same.step()
+    for name, mask in schedule.masks.items():
+        assert torch.equal(mask, same.masks[name])
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_pattern_is_one_of_outputs(groups: int) -> None:
+    """Which a transposed convolution holds by inputs."""
+    torch.manual_seed(0)
+    model = nn.ConvTranspose2d(8, 6, 2, bias=False, groups=groups)
+    schedule = hc.PruningSchedule(model, pattern="2:4", end=1)
+    schedule.step()
+    compiled = hc.compile(model, (torch.randn(1, 8, 3, 3),), hc.Sparse(pattern="2:4"))
+    (code,) = encoded_weights(compiled.graph_module).values()
+    kept = code.view.rows(schedule.masks["weight"])
+    assert torch.equal(kept.reshape(6, -1, 4).sum(2), torch.full((6, kept.shape[1] // 4), 2))
+    if groups == 1:
+        stored = hc.compile(model, (torch.randn(1, 8, 3, 3),), hc.Sparse(0))
+        (same,) = encoded_weights(stored.graph_module).values()
+        assert torch.equal(same.rows() != 0, kept)
+
+
+@pytest.mark.parametrize("importance", ["magnitude", "movement"])
+def test_a_share_below_one_leaves_a_weight(importance: Any) -> None:
+    layer = nn.Linear(24, 1)
+    schedule = hc.PruningSchedule(layer, 0.99, end=1, importance=importance)
+    layer.weight.grad = torch.ones_like(layer.weight)
+    schedule.step()
+    assert int(schedule.masks["weight"].sum()) == 1

@@ -311,3 +311,14 @@ def test_a_model_through_which_nothing_flows() -> None:
 def test_what_cannot_mean_anything(arguments: dict[str, Any]) -> None:
     with pytest.raises(hc.ConfigError, match="Sparse"):
         hc.Sparse(**arguments)
+
+
+@pytest.mark.parametrize("importance", ["magnitude", "wanda", "sparsegpt"])
+def test_a_share_below_one_empties_no_layer(importance: Any) -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(24, 32), nn.Linear(32, 1)), torch.randn(64, 24)
+    compiled = hc.compile(model, (x[:2],), hc.Sparse(0.99, importance=importance), [(x,)])
+    for code in codes(compiled).values():
+        kept = (code.rows() != 0).sum(1)
+        assert int(kept.sum()) >= 1
+        assert importance == "magnitude" or int(kept.min()) == 1, "of every row"
