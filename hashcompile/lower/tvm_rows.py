@@ -180,7 +180,7 @@ def floor_divide(x: Tensor, y: Tensor | float) -> Tensor:
     divisor = y if isinstance(y, Tensor) else torch.full((), y, dtype=x.dtype)
     rest = torch.fmod(x, divisor)
     quotient = (x - rest) / divisor
-    quotient = torch.where((rest != 0) & ((rest < 0) != (divisor < 0)), quotient - 1, quotient)
+    quotient = torch.where(rest.sign() * divisor.sign() < 0, quotient - 1, quotient)
     return (quotient + 0.5).floor()  # a whole number, but for the rounding of the quotient
 
 
