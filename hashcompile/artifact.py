@@ -28,6 +28,7 @@ from hashcompile.core.rounding import Range
 from hashcompile.core.signature import Batch, Inputs, Signature
 from hashcompile.core.sweep import sweep
 from hashcompile.lower import onnx as lower_onnx
+from hashcompile.lower.destination import TVM_CUDA
 from hashcompile.lower.select import select
 from hashcompile.lower.tuning import Tuning
 from hashcompile.lower.with_tvm import ADVICE, installed, needed_by
@@ -183,9 +184,10 @@ class CompiledModel:
         where = tvm_library.platform(target, show)
         self.check_finite()
         graph, ranges = self.graph_module, self.ranges.valid(self.graph_module)
-        taken = (graph, self.signature, self.samples[0], self.compute, ranges)
+        compute: Compute = "float" if where.to is TVM_CUDA else self.compute
+        taken = (graph, self.signature, self.samples[0], compute, ranges)
         with progress("lowering to TVM", None, show):
-            lowered = lower_tvm.lower(*taken)
+            lowered = lower_tvm.lower(*taken, to=where.to)
         tuned = None
         if tune is not None:
             from hashcompile.lower import tvm_tuning
@@ -194,7 +196,7 @@ class CompiledModel:
             tuned = tvm_tuning.tuned(lowered.module, where.target, sizes, tune, show)
 
         def inside(batches: Sequence[Batch]) -> list[Values]:
-            exposed = lower_tvm.lower(*taken, expose=True)
+            exposed = lower_tvm.lower(*taken, expose=True, to=where.to)
             return [*tvm_library.values_inside(exposed, where, batches, tuned)]
 
         with staged(path) as stage:
@@ -203,8 +205,8 @@ class CompiledModel:
                 tvm_library.build(lowered, where, file, tuned)
             if not self.verify:
                 return ()
-            model = rounded(graph, self.compute, ranges) if self.compute != "float" else None
-            partial = partial_layers(graph, self.compute)
+            model = rounded(graph, compute, ranges) if compute != "float" else None
+            partial = partial_layers(graph, compute) if where.to.regions else {}
             with progress("verifying", None, show), tvm_library.running(lowered, where, file, tuned) as run:
                 return verify_library(
                     file.name, run, inside, flat_copy(graph), self.signature, self.samples, model, partial

@@ -27,6 +27,7 @@ from hashcompile.core.rounding import Range
 from hashcompile.core.signature import Batch, Signature
 from hashcompile.lower.chain_op import overload
 from hashcompile.lower.channels_last import CHANNELS_SECOND, writes_channels_last
+from hashcompile.lower.destination import TVM, TVM_CUDA, Destination
 from hashcompile.lower.program import fused, origins
 from hashcompile.lower.steps import Chain
 from hashcompile.lower.tvm_nodes import TvmNode
@@ -55,13 +56,17 @@ def lower(
     compute: Compute,
     ranges: Mapping[str, Range],
     expose: bool = False,
+    to: Destination = TVM,
 ) -> Lowered:
     """Lower `graph`; `ranges` are those of activations, by node. Raises ExportError for what TVM cannot import.
 
     expose: return the values of the nodes in between, too.
+    to: TVM_CUDA has kernels that compute in float, whatever `compute` is.
     """
+    if to is TVM_CUDA:
+        compute = "float"
     with torch.no_grad(), quiet():
-        made = fused(graph, signature, example, compute, ranges, bodies=False)
+        made = fused(graph, signature, example, compute, ranges, to)
         program = importable(made.program)
     exposed: list[str] = []
     if expose:

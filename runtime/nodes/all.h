@@ -5,15 +5,13 @@
 #include "nodes/chain.h"
 #include "nodes/feed_forward.h"
 #include "nodes/hashed.h"
+#include "nodes/kernel_list.h"
 #include "nodes/kernels.h"
 #include "nodes/norm.h"
 #include "nodes/pool.h"
 #include "nodes/wide.h"
 
 namespace hc::nodes {
-
-template <class... Kernel>
-struct Kernels {};
 
 using All = Kernels<LinearKernel, ConvKernel, EmbeddingKernel, ChainKernel, AttentionKernel, NormKernel,
                     FeedForwardKernel, WideKernel, WideCodebookKernel, HashedKernel, PoolKernel>;
