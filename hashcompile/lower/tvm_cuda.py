@@ -67,7 +67,7 @@ class Cuda(Platform):
                 source = Path(name) / f"functions{i}.cu"
                 source.write_text(export_cuda_host(host))
                 host.clear_imports()  # the kernels' sources: they are compiled here
-                addons.append(compiled(self.nvcc, source, int(self.target.attrs["arch"][3:5])))
+                addons.append(self.object_of(source))
 
             def packed(module: Any, system: bool, prefix: str, folder: str) -> str:
                 rest = _ffi_api.ModulePackImportsToLLVM(module, system, json.dumps(X86), prefix)
@@ -76,11 +76,26 @@ class Cuda(Platform):
 
             def link(output: str, objects: Sequence[str], **_: Any) -> None:
                 rest = [each for each in objects if not each.endswith(".cu")]  # TVM writes its sources once more
-                hidden = f"--exclude-libs={CUDART}"  # of another library's copy, too
-                flags = ["-shared", "-nodlink", "-cudart", "static", "-Xlinker", "-S", "-Xlinker", hidden]
-                call([self.nvcc, *flags, "-o", output, *rest])
+                call([*self.linker(), "-o", output, *rest])
 
             made.export_library(str(path), addons=addons, fcompile=link, fpack_imports=packed)
+
+    def object_of(self, source: Path) -> str:
+        """The path of the object: code for the target's architecture and for all of ours from there on, PTX of the last."""
+        first = int(self.target.attrs["arch"][3:])
+        wanted = sorted({first, *(each for each in OURS if each > first)})
+        codes = [f"-gencode=arch=compute_{each},code=sm_{each}" for each in wanted]
+        codes.append(f"-gencode=arch=compute_{wanted[-1]},code=compute_{wanted[-1]}")
+        include = f"-I{tvm_ffi.libinfo.find_include_path()}"
+        flags = ["-std=c++17", "-O3", "-w", "-Xcompiler", "-fPIC,-fvisibility=hidden", include]
+        made = str(source.with_suffix(".o"))
+        call([self.nvcc, *flags, *codes, "-c", str(source), "-o", made])
+        return made
+
+    def linker(self) -> Sequence[str]:
+        """Without debug info; CUDA's runtime is ours alone, also where the process has another copy."""
+        hidden = f"--exclude-libs={CUDART}"
+        return (self.nvcc, "-shared", "-nodlink", "-cudart=static", "-Xlinker", "-S", "-Xlinker", hidden)
 
 
 def platform(target: str | Target, show: bool) -> Platform:
@@ -108,15 +123,3 @@ def recipe(nvcc: str, target: str, hosts: bool = True) -> cross_archive.Recipe:
 def kind_of(node: TvmNode) -> str:
     """Which of our kernels computes a node, as runtime/cuda/problem.h names them."""
     return "hashes" if node.operator == "HashedLinear" else f"{node.attributes['bits']}_bits"
-
-
-def compiled(nvcc: str, source: Path, architecture: int) -> str:
-    """The path of the object: code for `architecture` and for all of ours from there on, and PTX of the last."""
-    wanted = sorted({architecture, *(each for each in OURS if each > architecture)})
-    codes = [f"-gencode=arch=compute_{each},code=sm_{each}" for each in wanted]
-    codes.append(f"-gencode=arch=compute_{wanted[-1]},code=compute_{wanted[-1]}")
-    include = f"-I{tvm_ffi.libinfo.find_include_path()}"
-    flags = ["-std=c++17", "-O3", "-w", "-Xcompiler", "-fPIC,-fvisibility=hidden", include]
-    made = source.with_suffix(".o")
-    call([nvcc, *flags, *codes, "-c", str(source), "-o", str(made)])
-    return str(made)

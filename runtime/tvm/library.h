@@ -76,15 +76,11 @@ class Library {
     std::vector<Slot> slots_ = std::vector<Slot>(nodes_.size());
 };
 
-// What the packed function of a library with these kernels does, and returns: 0, or -1 with an error raised.
-template <class Call, class Kernels>
-int call_node(Kernels kernels, const TVMFFIAny* args, int32_t count) noexcept {
+// What the packed function of `library` does, and returns: 0, or -1 with an error raised.
+template <class Call>
+int call_node(Library<Call>& (*library)(), const TVMFFIAny* args, int32_t count) noexcept {
     hc_error error{};
-    const hc_code code = guarded(&error, [&] {
-        static Library<Call> library(kernels);
-        library.run(args, count);
-    });
-    if (code == HC_OK) return 0;
+    if (guarded(&error, [&] { library().run(args, count); }) == HC_OK) return 0;
     if (TVMFFIErrorSetRaisedFromCStr) TVMFFIErrorSetRaisedFromCStr("RuntimeError", error.text);
     return -1;
 }
