@@ -28,7 +28,7 @@ from hashcompile.core.rounding import Range
 from hashcompile.core.signature import Batch, Inputs, Signature
 from hashcompile.core.sweep import sweep
 from hashcompile.lower import onnx as lower_onnx
-from hashcompile.lower.destination import TVM_CUDA
+from hashcompile.lower.destination import wants_cuda
 from hashcompile.lower.select import select
 from hashcompile.lower.tuning import Tuning
 from hashcompile.lower.with_tvm import ADVICE, installed, needed_by
@@ -167,9 +167,10 @@ class CompiledModel:
         """Write one shared library that TVM's runtime alone loads, our kernels and the weights inside. Its function
         `main` takes the inputs in their order, and returns a tuple of the outputs. A C++ compiler links it.
 
-        target: "cpu", a library for this machine; "arm64", one for 64-bit ARM Linux, on any machine; or a
+        target: "cpu", a library for this machine; "arm64", one for 64-bit ARM Linux, on any machine; "cuda", one for
+            NVIDIA's GPUs from sm_80 on, on any machine with nvcc, which computes in float whatever `compute` says; or a
             `tvm.target.Target` for one of them.
-        tune: search for better loops where no kernel of ours computes; the trials stay in its folder.
+        tune: search for better loops where no kernel of ours computes; the trials stay in its folder. For CPUs.
         show: say what is being done, at a terminal.
 
         Returns the checks made (none with `verify=False`); what cannot run here is compiled for this machine too, and
@@ -181,10 +182,14 @@ class CompiledModel:
             from hashcompile.lower import tvm_library
         if tune is not None and not isinstance(tune, Tuning):
             raise ConfigError(f"tune={tune!r}: wanted hashcompile.Tuning(folder, trials)")
+        if tune is not None and wants_cuda(target):
+            raise ConfigError(
+                "tune: its trials run on a CPU; a library for CUDA has the loops of TVM's own rules"
+            )
         where = tvm_library.platform(target, show)
         self.check_finite()
         graph, ranges = self.graph_module, self.ranges.valid(self.graph_module)
-        compute: Compute = "float" if where.to is TVM_CUDA else self.compute
+        compute: Compute = self.compute if where.to.regions else "float"
         taken = (graph, self.signature, self.samples[0], compute, ranges)
         with progress("lowering to TVM", None, show):
             lowered = lower_tvm.lower(*taken, to=where.to)

@@ -1,7 +1,7 @@
 """What a TVM library takes, as JSON in a section of its own: TVM's `main` knows positions only, and tells no shapes.
 
-`{"inputs": [[name, dtype, [size or symbol, ...]], ...], "kind": ...}`, in the order of main's arguments; and on which kind
-of device main runs, as TVM names it: "llvm" or "cuda".
+`{"inputs": [[name, dtype, [size or symbol, ...]], ...], "kind": "llvm"}`: the inputs in the order of main's arguments,
+and the kind of device that they lie on, as TVM names it.
 """
 
 from __future__ import annotations

@@ -50,11 +50,12 @@ def keep_channels_last(graph: fx.GraphModule, pools: bool = True) -> None:
 
 
 def read_by_ours(graph: fx.GraphModule, pools: bool) -> set[fx.Node]:
-    """What has a way to a convolution or a pool of ours through operators that leave the order of dims free, and pools."""
+    """What has a way to a convolution or a pool of ours through operators that leave the order of dims free."""
     useful: set[fx.Node] = set()
     for node in reversed(graph.graph.nodes):
-        ours = any((pools and is_pool(user)) or convolution(graph, user) for user in node.users)
-        if ours or (pools and is_pool(node)) or any(user in useful and keeps_places(user) for user in node.users):
+        pooled = pools and any(map(is_pool, (node, *node.users)))
+        convolved = any(convolution(graph, user) for user in node.users)
+        if pooled or convolved or any(user in useful and keeps_places(user) for user in node.users):
             useful.add(node)
     return useful
 

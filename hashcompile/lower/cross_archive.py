@@ -45,7 +45,7 @@ def for_machine(compiler: Command, machine: str) -> Recipe:
 
 
 def archive(recipe: Recipe, show: bool) -> Path:
-    """The archive. A minute or two when first asked for; then it is there until sources, compiler or its version change.
+    """A minute or two when first asked for; then it is there until sources, compiler or its version change.
 
     Raises ExportError.
     """

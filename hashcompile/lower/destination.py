@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from hashcompile.core.onnx_op import OnnxOp
 
 
 @dataclass(frozen=True)
 class Destination:
-    bodies: bool  # its runtime reads bodies, and has fast kernels of its own for what is dense
-    only: frozenset[str] | None = None  # layers that our kernels there compute, each by itself; None: all there is
+    """`bodies`: its runtime reads bodies, and has fast kernels of its own for what is dense.
+
+    only: the layers that kernels of ours compute there, each by itself; None: kernels of ours compute all they can.
+    """
+
+    bodies: bool
+    only: frozenset[str] | None = None
 
     @property
     def regions(self) -> bool:
-        """Do kernels of ours compute more than a layer of codes: what follows it, norms, attention, pools, dense layers?"""
+        """Do kernels of ours compute more than layers of codes: what follows them, norms, attention, what is dense?"""
         return self.only is None
 
     def computes(self, op: OnnxOp) -> bool:
@@ -22,6 +28,11 @@ class Destination:
         if self.only is not None:
             return op.operator in self.only
         return self.bodies or op.kernel
+
+
+def wants_cuda(target: Any) -> bool:
+    """Is it "cuda", or a tvm.target.Target of that kind?"""
+    return target == "cuda" or getattr(getattr(target, "kind", None), "name", None) == "cuda"
 
 
 ONNX = Destination(bodies=True)

@@ -54,8 +54,8 @@ def fuse(
         holder, leaf = holder_of(graph, name)
         holder.register_module(leaf, nn.Module())  # holds the constants under the weight's own name
     joined: dict[fx.Node, OnnxOp] = {}
-    if to.regions:
-        ops += fuse_norms(graph, selection.steps)  # before the layers: a sum is cheapest where its row is at hand
+    if to.regions:  # norms before the layers: a sum is cheapest where its row is at hand
+        ops += fuse_norms(graph, selection.steps)
         joined = join_projections(selection)
         ops += joined.values()
     for name, readers in selection.readers.items():

@@ -7,6 +7,7 @@ calls. nvcc compiles these, so that nothing is left to compile where the library
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +29,12 @@ from hashcompile.lower import cross_archive
 from hashcompile.lower.compiler import NATIVE, call
 from hashcompile.lower.destination import TVM_CUDA, Destination
 from hashcompile.lower.tvm_nodes import TvmNode
-from hashcompile.lower.tvm_platform import ON_LOAD, X86, Platform
+from hashcompile.lower.tvm_platform import ON_LOAD, Platform
 
 OLDEST = 80  # that our kernels run on: an A100
 OURS = (80, 90)  # that they have code for, in runtime/cuda/CMakeLists.txt; PTX of the last is for later ones
 HOST = "hashcompile_tvm_cuda"  # in runtime/cuda/CMakeLists.txt
+HOST_CPU = {"kind": "llvm"}  # this machine's
 CUDART = "libcudart_static.a"
 
 
@@ -56,9 +58,8 @@ class Cuda(Platform):
 
     def kernels(self, nodes: Sequence[TvmNode]) -> tuple[Sequence[str], Sequence[Path]]:
         kinds = sorted({kind_of(node) for node in nodes})
-        made = [
-            cross_archive.archive(recipe(self.nvcc, f"{HOST}_{kind}", hosts=False), self.show) for kind in kinds
-        ]
+        recipes = [recipe(self.nvcc, f"{HOST}_{kind}", hosts=False) for kind in kinds]
+        made = [cross_archive.archive(each, self.show) for each in recipes]
         return [*ON_LOAD, *(f"hc_cuda_{kind}" for kind in kinds)], [self.archive, *made]
 
     def export(self, made: Any, path: Path, addons: list[str]) -> None:
@@ -70,19 +71,21 @@ class Cuda(Platform):
                 addons.append(self.object_of(source))
 
             def packed(module: Any, system: bool, prefix: str, folder: str) -> str:
-                rest = _ffi_api.ModulePackImportsToLLVM(module, system, json.dumps(X86), prefix)
+                rest = _ffi_api.ModulePackImportsToLLVM(module, system, json.dumps(HOST_CPU), prefix)
                 rest.write_to_file(f"{folder}/imports.o", "o")
                 return f"{folder}/imports.o"
 
             def link(output: str, objects: Sequence[str], **_: Any) -> None:
-                rest = [each for each in objects if not each.endswith(".cu")]  # TVM writes its sources once more
-                call([*self.linker(), "-o", output, *rest])
+                compiled = [
+                    each for each in objects if not each.endswith(".cu")
+                ]  # TVM writes sources once more
+                call([*self.linker(), "-o", output, *compiled])
 
             made.export_library(str(path), addons=addons, fcompile=link, fpack_imports=packed)
 
     def object_of(self, source: Path) -> str:
-        """The path of the object: code for the target's architecture and for all of ours from there on, PTX of the last."""
-        first = int(self.target.attrs["arch"][3:])
+        """The path of the object: code for the target's architecture and all of ours from there on, PTX of the last."""
+        first = architecture_of(self.target)
         wanted = sorted({first, *(each for each in OURS if each > first)})
         codes = [f"-gencode=arch=compute_{each},code=sm_{each}" for each in wanted]
         codes.append(f"-gencode=arch=compute_{wanted[-1]},code=compute_{wanted[-1]}")
@@ -102,9 +105,8 @@ def platform(target: str | Target, show: bool) -> Platform:
     """For "cuda", or a target of that kind. Raises ConfigError, and ExportError where there is no nvcc."""
     if not isinstance(target, Target):
         target = Target({"kind": "cuda", "arch": f"sm_{OLDEST}"})
-    arch = str(target.attrs.get("arch", ""))
-    if not arch[3:5].isdigit() or int(arch[3:]) < OLDEST:
-        raise ConfigError(f"target {target}: our kernels need an architecture from sm_{OLDEST} on")
+    if architecture_of(target) < OLDEST:
+        raise ConfigError(f"target {target}: our kernels need an arch from sm_{OLDEST} on")
     nvcc = which("nvcc")
     if nvcc is None:
         raise ExportError(
@@ -113,6 +115,12 @@ def platform(target: str | Target, show: bool) -> Platform:
         )
     target = Target(target, host=Target({"kind": "cuda_host"}))
     return Cuda(target, NATIVE, cross_archive.archive(recipe(nvcc, HOST), show), False, nvcc, show)
+
+
+def architecture_of(target: Target) -> int:
+    """90 of sm_90, and of sm_90a; 0 where none is told."""
+    found = re.match(r"sm_(\d+)", str(target.attrs.get("arch", "")))
+    return int(found[1]) if found else 0
 
 
 def recipe(nvcc: str, target: str, hosts: bool = True) -> cross_archive.Recipe:

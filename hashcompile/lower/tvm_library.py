@@ -19,12 +19,13 @@ from hashcompile.core.errors import ExportError
 from hashcompile.core.signature import Batch
 from hashcompile.lower import tvm_cuda
 from hashcompile.lower.compiler import call
+from hashcompile.lower.destination import wants_cuda
 from hashcompile.lower.tvm import Lowered
 from hashcompile.lower.tvm_nodes import encode
 from hashcompile.lower.tvm_platform import Platform, cpu
 
-# The assembler puts the bytes into read-only data, which the system maps from the file; words that name symbols make the
-# linker take what has them out of its archives.
+# The assembler puts the bytes into read-only data, which the system maps from the file. Words that name symbols make
+# the linker take what has them out of its archives.
 DATA = """\
     .section .rodata
     .balign 4096
@@ -46,10 +47,10 @@ INTERFACE = f"""\
 
 
 def platform(target: str | Target, show: bool = False) -> Platform:
-    """For "cpu", "arm64", "cuda", or a target of TVM's own for one of these. Raises ConfigError, and ExportError where what
-    compiles for another machine is missing.
+    """For "cpu", "arm64", "cuda", or a target of TVM's own for one of these. Raises ConfigError, and ExportError where
+    what compiles for it is missing.
     """
-    if target == "cuda" or (isinstance(target, Target) and target.kind.name == "cuda"):
+    if wants_cuda(target):
         return tvm_cuda.platform(target, show)
     return cpu(target, show)
 

@@ -1,4 +1,4 @@
-"""What a TVM library is made for: how TVM compiles for it, and what is linked beside. Here CPUs; `tvm_cuda` has GPUs."""
+"""What a TVM library is made for: how TVM compiles for it, and what is linked to that. Here CPUs; GPUs in tvm_cuda."""
 
 from __future__ import annotations
 
