@@ -31,7 +31,7 @@ from hashcompile.lower import onnx as lower_onnx
 from hashcompile.lower.destination import wants_cuda
 from hashcompile.lower.select import select
 from hashcompile.lower.tuning import Tuning
-from hashcompile.lower.with_tvm import ADVICE, installed, needed_by
+from hashcompile.lower.with_tvm import ADVICE, finds_gpu, installed, needed_by
 from hashcompile.partial import partial_layers
 from hashcompile.plan import Plan
 from hashcompile.ranges import Ranges, measure
@@ -251,6 +251,11 @@ class CompiledModel:
                 'knows, on="user@device" (--on)'
             )
         takes = self.signature
+        if wants_cuda(target) and on is None and installed() and not finds_gpu():
+            raise ConfigError(
+                "a library for CUDA cannot be measured on this machine, where TVM finds no GPU: name another that ssh "
+                'knows, on="user@device" (--on)'
+            )
         given = takes.sized(self.samples[0], batch) if inputs is None else takes.read(inputs)
         exports: dict[Format, Callable[[Path], object]] = {"onnx": lambda path: self.export_onnx(path, show)}
         lacking: dict[Format, str] = {}

@@ -22,6 +22,7 @@ from hashcompile.bench_inputs import Sizes
 from hashcompile.core.console import format_bytes, show
 from hashcompile.core.files import staged
 from hashcompile.core.method import Compute
+from hashcompile.lower.destination import tvm_destination
 from hashcompile.recommend import Criterion
 from hashcompile.ssh import Host
 
@@ -146,6 +147,7 @@ def compile(
     if target is not None and tvm is None:
         raise hc.ConfigError("--target is about the TVM library: give --tvm model.so, too")
     target = target or "cpu"
+    tvm_destination(target)
     tuning = tuning_of(tune, trials, tvm)
     check_outputs(output, save, tvm)
     if "*" in (skip or ()):

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from torch import fx
+
+from hashcompile.core.errors import ConfigError
 from hashcompile.core.onnx_op import OnnxOp
+from hashcompile.core.packing import PAIR
+from hashcompile.lower.match import shape_of
+
+TARGETS = ("cpu", "arm64", "cuda")  # of TVM libraries, by name
 
 
 @dataclass(frozen=True)
@@ -23,16 +30,26 @@ class Destination:
         """Do kernels of ours compute more than layers of codes: what follows them, norms, attention, what is dense?"""
         return self.only is None
 
-    def computes(self, op: OnnxOp) -> bool:
+    def computes(self, op: OnnxOp, layer: fx.Node) -> bool:
         """Has a layer of codes its operator there? Else it reads a dense weight."""
-        if self.only is not None:
-            return op.operator in self.only
-        return self.bodies or op.kernel
+        if self.only is None:
+            return self.bodies or op.kernel
+        group = op.attributes.get("group", 1)
+        assert isinstance(group, int)
+        small = group > 1 and shape_of(layer)[1] // group < PAIR  # groups of fewer rows than a warp has
+        return op.operator in self.only and not small
 
 
 def wants_cuda(target: Any) -> bool:
     """Is it "cuda", or a tvm.target.Target of that kind?"""
     return target == "cuda" or getattr(getattr(target, "kind", None), "name", None) == "cuda"
+
+
+def tvm_destination(target: Any) -> Destination:
+    """Of a TVM library for a target of `export_tvm`. Raises ConfigError for a name that is none."""
+    if isinstance(target, str) and target not in TARGETS:
+        raise ConfigError(f"target={target!r}: wanted {', '.join(TARGETS)}, or a tvm.target.Target")
+    return TVM_CUDA if wants_cuda(target) else TVM
 
 
 ONNX = Destination(bodies=True)

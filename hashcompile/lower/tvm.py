@@ -35,6 +35,8 @@ from hashcompile.lower.tvm_rows import ROWS, WEAK, Row, decompositions
 
 FUNCTION = "hc_node"  # of runtime/tvm/call.cc
 REORDERS = (torch.ops.aten.permute.default, torch.ops.aten.view.default, torch.ops.aten.sym_size.int)
+# What TVM computes on a GPU in several kernels, with memory between them that its target cuda_host cannot ask for.
+NEED_MEMORY = ("sort.default", "argsort.default", "topk.default", "cumsum.default", "cumprod.default")
 OURS = ("_symbolic.default", "_symbolic_multi_out.default")
 
 
@@ -68,6 +70,8 @@ def lower(
     with torch.no_grad(), quiet():
         made = fused(graph, signature, example, compute, ranges, to)
         program = importable(made.program)
+    if to is TVM_CUDA and (nodes := [node for node in program.graph.nodes if name_of(node) in NEED_MEMORY]):
+        raise ExportError("TVM cannot compile for CUDA " + "; ".join(dict.fromkeys(map(described, nodes))))
     exposed: list[str] = []
     if expose:
         known = origins(program, {node.name for node in graph.graph.nodes})

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from platform import machine
 from shutil import which
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -76,10 +77,8 @@ class Cuda(Platform):
                 return f"{folder}/imports.o"
 
             def link(output: str, objects: Sequence[str], **_: Any) -> None:
-                compiled = [
-                    each for each in objects if not each.endswith(".cu")
-                ]  # TVM writes sources once more
-                call([*self.linker(), "-o", output, *compiled])
+                given = [each for each in objects if not each.endswith(".cu")]  # it writes the sources, too
+                call([*self.linker(), "-o", output, *given])
 
             made.export_library(str(path), addons=addons, fcompile=link, fpack_imports=packed)
 
@@ -125,7 +124,7 @@ def architecture_of(target: Target) -> int:
 
 def recipe(nvcc: str, target: str, hosts: bool = True) -> cross_archive.Recipe:
     settings = {"HC_CUDA": "ON", "HC_NVCC": nvcc}
-    return cross_archive.Recipe(target, "cuda", (nvcc,), settings, hosts)
+    return cross_archive.Recipe(target, f"cuda-{machine()}", (nvcc,), settings, hosts)
 
 
 def kind_of(node: TvmNode) -> str:

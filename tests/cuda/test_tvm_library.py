@@ -13,13 +13,14 @@ import torch
 from torch import nn
 
 import hashcompile as hc
+import hashcompile_runtime as hcrt
 from hashcompile.bench import Settings, bench, contenders
 from hashcompile.core.elf import read_section
 from hashcompile.core.errors import ArtifactError, ConfigError, ExportError
 from hashcompile.lower.destination import TVM_CUDA
 from hashcompile.lower.tvm_nodes import MAGIC
 from hashcompile.model_file import ModelFile, read
-from tests.cuda.emulated import HERE
+from tests.cuda.emulated import HERE, RUNTIME
 from tests.cuda.packed import Packed
 from tests.models import build, normal
 
@@ -81,21 +82,27 @@ def read_cpu(compiled: hc.CompiledModel, folder: Path) -> ModelFile:
 
 
 class Mixed(nn.Module):
-    """Codes of two widths, what has no kernel on a GPU, and what nobody compressed."""
+    """Codes of two widths, what has no kernel on a GPU, groups that are small, and what nobody compressed."""
 
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.image, self.volume = nn.Conv2d(3, 32, 3), nn.Conv3d(1, 4, 3, padding=1)
+        self.each = nn.Conv2d(32, 32, 3, groups=32)
         self.norm, self.first, self.last = nn.LayerNorm(32), nn.Linear(32, 48), nn.Linear(48, 8)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.volume(self.image(x).relu().unsqueeze(1)).mean((1, 3, 4))
+        x = self.volume(self.each(self.image(x).relu()).unsqueeze(1)).mean((1, 3, 4))
         return self.last(nn.functional.gelu(self.first(self.norm(x))))
 
 
 def test_only_what_kernels_compute_becomes_a_node() -> None:
-    method = {"image": hc.Codebook(2), "volume": hc.Codebook(4), "first": hc.Codebook(4)}
+    method = {
+        "image": hc.Codebook(2),
+        "volume": hc.Codebook(4),
+        "each": hc.Codebook(8),
+        "first": hc.Codebook(4),
+    }
     compiled = hc.compile(Mixed().eval(), normal(3, 6, 6)(2), method, progress=False)
     lowered = lower(compiled.graph_module, compiled.signature, compiled.samples[0], "int8", {}, to=TVM_CUDA)
     assert [node.operator for node in lowered.nodes] == ["CodebookConv", "CodebookLinear"]
@@ -199,8 +206,32 @@ def test_architectures(nvcc: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert platform("cuda").target.attrs["arch"] == "sm_80"
 
 
+class Ranked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scores = nn.Linear(16, 32)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scores(x).cumsum(-1).topk(3).values
+
+
 def test_a_model_is_checked_for_cuda_before_it_is_compressed() -> None:
-    """What a kernel of ours computes on a CPU, TVM must import here."""
+    """What our kernels compute on a CPU, TVM must import here; what needs memory between its own, it cannot compile."""
     model, inputs = build("attention")
     hc.check_tvm(model, inputs(2), target="cuda")
     hc.compile(model, inputs(2), tvm="cuda", progress=False)
+    hc.check_tvm(Ranked(), normal(16)(2))
+    here = r"\(node \w+\) from \S*test_tvm_library\.py:\d+.*"
+    with pytest.raises(
+        ExportError, match=rf"for CUDA aten\.cumsum\.default {here}aten\.topk\.default {here}"
+    ):
+        hc.check_tvm(Ranked(), normal(16)(2), target="cuda")
+    with pytest.raises(ConfigError, match="target='gpu': wanted cpu, arm64, cuda"):
+        hc.check_tvm(Ranked(), normal(16)(2), target="gpu")
+
+
+def test_the_runtime_has_the_sources_that_are_compiled() -> None:
+    held = {path.relative_to(hcrt.source_path()) for path in hcrt.source_path().rglob("*.*")}
+    for folder in ("cuda", "tvm", "nodes", "include", "kernels", "ops"):
+        ours = {path.relative_to(RUNTIME) for path in (RUNTIME / folder).rglob("*.*") if path.is_file()}
+        assert ours and not ours - held

@@ -2,12 +2,14 @@
 
 namespace hc::tvm::cuda {
 
-DeviceScope::DeviceScope(int device) {
+DeviceScope::DeviceScope(int device) : device_(device) {
     check(cudaGetDevice(&before_), "the current device");
-    check(cudaSetDevice(device), "the device of the arguments");
+    if (before_ != device_) check(cudaSetDevice(device_), "the device of the arguments");
 }
 
-DeviceScope::~DeviceScope() { cudaSetDevice(before_); }
+DeviceScope::~DeviceScope() {
+    if (before_ != device_) cudaSetDevice(before_);
+}
 
 const void* Constants::on(int device, const void* host, size_t bytes, cudaStream_t stream) {
     if (!bytes) return nullptr;

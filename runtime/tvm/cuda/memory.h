@@ -25,7 +25,7 @@ class DeviceScope {
     DeviceScope(const DeviceScope&) = delete;
 
    private:
-    int before_ = 0;
+    int device_, before_ = 0;
 };
 
 // Constants in the memory of devices, each copied when a device first asks for it, and kept as long as this.
