@@ -65,7 +65,8 @@ class Cuda(Platform):
 
     def export(self, made: Any, path: Path, addons: list[str]) -> None:
         with TemporaryDirectory() as name:
-            for i, host in enumerate(made.mod.imports):
+            functions = [each for each in made.mod.imports if "cu" in each.get_write_formats()]
+            for i, host in enumerate(functions):  # none where all is done by nodes of ours
                 source = Path(name) / f"functions{i}.cu"
                 source.write_text(export_cuda_host(host))
                 host.clear_imports()  # the kernels' sources: they are compiled here
