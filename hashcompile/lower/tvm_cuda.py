@@ -18,7 +18,6 @@ from typing import Any
 
 import tvm
 import tvm_ffi
-from tvm import relax
 from tvm.backend.cuda import export_cuda_host
 from tvm.ir.transform import Pass
 from tvm.runtime import _ffi_api
@@ -31,6 +30,7 @@ from hashcompile.lower.compiler import NATIVE, call
 from hashcompile.lower.destination import TVM_CUDA, Destination
 from hashcompile.lower.tvm_nodes import TvmNode
 from hashcompile.lower.tvm_platform import ON_LOAD, Platform
+from hashcompile.lower.tvm_schedules import cuda_pipeline
 
 OLDEST = 80  # that our kernels run on: an A100
 OURS = (80, 90)  # that they have code for, in runtime/cuda/CMakeLists.txt; PTX of the last is for later ones
@@ -55,7 +55,7 @@ class Cuda(Platform):
         return tvm.cuda() if tvm.cuda().exist else None
 
     def pipeline(self, tuned: ScheduleRule | None) -> Pass:
-        return relax.get_default_pipeline(self.target)
+        return cuda_pipeline(self.target)
 
     def kernels(self, nodes: Sequence[TvmNode]) -> tuple[Sequence[str], Sequence[Path]]:
         kinds = sorted({kind_of(node) for node in nodes})
