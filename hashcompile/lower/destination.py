@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from torch import fx
-
 from hashcompile.core.errors import ConfigError
 from hashcompile.core.onnx_op import OnnxOp
 from hashcompile.core.packing import PAIR
-from hashcompile.lower.match import shape_of
 
 TARGETS = ("cpu", "arm64", "cuda")  # of TVM libraries, by name
 
@@ -30,13 +27,13 @@ class Destination:
         """Do kernels of ours compute more than layers of codes: what follows them, norms, attention, what is dense?"""
         return self.only is None
 
-    def computes(self, op: OnnxOp, layer: fx.Node) -> bool:
-        """Has a layer of codes its operator there? Else it reads a dense weight."""
+    def computes(self, op: OnnxOp, rows: int) -> bool:
+        """Has a layer of codes, of a weight of so many rows, its operator there? Else it reads a dense weight."""
         if self.only is None:
             return self.bodies or op.kernel
         group = op.attributes.get("group", 1)
         assert isinstance(group, int)
-        small = group > 1 and shape_of(layer)[1] // group < PAIR  # groups of fewer rows than a warp has
+        small = group > 1 and rows // group < PAIR  # groups of fewer rows than a warp has
         return op.operator in self.only and not small
 
 

@@ -81,7 +81,7 @@ def fuse(
 
 def fuse_reader(selection: Selection, parameter: str, reader: fx.Node, to: Destination) -> Iterable[OnnxOp]:
     op = selection.ops.get(reader)
-    if op is not None and to.computes(op, reader):
+    if op is not None and to.computes(op, selection.codes[parameter].view.size[0]):
         epilogue = find_epilogue(reader, op, taken=selection.steps) if to.regions else Epilogue(reader)
         return (fuse_layer(selection, parameter, epilogue, reader, op),)
     return decode_before(selection, parameter, reader, to.bodies)
