@@ -36,7 +36,17 @@ from hashcompile.lower.tvm_rows import ROWS, WEAK, Row, decompositions
 FUNCTION = "hc_node"  # of runtime/tvm/call.cc
 REORDERS = (torch.ops.aten.permute.default, torch.ops.aten.view.default, torch.ops.aten.sym_size.int)
 # What TVM computes on a GPU in several kernels, with memory between them that its target cuda_host cannot ask for.
-NEED_MEMORY = ("sort.default", "argsort.default", "topk.default", "cumsum.default", "cumprod.default")
+NEED_MEMORY = frozenset(
+    (
+        "argsort.default",
+        "cumprod.default",
+        "cumsum.default",
+        "median.default",
+        "median.dim",
+        "sort.default",
+        "topk.default",
+    )
+)
 OURS = ("_symbolic.default", "_symbolic_multi_out.default")
 
 
