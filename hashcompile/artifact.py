@@ -28,9 +28,10 @@ from hashcompile.core.rounding import Range
 from hashcompile.core.signature import Batch, Inputs, Signature
 from hashcompile.core.sweep import sweep
 from hashcompile.lower import onnx as lower_onnx
+from hashcompile.lower.destination import wants_cuda
 from hashcompile.lower.select import select
 from hashcompile.lower.tuning import Tuning
-from hashcompile.lower.with_tvm import ADVICE, installed, needed_by
+from hashcompile.lower.with_tvm import ADVICE, finds_gpu, installed, needed_by
 from hashcompile.partial import partial_layers
 from hashcompile.plan import Plan
 from hashcompile.ranges import Ranges, measure
@@ -166,9 +167,10 @@ class CompiledModel:
         """Write one shared library that TVM's runtime alone loads, our kernels and the weights inside. Its function
         `main` takes the inputs in their order, and returns a tuple of the outputs. A C++ compiler links it.
 
-        target: "cpu", a library for this machine; "arm64", one for 64-bit ARM Linux, on any machine; or a
+        target: "cpu", a library for this machine; "arm64", one for 64-bit ARM Linux, on any machine; "cuda", one for
+            NVIDIA's GPUs from sm_80 on, on any machine with nvcc, which computes in float whatever `compute` says; or a
             `tvm.target.Target` for one of them.
-        tune: search for better loops where no kernel of ours computes; the trials stay in its folder.
+        tune: search for better loops where no kernel of ours computes; the trials stay in its folder. For CPUs.
         show: say what is being done, at a terminal.
 
         Returns the checks made (none with `verify=False`); what cannot run here is compiled for this machine too, and
@@ -180,12 +182,17 @@ class CompiledModel:
             from hashcompile.lower import tvm_library
         if tune is not None and not isinstance(tune, Tuning):
             raise ConfigError(f"tune={tune!r}: wanted hashcompile.Tuning(folder, trials)")
+        if tune is not None and wants_cuda(target):
+            raise ConfigError(
+                "tune: its trials run on a CPU; a library for CUDA has the loops of TVM's own rules"
+            )
         where = tvm_library.platform(target, show)
         self.check_finite()
         graph, ranges = self.graph_module, self.ranges.valid(self.graph_module)
-        taken = (graph, self.signature, self.samples[0], self.compute, ranges)
+        compute: Compute = self.compute if where.to.regions else "float"
+        taken = (graph, self.signature, self.samples[0], compute, ranges)
         with progress("lowering to TVM", None, show):
-            lowered = lower_tvm.lower(*taken)
+            lowered = lower_tvm.lower(*taken, to=where.to)
         tuned = None
         if tune is not None:
             from hashcompile.lower import tvm_tuning
@@ -194,7 +201,7 @@ class CompiledModel:
             tuned = tvm_tuning.tuned(lowered.module, where.target, sizes, tune, show)
 
         def inside(batches: Sequence[Batch]) -> list[Values]:
-            exposed = lower_tvm.lower(*taken, expose=True)
+            exposed = lower_tvm.lower(*taken, expose=True, to=where.to)
             return [*tvm_library.values_inside(exposed, where, batches, tuned)]
 
         with staged(path) as stage:
@@ -203,8 +210,8 @@ class CompiledModel:
                 tvm_library.build(lowered, where, file, tuned)
             if not self.verify:
                 return ()
-            model = rounded(graph, self.compute, ranges) if self.compute != "float" else None
-            partial = partial_layers(graph, self.compute)
+            model = rounded(graph, compute, ranges) if compute != "float" else None
+            partial = partial_layers(graph, compute) if where.to.regions else {}
             with progress("verifying", None, show), tvm_library.running(lowered, where, file, tuned) as run:
                 return verify_library(
                     file.name, run, inside, flat_copy(graph), self.signature, self.samples, model, partial
@@ -244,6 +251,11 @@ class CompiledModel:
                 'knows, on="user@device" (--on)'
             )
         takes = self.signature
+        if wants_cuda(target) and on is None and installed() and not finds_gpu():
+            raise ConfigError(
+                "a library for CUDA cannot be measured on this machine, where TVM finds no GPU: name another that ssh "
+                'knows, on="user@device" (--on)'
+            )
         given = takes.sized(self.samples[0], batch) if inputs is None else takes.read(inputs)
         exports: dict[Format, Callable[[Path], object]] = {"onnx": lambda path: self.export_onnx(path, show)}
         lacking: dict[Format, str] = {}

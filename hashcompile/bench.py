@@ -119,6 +119,7 @@ def entry_of(contender: Contender, inputs: Path, threads: int) -> Entry:
         "threads": threads,
         "library": contender.runtime == "hashcompile",
         "machine": model.machine,
+        "cuda": model.cuda,
         "names": [declared.name for declared in model.inputs],
     }
     return Entry(str(model.path), ENGINES[model.format], request, [{"inputs": str(inputs)}])

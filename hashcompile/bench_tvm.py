@@ -1,7 +1,7 @@
 """The engine of `bench` for a library in TVM's runtime. Loaded by bench_worker.py, which says what an engine defines.
 
-Request: `{files, machine, names, threads}`: the library, what it is made for, its inputs in the order of main's
-arguments. Case: `{inputs}`, an .npz of arrays by name.
+Request: `{files, machine, cuda, names, threads}`: the library, what it is made for, whether it computes on a GPU, its
+inputs in the order of main's arguments. Case: `{inputs}`, an .npz of arrays by name.
 """
 
 import os
@@ -13,14 +13,15 @@ import numpy as np
 
 
 class Bound:
-    """The function `main` and the inputs of one case."""
+    """The function `main` and the inputs of one case, which lie on its device."""
 
-    def __init__(self, main: Any, tensors: dict[str, Any]) -> None:
-        self.main, self.tensors = main, list(tensors.values())
+    def __init__(self, main: Any, device: Any, tensors: dict[str, Any]) -> None:
+        self.main, self.device, self.tensors = main, device, list(tensors.values())
         self.shapes = {name: [int(size) for size in value.shape] for name, value in tensors.items()}
 
     def __call__(self) -> None:
         self.main(*self.tensors)
+        self.device.sync()  # a GPU is told only what to do
 
 
 def imports(request: dict[str, Any]) -> None:
@@ -33,20 +34,26 @@ def imports(request: dict[str, Any]) -> None:
     sys.modules["torch"] = None  # type: ignore[assignment] # TVM imports it where there is one; a device has none
     import zipfile  # noqa: F401 - what reads an .npz is not the cost of the model
 
-    import tvm.runtime  # noqa: F401
+    import tvm.runtime
+
+    if request["cuda"] and not tvm.cuda().exist:
+        raise ValueError(
+            "made for CUDA, and TVM finds no GPU here: --on user@host measures where there is one"
+        )
 
 
-def load(request: dict[str, Any]) -> tuple[Any, list[str]]:
+def load(request: dict[str, Any]) -> tuple[Any, Any, list[str]]:
     import tvm
     from tvm.runtime.vm import VirtualMachine
 
     library = tvm.runtime.load_module(os.path.abspath(request["files"][0]))
-    return VirtualMachine(library, tvm.cpu())["main"], request["names"]
+    device = tvm.cuda() if request["cuda"] else tvm.cpu()
+    return VirtualMachine(library, device)["main"], device, request["names"]
 
 
-def bind(model: tuple[Any, list[str]], case: dict[str, Any]) -> Bound:
+def bind(model: tuple[Any, Any, list[str]], case: dict[str, Any]) -> Bound:
     import tvm
 
-    main, names = model
+    main, device, names = model
     with np.load(case["inputs"]) as given:
-        return Bound(main, {name: tvm.runtime.tensor(given[name]) for name in names})
+        return Bound(main, device, {name: tvm.runtime.tensor(given[name], device) for name in names})

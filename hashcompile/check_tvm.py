@@ -9,6 +9,7 @@ from torch import nn
 from hashcompile.capture import Captured, capture
 from hashcompile.core.method import Compute
 from hashcompile.core.signature import Inputs
+from hashcompile.lower.destination import tvm_destination
 from hashcompile.lower.with_tvm import needed_by
 
 
@@ -18,19 +19,21 @@ def check_tvm(
     dynamic_batch: bool = True,
     dynamic_shapes: Any = None,
     compute: Compute = "int8",
+    target: Any = "cpu",
 ) -> None:
     """Raise ExportError for operators that TVM cannot import, with the node and the user's source line of each.
 
-    The arguments are those of `compile`; compression replaces weights, and brings no operators that TVM lacks.
-    ConfigError tells that TVM is not installed, CaptureError that the model cannot be captured at all.
+    The arguments are those of `compile`, and the target that of `export_tvm`; compression replaces weights, and brings
+    no operators that TVM lacks. ConfigError tells that TVM is not installed, or that the target is none; CaptureError
+    that the model cannot be captured at all.
     """
-    check_captured(
-        capture(model, example_inputs, dynamic_batch=dynamic_batch, dynamic_shapes=dynamic_shapes), compute
-    )
+    captured = capture(model, example_inputs, dynamic_batch=dynamic_batch, dynamic_shapes=dynamic_shapes)
+    check_captured(captured, compute, target)
 
 
-def check_captured(captured: Captured, compute: Compute) -> None:
+def check_captured(captured: Captured, compute: Compute, target: Any) -> None:
     """The same for a model that is captured already."""
     with needed_by("a TVM library"):
         from hashcompile.lower.tvm import lower
-    lower(captured.graph, captured.signature, captured.example, compute, ranges={})
+    to = tvm_destination(target)
+    lower(captured.graph, captured.signature, captured.example, compute, ranges={}, to=to)

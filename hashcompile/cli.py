@@ -22,6 +22,7 @@ from hashcompile.bench_inputs import Sizes
 from hashcompile.core.console import format_bytes, show
 from hashcompile.core.files import staged
 from hashcompile.core.method import Compute
+from hashcompile.lower.destination import tvm_destination
 from hashcompile.recommend import Criterion
 from hashcompile.ssh import Host
 
@@ -93,6 +94,12 @@ def compile(
             help="Write a TVM library here; what TVM cannot import is told before anything is compressed."
         ),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="With --tvm: cpu, this machine's; arm64, 64-bit ARM Linux; cuda, NVIDIA's GPUs, with nvcc; else cpu."
+        ),
+    ] = None,
     save: Annotated[Path | None, typer.Option(help="Write the .hc artifact here, for hc.load().")] = None,
     tune: Annotated[
         Path | None,
@@ -137,6 +144,10 @@ def compile(
         )
     if uniform and (bits != 8 or group_size is not None):
         raise hc.ConfigError("--uniform goes with --bits 8, and with no --group-size")
+    if target is not None and tvm is None:
+        raise hc.ConfigError("--target is about the TVM library: give --tvm model.so, too")
+    target = target or "cpu"
+    tvm_destination(target)
     tuning = tuning_of(tune, trials, tvm)
     check_outputs(output, save, tvm)
     if "*" in (skip or ()):
@@ -155,7 +166,7 @@ def compile(
         compute=compute,
         seed=seed,
         verify=verify,
-        tvm=tvm is not None,
+        tvm=target if tvm is not None else False,
     )
     reasons = [decision.reason or "" for decision in compiled.plan]
     if skip and reasons and all(reason.startswith("excluded by") for reason in reasons):
@@ -163,7 +174,7 @@ def compile(
         raise hc.ConfigError(f"{skipped}: every layer is skipped, and nothing is left to compress")
     checks = [*compiled.export_onnx(output)] if output is not None else []
     if tvm is not None:
-        checks += compiled.export_tvm(tvm, tune=tuning)
+        checks += compiled.export_tvm(tvm, target, tune=tuning)
     if save is not None:
         compiled.save(save)
     show(compiled.report())

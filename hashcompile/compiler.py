@@ -37,7 +37,7 @@ def compile(
     seed: int = 0,
     progress: bool = True,
     verify: bool = True,
-    tvm: bool = False,
+    tvm: bool | str = False,
 ) -> CompiledModel:
     """Compress a trained model and get it ready for export. The model itself is not changed.
 
@@ -55,7 +55,8 @@ def compile(
         seed: of every random choice a method makes.
         progress: show what is being done, with an ETA where it can be known, at a terminal.
         verify: run every export against the compressed graph before it is written.
-        tvm: it shall become a TVM library, too: what TVM cannot import is told before anything is compressed.
+        tvm: it shall become a TVM library, too, for this target of `export_tvm` (True: "cpu"); what TVM cannot import
+            is told before anything is compressed.
 
     Raises:
         ConfigError, WeightError, CaptureError, CalibrationError, ExportError: all of them HashcompileError.
@@ -71,7 +72,7 @@ def compile(
             )
         if tvm:
             with stage("checking for TVM", None, progress):
-                check_captured(captured, compute)
+                check_captured(captured, compute, "cpu" if tvm is True else tvm)
         graph, signature = captured.graph, captured.signature
         batches = read_batches(calibration, signature) if calibration is not None else []
         samples = [

@@ -24,6 +24,7 @@ class ModelFile:
     inputs: tuple[Input, ...]
     ours: bool  # it has nodes that our kernels run
     machine: str | None = None  # what a library is made for; None: any
+    cuda: bool = False  # a library that computes on a GPU
 
     @property
     def nbytes(self) -> int:
@@ -48,12 +49,12 @@ def read_library(path: Path) -> ModelFile:
             "compiled.export_tvm(...) makes one that does"
         )
     try:
-        inputs = interface.decode(section.content)
+        told = interface.decode(section.content)
     except ValueError as error:
         raise ArtifactError(
             f"{path}: damaged: what it says of its inputs cannot be read ({error})"
         ) from error
-    return ModelFile(path, "tvm", (path,), inputs, ours=True, machine=section.machine)
+    return ModelFile(path, "tvm", (path,), told.inputs, True, section.machine, told.kind == "cuda")
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:

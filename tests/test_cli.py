@@ -198,6 +198,8 @@ def test_options_reach_the_compiler(zoo: Path) -> None:
         (("compile", "zoo:nonsense", "-o", "m.so"), "write it with --tvm m.so"),
         (("compile", "zoo:nonsense", "-o", "m.onnx", "--tune", "trials"), "give --tvm model.so"),
         (("compile", "zoo:nonsense", "--tvm", "m.so", "--trials", "3"), "--trials goes with --tune FOLDER"),
+        (("compile", "zoo:nonsense", "-o", "m.onnx", "--target", "cuda"), "give --tvm model.so"),
+        (("compile", "zoo:nonsense", "--tvm", "m.so", "--target", "gpu"), "wanted cpu, arm64, cuda"),
         (("compile", "zoo:nonsense", "--tvm", "m.so", "--tune", "zoo.py"), "zoo.py' is a file"),
         (("bench", "zoo.py", "--on=-oProxyCommand=x"), "is no host"),
         (("compile", "zoo:nonsense", "-o", "m.hc"), "write it with --save m.hc"),

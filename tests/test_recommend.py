@@ -150,3 +150,7 @@ def test_a_library_for_another_machine_is_measured_on_that(monkeypatch: pytest.M
     message = r'ARM64 cannot be measured on this machine, which is x86_64: .*on="user@device"'
     with pytest.raises(ConfigError, match=message):
         compiled.recommend(target="arm64")
+    pytest.importorskip("tvm", reason="TVM is not installed: pip install 'hashcompile[tvm]'")
+    monkeypatch.setattr("hashcompile.artifact.finds_gpu", lambda: False)
+    with pytest.raises(ConfigError, match=r"CUDA cannot be measured on this machine, where TVM finds no GPU"):
+        compiled.recommend(target="cuda")

@@ -1,6 +1,7 @@
 """What a TVM library takes, as JSON in a section of its own: TVM's `main` knows positions only, and tells no shapes.
 
-`{"inputs": [[name, dtype, [size or symbol, ...]], ...]}`, in the order of main's arguments.
+`{"inputs": [[name, dtype, [size or symbol, ...]], ...], "kind": "llvm"}`: the inputs in the order of main's arguments,
+and the kind of device that they lie on, as TVM names it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from hashcompile.core.signature import Signature
 
 SECTION = ".hashcompile"
+KINDS = ("llvm", "cuda")
 
 
 @dataclass(frozen=True)
@@ -25,21 +27,28 @@ class Input:
     dtype: np.dtype[Any] | None  # None: not a tensor of numbers
 
 
-def encode(signature: Signature) -> bytes:
+@dataclass(frozen=True)
+class Interface:
+    inputs: tuple[Input, ...]
+    kind: str
+
+
+def encode(signature: Signature, kind: str) -> bytes:
     declared = zip(signature.names, signature.dtypes, signature.shapes, strict=True)
     inputs = [[name, str(dtype).removeprefix("torch."), shape] for name, dtype, shape in declared]
-    return json.dumps({"inputs": inputs}).encode()
+    return json.dumps({"inputs": inputs, "kind": kind}).encode()
 
 
-def decode(content: bytes) -> tuple[Input, ...]:
+def decode(content: bytes) -> Interface:
     """Raises ValueError for what `encode` did not make."""
     try:
-        declared = [
-            Input(str(name), tuple(shape), np.dtype(dtype))
-            for name, dtype, shape in json.loads(content)["inputs"]
-        ]
+        told = json.loads(content)
+        declared = [Input(str(name), tuple(shape), np.dtype(dtype)) for name, dtype, shape in told["inputs"]]
+        kind = told.get("kind", "llvm")  # files from before there were others do not tell
     except (TypeError, KeyError) as error:
         raise ValueError(f"{error}") from error
     if any(not isinstance(size, int | str) for each in declared for size in each.shape):
         raise ValueError("a size is neither a number nor a symbol")
-    return tuple(declared)
+    if kind not in KINDS:
+        raise ValueError(f"devices of kind {kind!r} are not known")
+    return Interface(tuple(declared), kind)

@@ -34,14 +34,14 @@ RESIDUAL = 5  # its place among the inputs of a convolution
 Images = dict[fx.Node, fx.Node]  # a value -> the same with channels last
 
 
-def keep_channels_last(graph: fx.GraphModule) -> None:
-    """Rewrite all of `graph` that qualifies."""
+def keep_channels_last(graph: fx.GraphModule, pools: bool = True) -> None:
+    """Rewrite all of `graph` that qualifies; `pools`: by operators of ours."""
     images: Images = {}
-    useful = read_by_ours(graph)
+    useful = read_by_ours(graph, pools)
     for node in list(graph.graph.nodes):
         image = convolved(graph, node, images)
         if image is None and node in useful:
-            image = pooled(graph, node, images) or moved(graph, node, images)
+            image = (pooled(graph, node, images) if pools else None) or moved(graph, node, images)
         if image is not None:
             put_back(graph, image, node, images)
     graph.graph.eliminate_dead_code()
@@ -49,12 +49,13 @@ def keep_channels_last(graph: fx.GraphModule) -> None:
         settle(graph, image)
 
 
-def read_by_ours(graph: fx.GraphModule) -> set[fx.Node]:
-    """Pools, and what has a way to a convolution or a pool through operators that leave the order of dims free."""
+def read_by_ours(graph: fx.GraphModule, pools: bool) -> set[fx.Node]:
+    """What has a way to a convolution or a pool of ours through operators that leave the order of dims free."""
     useful: set[fx.Node] = set()
     for node in reversed(graph.graph.nodes):
-        ours = any(is_pool(user) or convolution(graph, user) for user in node.users)
-        if ours or is_pool(node) or any(user in useful and keeps_places(user) for user in node.users):
+        pooled = pools and any(map(is_pool, (node, *node.users)))
+        convolved = any(convolution(graph, user) for user in node.users)
+        if pooled or convolved or any(user in useful and keeps_places(user) for user in node.users):
             useful.add(node)
     return useful
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
 from tempfile import TemporaryDirectory
@@ -15,27 +17,52 @@ from hashcompile.core.errors import ExportError
 from hashcompile.lower.compiler import TO_INSTALL, ZIG, Command, call
 
 ARCHIVE = "hashcompile_tvm"  # in runtime/CMakeLists.txt
+HOSTS = ("nodes", "ort", "tvm")  # folders of the sources that know kernels, and that kernels do not know
 
 
-def archive(compiler: Command, machine: str, show: bool) -> Path:
-    """The archive that `compiler` makes for `machine`, as CMake names it. A minute or two when first asked for; then it
-    is there until sources, compiler or its version change.
+@dataclass(frozen=True)
+class Recipe:
+    """How an archive is made."""
+
+    target: str  # a static library, as CMake names it
+    machine: str  # for messages
+    compiler: Command
+    settings: Mapping[str, str]  # for CMake
+    hosts: bool = True  # sources of hosts go into it
+
+
+def for_machine(compiler: Command, machine: str) -> Recipe:
+    """All our kernels, by `compiler`, which makes them for `machine`, as CMake names it."""
+    settings = {
+        "CMAKE_SYSTEM_NAME": "Linux",
+        "CMAKE_SYSTEM_PROCESSOR": machine,
+        "CMAKE_CXX_COMPILER": ";".join(compiler),
+    }
+    if compiler[: len(ZIG)] == ZIG:  # brings its own; this machine's may not know the other's object files
+        settings["CMAKE_CXX_ARCHIVE_CREATE"] = " ".join((*ZIG, "ar", "qcs", "<TARGET>", "<OBJECTS>"))
+        settings["CMAKE_CXX_ARCHIVE_FINISH"] = ""
+    return Recipe(ARCHIVE, machine, compiler, settings)
+
+
+def archive(recipe: Recipe, show: bool) -> Path:
+    """A minute or two when first asked for; then it is there until sources, compiler or its version change.
 
     Raises ExportError.
     """
     source = hcrt.source_path()
-    place = cache() / f"{ARCHIVE}-{machine}-{fingerprint(source, compiler)}.a"
+    place = cache() / f"{recipe.target}-{recipe.machine}-{fingerprint(source, recipe)}.a"
     if place.is_file():
         return place
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with (
-            progress(f"compiling our kernels for {machine}, once", None, show),
+            progress(f"compiling our kernels for {recipe.machine}, once", None, show),
             TemporaryDirectory(dir=place.parent) as build,
         ):
-            call(configuration(source, Path(build), compiler, machine))
-            call([cmake(), "--build", build, "--target", ARCHIVE, "--parallel", str(os.cpu_count())])
-            os.replace(Path(build) / f"lib{ARCHIVE}.a", place)
+            call(configuration(source, Path(build), recipe))
+            call([cmake(), "--build", build, "--target", recipe.target, "--parallel", str(os.cpu_count())])
+            (made,) = Path(build).rglob(f"lib{recipe.target}.a")
+            os.replace(made, place)
     except OSError as error:
         raise ExportError(
             f"cannot keep compiled kernels in {place.parent}: {error.strerror or error}"
@@ -47,26 +74,22 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hashcompile"
 
 
-def fingerprint(source: Path, compiler: Command) -> str:
+def fingerprint(source: Path, recipe: Recipe) -> str:
     """Of everything that decides what the archive holds."""
-    found = hashlib.sha256("\0".join((*compiler, call([*compiler, "--version"]))).encode())
+    version = call([*recipe.compiler, "--version"])
+    settings = [f"{name}={value}" for name, value in sorted(recipe.settings.items())]
+    found = hashlib.sha256("\0".join((*recipe.compiler, version, *settings)).encode())
     for path in sorted(path for path in source.rglob("*") if path.is_file()):
-        content = path.read_bytes()
-        found.update(f"\0{path.relative_to(source)}\0{len(content)}\0".encode())
-        found.update(content)
+        name = path.relative_to(source)
+        if recipe.hosts or name.parts[0] not in HOSTS:
+            content = path.read_bytes()
+            found.update(f"\0{name}\0{len(content)}\0".encode())
+            found.update(content)
     return found.hexdigest()[:16]
 
 
-def configuration(source: Path, build: Path, compiler: Command, machine: str) -> list[str]:
-    settings = {
-        "CMAKE_BUILD_TYPE": "Release",
-        "CMAKE_SYSTEM_NAME": "Linux",
-        "CMAKE_SYSTEM_PROCESSOR": machine,
-        "CMAKE_CXX_COMPILER": ";".join(compiler),
-    }
-    if compiler[: len(ZIG)] == ZIG:  # brings its own; this machine's may not know the other's object files
-        settings["CMAKE_CXX_ARCHIVE_CREATE"] = " ".join((*ZIG, "ar", "qcs", "<TARGET>", "<OBJECTS>"))
-        settings["CMAKE_CXX_ARCHIVE_FINISH"] = ""
+def configuration(source: Path, build: Path, recipe: Recipe) -> list[str]:
+    settings = {"CMAKE_BUILD_TYPE": "Release", **recipe.settings}
     command = [cmake(), "-S", str(source), "-B", str(build)]
     if ninja := installed("ninja"):
         settings["CMAKE_MAKE_PROGRAM"] = ninja

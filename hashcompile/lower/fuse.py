@@ -26,7 +26,8 @@ from hashcompile.lower.chain_op import ChainOp, called, constants, overload
 from hashcompile.lower.channels_last import keep_channels_last
 from hashcompile.lower.constants import stored
 from hashcompile.lower.dense import dense_layers
-from hashcompile.lower.epilogue import find_epilogue, with_epilogue
+from hashcompile.lower.destination import ONNX, Destination
+from hashcompile.lower.epilogue import Epilogue, find_epilogue, with_epilogue
 from hashcompile.lower.exponentials import fuse_exponentials
 from hashcompile.lower.feed_forward import FeedForward
 from hashcompile.lower.feed_forward import joined as as_one
@@ -44,12 +45,12 @@ from hashcompile.passes.cleanup.fold_batch_norm import fold_batch_norm
 
 
 def fuse(
-    selection: Selection, ranges: Mapping[str, Range], bodies: bool = True
+    selection: Selection, ranges: Mapping[str, Range], to: Destination = ONNX
 ) -> tuple[fx.GraphModule, list[OnnxOp]]:
     """The selection's graph with symbolic operators in place of encoded weights, and those operators.
 
-    bodies: for a runtime that reads bodies, and has fast kernels of its own: what has no kernel of ours is an operator
-    too, and dense layers stay. Else it becomes a dense weight, and dense layers are operators that keep channels last.
+    Where bodies are read, what has no kernel of ours is an operator too, and dense layers stay. Elsewhere it becomes a
+    dense weight, images keep their channels last, and dense layers are operators where kernels of ours compute them.
     """
     graph = selection.graph
     ops: list[OnnxOp] = []
@@ -57,37 +58,43 @@ def fuse(
         holder, leaf = holder_of(graph, name)
         holder.register_module(leaf, nn.Module())  # holds the constants under the weight's own name
     replaced: dict[fx.Node, fx.Node] = {}  # values that later stages know by their first nodes
-    if not bodies:
-        ops += group_norms(graph, replaced)
-    ops += fuse_norms(
-        graph, selection.steps, replaced
-    )  # before the layers: a sum is cheapest where its row is at hand
-    joined = join_projections(selection)
-    ops += joined.values()
+    joined: dict[fx.Node, OnnxOp] = {}
+    if to.regions:  # norms before the layers: a sum is cheapest where its row is at hand
+        if not to.bodies:
+            ops += group_norms(graph, replaced)
+        ops += fuse_norms(graph, selection.steps, replaced)
+        joined = join_projections(selection)
+        ops += joined.values()
     for name, readers in selection.readers.items():
         for reader in readers:
             if reader not in selection.chained | selection.paired and reader not in joined:
-                ops += fuse_reader(selection, name, reader, bodies)
+                ops += fuse_reader(selection, name, reader, to)
     for pair in selection.feed_forwards:
         ops += fuse_feed_forward(selection, pair)
     for i, chain in enumerate(selection.chains):
         ops += fuse_chain(selection, chain, ChainOp(chain, ranges, overload(i)), replaced)
-    ops += fuse_attentions(graph, selection.compute)
+    if to.regions:
+        ops += fuse_attentions(graph, selection.compute)
     remove_dead(graph)
-    if not bodies:
-        ops += fuse_dense(selection)
-        keep_channels_last(graph)
-        ops += fuse_exponentials(graph)
-        ops += fuse_products(graph)
+    if not to.bodies:
+        fold_batch_norm(graph, dense=True)
+        if to.regions:
+            plain_convolutions(graph)
+            ops += fuse_dense(selection)
+        keep_channels_last(graph, pools=to.regions)
+        if to.regions:
+            ops += fuse_exponentials(graph)
+            ops += fuse_products(graph)
     graph.graph.lint()
     return graph, ops
 
 
-def fuse_reader(selection: Selection, parameter: str, reader: fx.Node, bodies: bool) -> Iterable[OnnxOp]:
+def fuse_reader(selection: Selection, parameter: str, reader: fx.Node, to: Destination) -> Iterable[OnnxOp]:
     op = selection.ops.get(reader)
-    if op is not None and (bodies or op.kernel):
-        return (fuse_layer(selection, parameter, reader, op),)
-    return decode_before(selection, parameter, reader, bodies)
+    if op is not None and to.computes(op, selection.codes[parameter].view.size[0]):
+        epilogue = find_epilogue(reader, op, taken=selection.steps) if to.regions else Epilogue(reader)
+        return (fuse_layer(selection, parameter, epilogue, reader, op),)
+    return decode_before(selection, parameter, reader, to.bodies)
 
 
 def decode_before(selection: Selection, parameter: str, reader: fx.Node, bodies: bool) -> Iterable[OnnxOp]:
@@ -111,8 +118,6 @@ def decode_before(selection: Selection, parameter: str, reader: fx.Node, bodies:
 def fuse_dense(selection: Selection) -> Iterable[OnnxOp]:
     """Operators in the place of the layers that are left, whose weights are dense."""
     graph = selection.graph
-    fold_batch_norm(graph, dense=True)
-    plain_convolutions(graph)
     holders: dict[
         str, str
     ] = {}  # paths of modules for the constants that are made of a tensor which is still there
@@ -120,16 +125,18 @@ def fuse_dense(selection: Selection) -> Iterable[OnnxOp]:
         if parameter not in holders:
             holders[parameter] = unused(graph, f"{parameter}_dense")
             graph.add_submodule(holders[parameter], nn.Module())
-        yield fuse_layer(selection, holders[parameter], layer, op)
+        epilogue = find_epilogue(layer, op, taken=selection.steps)
+        yield fuse_layer(selection, holders[parameter], epilogue, layer, op)
     remove_dead(graph)
 
 
-def fuse_layer(selection: Selection, parameter: str, layer: fx.Node, op: OnnxOp) -> OnnxOp:
+def fuse_layer(
+    selection: Selection, parameter: str, epilogue: Epilogue, layer: fx.Node, op: OnnxOp
+) -> OnnxOp:
     """One operator in the place of a layer, and of what follows it; the module `parameter` holds its constants."""
     graph = selection.graph
     kind, position = CONSUMERS[layer.target]
     bias = layer.args[2] if len(layer.args) > 2 and position == 1 else None
-    epilogue = find_epilogue(layer, op, taken=selection.steps)
     op = with_epilogue(op, epilogue)
     output = epilogue.output
     with graph.graph.inserting_before(output):

@@ -28,6 +28,7 @@ from hashcompile.core.rounding import Range
 from hashcompile.core.signature import Batch, Signature
 from hashcompile.lower.chain_op import OPERATOR as CHAIN
 from hashcompile.lower.chain_op import overload
+from hashcompile.lower.destination import ONNX
 from hashcompile.lower.program import fused, origins
 from hashcompile.lower.steps import Chain
 
@@ -56,7 +57,7 @@ def lower(
     """Lower `graph`; `ranges` are those of activations, by node. Raises ExportError naming the reason."""
     try:
         with torch.no_grad(), quiet():
-            made = fused(graph, signature, example, compute, ranges, bodies=True)
+            made = fused(graph, signature, example, compute, ranges, ONNX)
             exported = torch.onnx.export(made.program, (), dynamo=True, opset_version=OPSET, verbose=False)
     except Exception as error:
         raise ExportError(

@@ -13,6 +13,7 @@ from hashcompile.core.method import Compute
 from hashcompile.core.onnx_op import OnnxOp
 from hashcompile.core.rounding import Range
 from hashcompile.core.signature import Batch, Signature
+from hashcompile.lower.destination import Destination
 from hashcompile.lower.fuse import fuse
 from hashcompile.lower.select import Selection, select
 
@@ -32,11 +33,11 @@ def fused(
     example: Batch,
     compute: Compute,
     ranges: Mapping[str, Range],
-    bodies: bool,
+    to: Destination,
 ) -> Fused:
-    """`ranges` are those of activations, by node; `bodies` as in `fuse`."""
+    """`ranges` are those of activations, by node."""
     selection = select(graph, compute)
-    flat, ops = fuse(selection, ranges, bodies)
+    flat, ops = fuse(selection, ranges, to)
     return Fused(reexport(flat, example, signature.shapes), ops, selection)
 
 

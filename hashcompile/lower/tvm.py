@@ -27,6 +27,7 @@ from hashcompile.core.rounding import Range
 from hashcompile.core.signature import Batch, Signature
 from hashcompile.lower.chain_op import overload
 from hashcompile.lower.channels_last import CHANNELS_SECOND, writes_channels_last
+from hashcompile.lower.destination import TVM, TVM_CUDA, Destination
 from hashcompile.lower.exponentials import KEEP_ORDER
 from hashcompile.lower.program import fused, origins
 from hashcompile.lower.steps import Chain
@@ -35,6 +36,18 @@ from hashcompile.lower.tvm_rows import EARLY, ROWS, WEAK, Row, decompositions
 
 FUNCTION = "hc_node"  # of runtime/tvm/call.cc
 REORDERS = (torch.ops.aten.permute.default, torch.ops.aten.view.default, torch.ops.aten.sym_size.int)
+# What TVM computes on a GPU in several kernels, with memory between them that its target cuda_host cannot ask for.
+NEED_MEMORY = frozenset(
+    (
+        "argsort.default",
+        "cumprod.default",
+        "cumsum.default",
+        "median.default",
+        "median.dim",
+        "sort.default",
+        "topk.default",
+    )
+)
 OURS = ("_symbolic.default", "_symbolic_multi_out.default")
 
 
@@ -56,14 +69,20 @@ def lower(
     compute: Compute,
     ranges: Mapping[str, Range],
     expose: bool = False,
+    to: Destination = TVM,
 ) -> Lowered:
     """Lower `graph`; `ranges` are those of activations, by node. Raises ExportError for what TVM cannot import.
 
     expose: return the values of the nodes in between, too.
+    to: TVM_CUDA has kernels that compute in float, whatever `compute` is.
     """
+    if to is TVM_CUDA:
+        compute = "float"
     with torch.no_grad(), quiet():
-        made = fused(graph, signature, example, compute, ranges, bodies=False)
+        made = fused(graph, signature, example, compute, ranges, to)
         program = importable(made.program)
+    if to is TVM_CUDA and (nodes := [node for node in program.graph.nodes if name_of(node) in NEED_MEMORY]):
+        raise ExportError("TVM cannot compile for CUDA " + "; ".join(dict.fromkeys(map(described, nodes))))
     exposed: list[str] = []
     if expose:
         known = origins(program, {node.name for node in graph.graph.nodes})

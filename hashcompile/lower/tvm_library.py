@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from platform import machine
 from tempfile import TemporaryDirectory
 
 import torch
@@ -17,17 +15,17 @@ from tvm.s_tir.dlight import ScheduleRule
 from tvm.target import Target
 
 from hashcompile.core import interface
-from hashcompile.core.errors import ConfigError, ExportError
+from hashcompile.core.errors import ExportError
 from hashcompile.core.signature import Batch
-from hashcompile.lower import cross_archive
-from hashcompile.lower.compiler import NATIVE, Command, arm64, call
+from hashcompile.lower import tvm_cuda
+from hashcompile.lower.compiler import call
+from hashcompile.lower.destination import wants_cuda
 from hashcompile.lower.tvm import Lowered
 from hashcompile.lower.tvm_nodes import encode
-from hashcompile.lower.tvm_schedules import pipeline
-from hashcompile_runtime import tvm_archive_path
+from hashcompile.lower.tvm_platform import Platform, cpu
 
-# The assembler puts the bytes into read-only data, which the system maps from the file. The last word is what makes the
-# linker take our function out of its archive.
+# The assembler puts the bytes into read-only data, which the system maps from the file. Words that name symbols make
+# the linker take what has them out of its archives.
 DATA = """\
     .section .rodata
     .balign 4096
@@ -36,7 +34,7 @@ DATA = """\
 hc_nodes:
     .incbin "nodes.bin"
     .section .data.rel.ro,"aw"
-    .quad __tvm_ffi_hc_node
+{symbols}
     .section .note.GNU-stack,"",%progbits
 """
 
@@ -48,59 +46,23 @@ INTERFACE = f"""\
 """
 
 
-# Eight years of CPUs; our kernels look for more when they are loaded.
-X86 = {"kind": "llvm", "mcpu": "x86-64-v3"}
-ARM64 = {"kind": "llvm", "mtriple": "aarch64-linux-gnu"}
-
-
-@dataclass(frozen=True)
-class Platform:
-    """What a library is made for."""
-
-    target: Target
-    compiler: Command  # drives assembler and linker
-    archive: Path  # our kernels
-    native: bool  # this machine runs it
-
-
 def platform(target: str | Target, show: bool = False) -> Platform:
-    """For "cpu", "arm64", or a target of TVM's own for one of these. Raises ConfigError, and ExportError where what
-    compiles for another machine is missing.
+    """For "cpu", "arm64", "cuda", or a target of TVM's own for one of these. Raises ConfigError, and ExportError where
+    what compiles for it is missing.
     """
-    if target == "cpu":
-        target = Target(X86 if machine() == "x86_64" else {"kind": "llvm"})
-    elif target == "arm64":
-        target = Target(ARM64)
-    if target == "cuda" or (isinstance(target, Target) and target.kind.name == "cuda"):
-        raise ConfigError(
-            "target cuda: TVM libraries are made for CPUs only, so far; on a GPU `compiled.graph_module` computes on "
-            "the codes"
-        )
-    if not isinstance(target, Target):
-        raise ConfigError(f'target={target!r}: wanted "cpu", "arm64" or a tvm.target.Target')
-    if target.kind.name != "llvm":
-        raise ConfigError(f"target {target}: libraries are made for CPUs only, which TVM calls llvm")
-    triple = str(target.attrs.get("mtriple", "")).split("-")
-    if triple[0] in ("", machine()):
-        return Platform(target, NATIVE, tvm_archive_path(), native=True)
-    if triple[0] == "aarch64" and triple[-2:] == ["linux", "gnu"]:
-        compiler = arm64()
-        return Platform(target, compiler, cross_archive.archive(compiler, triple[0], show), native=False)
-    raise ConfigError(f"target {target}: libraries are made for this machine and for aarch64-linux-gnu")
+    if wants_cuda(target):
+        return tvm_cuda.platform(target, show)
+    return cpu(target, show)
 
 
 def build(lowered: Lowered, where: Platform, path: Path, tuned: ScheduleRule | None = None) -> None:
     """Write the library to `path`; `tuned` schedules the loops that it knows. Raises ExportError."""
-
-    def link(output: str, objects: Sequence[str]) -> None:
-        call([*where.compiler, "-shared", "-fPIC", "-Wl,-S", "-o", output, *objects])  # without debug info
-
     with TemporaryDirectory() as name:
         addons = linked(lowered, where, Path(name))
         try:
             with where.target:
-                made = tvm.compile(lowered.module, relax_pipeline=pipeline(where.target, tuned))
-            made.export_library(str(path), addons=addons, fcompile=link)
+                made = tvm.compile(lowered.module, where.target, relax_pipeline=where.pipeline(tuned))
+            where.export(made, path, addons)
         except ExportError:
             raise
         except Exception as error:
@@ -109,11 +71,14 @@ def build(lowered: Lowered, where: Platform, path: Path, tuned: ScheduleRule | N
 
 def linked(lowered: Lowered, where: Platform, folder: Path) -> list[str]:
     """What is linked to TVM's own code: what the model takes, and if there are nodes of ours, these and our kernels."""
-    (folder / "interface.json").write_bytes(interface.encode(lowered.signature))
+    (folder / "interface.json").write_bytes(interface.encode(lowered.signature, where.target.kind.name))
     objects = [assembled(INTERFACE, "interface", where, folder)]
     if lowered.nodes:
         (folder / "nodes.bin").write_bytes(encode(lowered.nodes))
-        objects += [assembled(DATA, "nodes", where, folder), str(where.archive)]
+        symbols, archives = where.kernels(lowered.nodes)
+        words = "\n".join(f"    .quad {symbol}" for symbol in symbols)
+        objects.append(assembled(DATA.format(symbols=words), "nodes", where, folder))
+        objects += map(str, archives)
     return objects
 
 
@@ -130,18 +95,19 @@ def running(
 ) -> Iterator[Callable[[Batch], list[Tensor]]]:
     """The library at `path`; where this machine cannot run it, one made from the same module that it can run."""
     with TemporaryDirectory() as name:
-        if not where.native:
+        if where.device is None:
             path = Path(name) / path.name
             build(lowered, platform("cpu"), path, tuned)
-        yield runner(path)
+        yield runner(path, where.device)
 
 
-def runner(path: Path) -> Callable[[Batch], list[Tensor]]:
-    """The library, loaded into this process."""
-    main = relax.VirtualMachine(tvm.runtime.load_module(str(path)), tvm.cpu())["main"]
+def runner(path: Path, device: tvm.runtime.Device | None = None) -> Callable[[Batch], list[Tensor]]:
+    """The library, loaded into this process; `device` is that of its kind, else the CPU."""
+    device = device or tvm.cpu()
+    main = relax.VirtualMachine(tvm.runtime.load_module(str(path)), device)["main"]
 
     def run(batch: Batch) -> list[Tensor]:
-        outputs = main(*(tvm.runtime.tensor(each.detach().contiguous().numpy()) for each in batch))
+        outputs = main(*(tvm.runtime.tensor(each.detach().contiguous().numpy(), device) for each in batch))
         return [torch.from_numpy(each.numpy().copy()) for each in outputs]
 
     return run
@@ -157,6 +123,8 @@ def values_inside(
     """
     with TemporaryDirectory() as folder:
         path = Path(folder) / "exposed.so"
-        build(lowered, where if where.native else platform("cpu"), path, tuned)
-        found = [values[len(values) - len(lowered.exposed) :] for values in map(runner(path), batches)]
+        here = where if where.device is not None else platform("cpu")
+        build(lowered, here, path, tuned)
+        run = runner(path, here.device)
+        found = [values[len(values) - len(lowered.exposed) :] for values in map(run, batches)]
     return [list(zip(lowered.exposed, values, strict=True)) for values in found]

@@ -19,13 +19,14 @@ Row = Callable[[fx.Node, Any], Any]  # what the importer makes of a node
 
 aten = torch.ops.aten
 
-# Rows of the importer's that take a symbolic size for a number; other terms do better.
+# Rows of the importer's that take a symbolic size for a number, or sort for a maximum; other terms do better.
 WEAK = frozenset(
     (
         "native_group_norm.default",
         "_native_batch_norm_legit.no_stats",
         "empty.memory_format",
         "var.correction",
+        "max.dim",
     )
 )
 
@@ -49,6 +50,13 @@ def part(node: fx.Node, importer: Any) -> Any:
     return importer.block_builder.emit(
         relax.op.strided_slice(x, [given["dim"]], [0], [size], [1], assume_inbound=True)
     )
+
+
+def select(node: fx.Node, importer: Any) -> Any:
+    """An index that counts from the end, of which TVM by itself would read what lies in front."""
+    x, dim, index = importer.env[node.args[0]], node.args[1], node.args[2]
+    place = x.ty.shape.values[dim] + index if isinstance(index, int) and index < 0 else index
+    return importer.block_builder.emit(relax.op.take(x, relax.prim_value(place), dim))
 
 
 def extreme(reduce: Callable[..., Any]) -> Row:
@@ -82,9 +90,14 @@ ROWS: dict[str, Row] = {
     **dict.fromkeys(("mm.default", "bmm.default", "matmul.default"), matmul),
     "embedding.default": embedding,
     "slice.Tensor": part,
+    "select.int": select,
     "amax.default": extreme(relax.op.max),
     "amin.default": extreme(relax.op.min),
 }
+
+
+def max_dim(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    return x.amax(dim, keepdim), x.argmax(dim, keepdim)
 
 
 def min_dim(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
@@ -252,6 +265,7 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.native_group_norm.default: group_norm,
     aten._native_batch_norm_legit.no_stats: own_batch_norm,
     aten.empty.memory_format: empty,
+    aten.max.dim: max_dim,
     aten.min.dim: min_dim,
     aten.kthvalue.default: kthvalue,
     aten._cdist_forward.default: cdist,

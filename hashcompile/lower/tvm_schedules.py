@@ -14,6 +14,7 @@ from tvm import s_tir
 from tvm.ir import IRModule
 from tvm.ir.transform import Pass
 from tvm.relax.backend.cpu_generic import pipeline as phases
+from tvm.relax.backend.cuda import pipeline as cuda_phases
 from tvm.s_tir import dlight
 from tvm.s_tir.dlight import ScheduleRule, analysis
 from tvm.target import Target
@@ -46,6 +47,19 @@ class Loops(ScheduleRule):  # type: ignore[misc]
         return schedule
 
 
+class OrNone(ScheduleRule):  # type: ignore[misc]
+    """A rule of TVM's that may stumble over what it does not fit; the next one has its turn then."""
+
+    def __init__(self, rule: ScheduleRule) -> None:
+        self.rule = rule
+
+    def apply(self, func: Any, target: Target, tunable: bool) -> Any:
+        try:
+            return self.rule.apply(func, target, tunable)
+        except Exception:
+            return None
+
+
 def prepared(module: IRModule, target: Target) -> IRModule:
     """Functions as they are when they are scheduled."""
     with target:
@@ -65,5 +79,20 @@ def pipeline(target: Target, tuned: ScheduleRule | None = None) -> Pass:
             dlight.ApplyDefaultSchedule(*rules),
             *phases.dataflow_lower_passes(target),
             *phases.finalize_passes(target),
+        ]
+    )
+
+
+def cuda_pipeline(target: Target) -> Pass:
+    """TVM's own for CUDA, with its rules for GPUs, the last of which fits all."""
+    gpu = dlight.gpu
+    rules = [gpu.Matmul(), gpu.GEMV(), gpu.Reduction(), gpu.GeneralReduction(), gpu.Fallback()]
+    return tvm.transform.Sequential(
+        [
+            *cuda_phases.library_dispatch_passes(target),
+            *cuda_phases.legalize_passes(target)[:-1],  # the last one has these rules, too
+            dlight.ApplyDefaultSchedule(*map(OrNone, rules)),
+            *cuda_phases.dataflow_lower_passes(target),
+            *cuda_phases.finalize_passes(target),
         ]
     )

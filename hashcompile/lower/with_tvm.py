@@ -15,6 +15,13 @@ def installed() -> bool:
     return find_spec("tvm") is not None
 
 
+def finds_gpu() -> bool:
+    """Does TVM, which is installed, find a GPU of kind cuda?"""
+    import tvm
+
+    return bool(tvm.cuda().exist)
+
+
 @contextmanager
 def needed_by(what: str) -> Iterator[None]:
     """Around imports of what imports TVM. Raises ConfigError where there is none."""

@@ -1,6 +1,8 @@
 // The C ABI: everything is checked here, before a kernel sees it.
 #include <limits.h>
 
+#include <string>
+
 #include "cuda/problem.h"
 #include "kernels/layout.h"
 #include "ops/window.h"
@@ -208,6 +210,18 @@ constexpr ProductOf kProducts[] = {codebook_product<1>, codebook_product<2>, cod
 constexpr LookupOf kLookups[] = {codebook_lookup<1>, codebook_lookup<2>, codebook_lookup<3>, codebook_lookup<4>,
                                  codebook_lookup<5>, codebook_lookup<6>, codebook_lookup<7>, codebook_lookup<8>};
 
+// The kernel, unless this library was linked without it.
+template <class Kernel>
+Kernel linked(Kernel kernel, const std::string& weights) {
+    if (!kernel) fail(HC_INVALID_ARGUMENT, "this library has no kernels for weights of %s", weights.c_str());
+    return kernel;
+}
+
+template <class Kernel>
+Kernel linked(const Kernel (&kernels)[8], uint32_t bits) {
+    return linked(kernels[bits - 1], std::to_string(bits) + " bits");
+}
+
 } // namespace
 } // namespace hc::cuda
 
@@ -230,7 +244,7 @@ hc_code hc_cuda_linear(const hc_cuda_codebook* weight, const hc_cuda_call* call,
     return hc::guarded(error, [&] {
         const hc_cuda_codebook& w = checked(weight);
         const hc_cuda_call& c = checked(call);
-        kProducts[w.bits - 1](w, c.dtype, linear_problem(w, c, m));
+        linked(kProducts, w.bits)(w, c.dtype, linear_problem(w, c, m));
     });
 }
 
@@ -240,7 +254,7 @@ hc_code hc_cuda_conv2d(const hc_cuda_codebook* weight, const hc_cuda_call* call,
     return hc::guarded(error, [&] {
         const hc_cuda_codebook& w = checked(weight);
         const hc_cuda_call& c = checked(call);
-        kProducts[w.bits - 1](w, c.dtype, conv_problem(w, c, of_this_version("conv", conv)));
+        linked(kProducts, w.bits)(w, c.dtype, conv_problem(w, c, of_this_version("conv", conv)));
     });
 }
 
@@ -249,7 +263,7 @@ hc_code hc_cuda_embedding(const hc_cuda_codebook* weight, const hc_cuda_call* ca
     return hc::guarded(error, [&] {
         const hc_cuda_codebook& w = checked(weight);
         const hc_cuda_call& c = checked(call);
-        kLookups[w.bits - 1](w, c.dtype, lookup_of(w, c, count));
+        linked(kLookups, w.bits)(w, c.dtype, lookup_of(w, c, count));
     });
 }
 
@@ -258,7 +272,7 @@ hc_code hc_cuda_hashed_linear(const hc_cuda_hashed* weight, const hc_cuda_call* 
     return hc::guarded(error, [&] {
         const hc_cuda_hashed& w = checked(weight, hc::kTile);
         const hc_cuda_call& c = checked(call);
-        hashed_product(w, c.dtype, linear_problem(w, c, m));
+        linked(hashed_product, "hashes")(w, c.dtype, linear_problem(w, c, m));
     });
 }
 
@@ -268,7 +282,7 @@ hc_code hc_cuda_hashed_embedding(const hc_cuda_hashed* weight, const hc_cuda_cal
     return hc::guarded(error, [&] {
         const hc_cuda_hashed& w = checked(weight, 1);
         const hc_cuda_call& c = checked(call);
-        hashed_lookup(w, c.dtype, lookup_of(w, c, count));
+        linked(hashed_lookup, "hashes")(w, c.dtype, lookup_of(w, c, count));
     });
 }
 }

@@ -21,6 +21,11 @@ CodebookParams params_of(const hc_cuda_codebook& w) {
 
 } // namespace
 
+#define HC_SYMBOL_OF(bits) hc_cuda_##bits##_bits
+#define HC_SYMBOL(bits) HC_SYMBOL_OF(bits)
+extern "C" const char HC_SYMBOL(HC_BITS);
+const char HC_SYMBOL(HC_BITS) = 0;
+
 template <>
 void codebook_product<HC_BITS>(const hc_cuda_codebook& weight, hc_cuda_dtype dtype, const Problem& problem) {
     with_type(dtype, [&](auto type) {

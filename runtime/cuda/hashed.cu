@@ -14,6 +14,9 @@ HashedParams<T> params_of(const hc_cuda_hashed& w) {
 
 } // namespace
 
+extern "C" const char hc_cuda_hashes;
+const char hc_cuda_hashes = 0;
+
 void hashed_product(const hc_cuda_hashed& weight, hc_cuda_dtype dtype, const Problem& problem) {
     with_type(dtype, [&](auto type) {
         using T = decltype(type);

@@ -42,21 +42,26 @@ struct Lookup {
     void* stream;
 };
 
-// The kernels of one width of indices; one translation unit has each.
-template <int Bits>
-void codebook_product(const hc_cuda_codebook& weight, hc_cuda_dtype dtype, const Problem& problem);
-template <int Bits>
-void codebook_lookup(const hc_cuda_codebook& weight, hc_cuda_dtype dtype, const Lookup& lookup);
+// The kernels of one width of indices; one translation unit has each. A library may lack it: these are null then, and each
+// unit that is there has a symbol of its own, hc_cuda_<bits>_bits or hc_cuda_hashes, for linkers to ask for.
+#define HC_CUDA_PART __attribute__((weak, visibility("hidden")))
 
-void hashed_product(const hc_cuda_hashed& weight, hc_cuda_dtype dtype, const Problem& problem);
-void hashed_lookup(const hc_cuda_hashed& weight, hc_cuda_dtype dtype, const Lookup& lookup);
+template <int Bits>
+HC_CUDA_PART void codebook_product(const hc_cuda_codebook& weight, hc_cuda_dtype dtype, const Problem& problem);
+template <int Bits>
+HC_CUDA_PART void codebook_lookup(const hc_cuda_codebook& weight, hc_cuda_dtype dtype, const Lookup& lookup);
 
-// Calls `body(T{})` with the type of a dtype.
+HC_CUDA_PART void hashed_product(const hc_cuda_hashed& weight, hc_cuda_dtype dtype, const Problem& problem);
+HC_CUDA_PART void hashed_lookup(const hc_cuda_hashed& weight, hc_cuda_dtype dtype, const Lookup& lookup);
+
+// Calls `body(T{})` with the type of a dtype. HC_CUDA_F32_ONLY: of a library that computes nothing else.
 template <class Body>
 void with_type(hc_cuda_dtype dtype, Body&& body) {
     if (dtype == HC_CUDA_F32) return body(float{});
+#ifndef HC_CUDA_F32_ONLY
     if (dtype == HC_CUDA_F16) return body(Half{});
     if (dtype == HC_CUDA_BF16) return body(Bf16{});
+#endif
     fail(HC_INVALID_ARGUMENT, "dtype %d; wanted 0, 1 or 2", dtype);
 }
 

@@ -5,6 +5,7 @@
 #include "nodes/chain.h"
 #include "nodes/feed_forward.h"
 #include "nodes/hashed.h"
+#include "nodes/kernel_list.h"
 #include "nodes/kernels.h"
 #include "nodes/matmul.h"
 #include "nodes/norm.h"
@@ -13,9 +14,6 @@
 #include "nodes/wide.h"
 
 namespace hc::nodes {
-
-template <class... Kernel>
-struct Kernels {};
 
 using All = Kernels<LinearKernel, ConvKernel, EmbeddingKernel, ChainKernel, AttentionKernel, NormKernel,
                     FeedForwardKernel, WideKernel, WideCodebookKernel, HashedKernel, PoolKernel,

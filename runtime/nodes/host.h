@@ -10,6 +10,11 @@
 
 namespace hc::nodes {
 
+// Turns the code of a call of the C ABI into a Failure.
+void check(hc_code code, const hc_error& error);
+
+std::string text_of(const std::vector<int64_t>& dims);
+
 // Numbered as ONNX numbers them.
 enum ElementType { kAny = 0, kFloat = 1, kUint8 = 2, kInt64 = 7, kBool = 9 };
 enum Characteristic { kRequired = 0, kOptional = 1, kVariadic = 2 };

@@ -2,6 +2,8 @@
 // runs.
 #pragma once
 
+#include "nodes/conv_form.h"
+#include "nodes/rows.h"
 #include "nodes/weight.h"
 
 namespace hc::nodes {
@@ -25,14 +27,6 @@ class Epilogue {
     bool has_residual_;
 };
 
-// X (..., columns) as rows.
-struct Rows {
-    size_t count;
-    std::vector<int64_t> dims; // of Y (..., `rows`)
-
-    Rows(const Tensor& x, int64_t columns, int64_t rows); // fails where X has another number of columns
-};
-
 // Y (..., N) = CodebookLinear(X (..., K), codes, codebook, scale, bias?, residual?)
 class LinearKernel {
    public:
@@ -54,8 +48,7 @@ class ConvKernel {
     void run(Call& call) const;
 
    private:
-    size_t spatial_; // 1 or 2 dimensions
-    hc_conv_desc desc_{};
+    ConvForm form_;
     int64_t rows_;
     Weight weight_;
     Epilogue epilogue_;

@@ -51,6 +51,8 @@ __attribute__((weak)) void TVMFFIErrorSetRaisedFromCStr(const char* kind, const 
 // Calls `lambda` once on each thread of the pool where `num_task` is 0.
 __attribute__((weak)) int TVMBackendParallelLaunch(int (*lambda)(int task, TVMParallelGroupEnv* env, void* data),
                                                    void* data, int num_task);
+// The stream in which the caller has work done on a device.
+__attribute__((weak)) void* TVMFFIEnvGetStream(int32_t device_type, int32_t device_id);
 }
 
 static_assert(sizeof(DLTensor) == 48 && sizeof(TVMFFIAny) == 16 && sizeof(TVMFFIObject) == 24, "these layouts are fixed");
@@ -58,7 +60,7 @@ static_assert(sizeof(DLTensor) == 48 && sizeof(TVMFFIAny) == 16 && sizeof(TVMFFI
 namespace hc::tvm {
 
 enum TypeIndex { kInt = 1, kDLTensorPtr = 7, kTensorObject = 70 };
-enum DeviceType { kCPU = 1 };
+enum DeviceType { kCPU = 1, kCUDA = 2 };
 enum TypeCode { kDLInt = 0, kDLUInt = 1, kDLFloat = 2, kDLBool = 6 };
 
 } // namespace hc::tvm

@@ -69,6 +69,7 @@ struct Block {
     std::function<void()> body;
 };
 inline Block block;
+inline Index block_size = {0, 1, 1}; // of a block of several dimensions; 0: it has one
 
 inline Thread& self() { return block.threads[block.current]; }
 inline Warp& warp() { return block.warps[block.current / 32]; }
@@ -97,9 +98,9 @@ inline void run_block(unsigned threads, size_t shared) {
     const size_t words = (shared + sizeof(Words) - 1) / sizeof(Words);
     block.shared.assign(words + guard, Words{{~0u, ~0u, ~0u, ~0u}}); // NaN
     block.threads.resize(threads);
-    block.warps.resize(threads / 32);
+    block.warps.resize((threads + 31) / 32);
     block.barrier = {threads};
-    for (Warp& each : block.warps) each.barrier = {32};
+    for (unsigned i = 0; i < block.warps.size(); ++i) block.warps[i].barrier = {min(32u, threads - 32 * i)};
     for (Thread& each : block.threads) {
         each.done = false;
         each.groups = {{}};
@@ -115,6 +116,8 @@ inline void run_block(unsigned threads, size_t shared) {
             if (block.threads[i].done) continue;
             block.current = i;
             threadIdx = {i, 0, 0};
+            if (block_size.x)
+                threadIdx = {i % block_size.x, i / block_size.x % block_size.y, i / block_size.x / block_size.y};
             swapcontext(&block.scheduler, &block.threads[i].context);
             left -= block.threads[i].done;
         }

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.cuda.conftest import HERE, INCLUDES
+from tests.cuda.emulated import HERE, INCLUDES
 
 NVCC, NVDISASM = shutil.which("nvcc"), shutil.which("nvdisasm")
 KERNELS = 6  # of some_kernels.cu

@@ -127,9 +127,3 @@ def test_operators_refuse_what_kernels_cannot_read(kernels):
     scattered = torch.stack([weight.scale, weight.scale], dim=1)[:, 0]
     got = torch.ops.hashcompile.codebook_linear(x, *given[:2], scattered, *given[3:])
     assert torch.equal(got, torch.ops.hashcompile.codebook_linear(x, *given))
-
-
-def test_tvm_is_told_to_be_for_cpus(compiled):
-    pytest.importorskip("tvm")
-    with pytest.raises(hc.ConfigError, match="target cuda: TVM libraries are made for CPUs only"):
-        compiled[0].export_tvm("m.so", target="cuda")

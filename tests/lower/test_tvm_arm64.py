@@ -16,8 +16,9 @@ from tests.models import build
 tvm = pytest.importorskip("tvm", reason="TVM is not installed: pip install 'hashcompile[tvm]'")
 
 from hashcompile.lower import compiler, cross_archive  # noqa: E402 - needs TVM
-from hashcompile.lower.tvm_library import ARM64, platform  # noqa: E402
+from hashcompile.lower.tvm_library import platform  # noqa: E402
 from hashcompile.lower.tvm_nodes import MAGIC  # noqa: E402
+from hashcompile.lower.tvm_platform import ARM64  # noqa: E402
 
 SHARED, AARCH64 = 3, 183  # e_type and e_machine of the ELF header
 
@@ -49,7 +50,7 @@ def test_a_library_for_arm64_is_linked(tmp_path: Path) -> None:
 
 
 def test_arm64_is_this_machine_where_it_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hashcompile.lower.tvm_library.machine", lambda: "aarch64")
+    monkeypatch.setattr("hashcompile.lower.tvm_platform.machine", lambda: "aarch64")
     here = platform("arm64")
     assert here.native and here.compiler == compiler.NATIVE
 
@@ -91,25 +92,29 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cross_compiler: None)
     return source
 
 
+def recipe() -> cross_archive.Recipe:
+    return cross_archive.for_machine(compiler.arm64(), "aarch64")
+
+
 def test_kernels_are_compiled_once_for_the_same_sources(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = cross_archive.archive(compiler.arm64(), "aarch64", False)
+    first = cross_archive.archive(recipe(), False)
     assert first.read_bytes().startswith(b"!<arch>\n")
     with monkeypatch.context() as change:
         change.setattr(cross_archive, "configuration", None)  # would be called to compile
-        assert cross_archive.archive(compiler.arm64(), "aarch64", False) == first
+        assert cross_archive.archive(recipe(), False) == first
     (small / "small.cc").write_text("int one() { return 2; }")
-    second = cross_archive.archive(compiler.arm64(), "aarch64", False)
+    second = cross_archive.archive(recipe(), False)
     assert second != first and sorted(second.parent.iterdir()) == sorted([first, second])
 
 
 def test_what_does_not_compile_leaves_nothing(small: Path) -> None:
     (small / "small.cc").write_text("#error no kernels today")
     with pytest.raises(ExportError, match="no kernels today"):
-        cross_archive.archive(compiler.arm64(), "aarch64", False)
+        cross_archive.archive(recipe(), False)
     assert not list(cross_archive.cache().iterdir())
 
 
 def test_a_cache_that_cannot_be_written_is_named(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(small / "small.cc"))
     with pytest.raises(ExportError, match=r"small\.cc.*Not a directory"):
-        cross_archive.archive(compiler.arm64(), "aarch64", False)
+        cross_archive.archive(recipe(), False)

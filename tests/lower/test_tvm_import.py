@@ -77,8 +77,10 @@ class Applied(nn.Module):
 
 
 EVERY: tuple[Callable[[Tensor], Tensor], ...] = (
+    lambda x: x[:, -1] + x[:, 1, :, :] + x.select(-2, -3).sum() + x[-1, 0],
     lambda x: x.amax((2, 3)) + x.amin((-1, -2)),
     lambda x: x.amax() + x.logsumexp(1),
+    lambda x: torch.max(x, 1, keepdim=True)[0] + torch.max(x, 2)[1].unsqueeze(2),
     lambda x: torch.min(x, 1, keepdim=True)[0] + torch.min(x, 2, keepdim=True)[1],
     lambda x: functional.group_norm(x, 2, torch.arange(4.0), torch.ones(4)),
     lambda x: torch.hypot(x, x + 1) + x.kthvalue(2, dim=1, keepdim=True)[0],

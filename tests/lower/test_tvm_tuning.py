@@ -24,7 +24,8 @@ except ConfigError as error:
 
 from hashcompile.lower import tvm_search, tvm_tuning  # noqa: E402 - needs TVM
 from hashcompile.lower.tvm import Lowered, lower  # noqa: E402
-from hashcompile.lower.tvm_library import ARM64, runner  # noqa: E402
+from hashcompile.lower.tvm_library import runner  # noqa: E402
+from hashcompile.lower.tvm_platform import ARM64  # noqa: E402
 from hashcompile.lower.tvm_schedules import prepared  # noqa: E402
 
 
