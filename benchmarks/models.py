@@ -56,7 +56,7 @@ def main(
                 except MissingDataError as error:
                     show(f"skipped {name}: {error}")
                 except ImportError as error:
-                    show(f"skipped {name}: {one_line(error)}; the extra `benchmarks` has it")
+                    show(f"skipped {name}: {one_line(error)}; the extra `benchmarks` has what is needed")
                 finally:  # what was measured before an interrupt is worth reading
                     show(as_table(claims[before:]), "")
         finally:

@@ -170,7 +170,7 @@ def _lines(contender: _Contender, subject: Subject, threads: int) -> Iterator[St
 
 def one_line(error: Exception) -> str:
     """The first sentence of what went wrong, for a cell of a table."""
-    if isinstance(error, ModuleNotFoundError):
+    if isinstance(error, ModuleNotFoundError) and error.name:
         return f"{error.name} is not installed"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:200]

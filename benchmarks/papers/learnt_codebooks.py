@@ -53,7 +53,6 @@ from papers.canvas import begin, save
 from papers.kept import Kept, Record
 from papers.train import top1, train
 
-CALIBRATION = 512
 RATE = 0.01  # of every way that trains
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 PUBLISHED = {  # top-1 in percent, by allowed weights; activations are float32
@@ -96,6 +95,7 @@ def main(
     ] = False,
     images: Annotated[int, typer.Option(min=512, help="Training images for codes.")] = 50_000,
     test: Annotated[int, typer.Option(min=250, help="Test images.")] = 2_000,
+    calibration: Annotated[int, typer.Option(min=64, help="Training images that calibrate.")] = 512,
     schedule: Annotated[int, typer.Option(min=1, help="Epochs in which ResNet-34 is trained first.")] = 3,
     threads: Annotated[int, typer.Option(min=1)] = 2,
     out: Annotated[Path, typer.Option(help="Folder for JSON, plots and trained networks.")] = BUILD,
@@ -110,7 +110,14 @@ def main(
             show(f"skipped {name}: {error}")
             continue
         whole = top1(model, *check)
-        setting = {"images": images, "test": test, "epochs": epochs, "top1": whole, "taught": taught}
+        setting = {
+            "images": images,
+            "test": test,
+            "epochs": epochs,
+            "top1": whole,
+            "taught": taught,
+            "calibration": calibration,
+        }
         kept = Kept(out / f"learnt_codebooks_{name}.json", setting)
         counts = sorted(weights or [2**bits for bits in range(1, 7)])
         ways = [way for way in Way if not only or any(fnmatch(way, glob) for glob in only)]
@@ -118,7 +125,7 @@ def main(
         with progress(name, len(counts) * len(ways)) as bar:
             for count in counts:
                 for way in ways:
-                    trial = partial(measure, model, way, count, learn, check, epochs, taught)
+                    trial = partial(measure, model, way, count, learn, check, epochs, calibration, taught)
                     found.append(kept.once({"way": way.value, "weights": count}, trial))
                     bar.advance()
         trained = "" if name is Name.resnet20 else f", itself trained for {schedule} epochs"
@@ -152,12 +159,19 @@ def shuffled(images: Data) -> Data:
 
 
 def measure(
-    model: nn.Module, way: Way, count: int, learn: Data, check: Data, epochs: float, taught: bool = False
+    model: nn.Module,
+    way: Way,
+    count: int,
+    learn: Data,
+    check: Data,
+    epochs: float,
+    images: int,
+    taught: bool = False,
 ) -> Record:
     """Compress, train and export; top-1 in percent, and bytes."""
     bits = count.bit_length() - 1
     trains = way not in (Way.kmeans, Way.fitted)
-    calibration = [(batch,) for batch in learn[0][:CALIBRATION].split(64)]
+    calibration = [(batch,) for batch in learn[0][:images].split(64)]
     compiled = hc.compile(
         model,
         (learn[0][:2],),

