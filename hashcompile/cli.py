@@ -172,11 +172,11 @@ def compile(
     if skip and reasons and all(reason.startswith("excluded by") for reason in reasons):
         skipped = " ".join(f"--skip {glob!r}" for glob in skip)
         raise hc.ConfigError(f"{skipped}: every layer is skipped, and nothing is left to compress")
+    if save is not None:
+        compiled.save(save)  # first: an export that lacks a tool loses nothing then
     checks = [*compiled.export_onnx(output)] if output is not None else []
     if tvm is not None:
         checks += compiled.export_tvm(tvm, target, tune=tuning)
-    if save is not None:
-        compiled.save(save)
     show(compiled.report())
     for check in checks:
         show(f"verified in {check}")

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import hashcompile_runtime as hcrt
 from hashcompile.core.console import progress
 from hashcompile.core.errors import ExportError
-from hashcompile.lower.compiler import TO_INSTALL, ZIG, Command, call
+from hashcompile.lower.compiler import ZIG, Command, call
 
 ARCHIVE = "hashcompile_tvm"  # in runtime/CMakeLists.txt
 HOSTS = ("nodes", "ort", "tvm")  # folders of the sources that know kernels, and that kernels do not know
@@ -61,8 +61,12 @@ def archive(recipe: Recipe, show: bool) -> Path:
         ):
             call(configuration(source, Path(build), recipe))
             call([cmake(), "--build", build, "--target", recipe.target, "--parallel", str(os.cpu_count())])
-            (made,) = Path(build).rglob(f"lib{recipe.target}.a")
-            os.replace(made, place)
+            made = list(Path(build).rglob(f"lib{recipe.target}.a"))
+            if len(made) != 1:
+                raise ExportError(
+                    f"CMake made {len(made)} archives lib{recipe.target}.a in {build}; wanted one"
+                )
+            os.replace(made[0], place)
     except OSError as error:
         raise ExportError(
             f"cannot keep compiled kernels in {place.parent}: {error.strerror or error}"
@@ -101,7 +105,7 @@ def cmake() -> str:
     if path := installed("cmake"):
         return path
     raise ExportError(
-        f"our kernels for a device are compiled with CMake, which is not installed: {TO_INSTALL}"
+        "our kernels for a device are compiled with CMake, which is not installed: pip install cmake ninja"
     )
 
 

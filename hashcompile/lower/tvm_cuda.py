@@ -52,7 +52,10 @@ class Cuda(Platform):
 
     @property
     def device(self) -> tvm.runtime.Device | None:
-        return tvm.cuda() if tvm.cuda().exist else None
+        gpu = tvm.cuda()
+        if not gpu.exist or int(gpu.compute_version.replace(".", "")) < architecture_of(self.target):
+            return None  # none, or one that is too old for this library
+        return gpu
 
     def pipeline(self, tuned: ScheduleRule | None) -> Pass:
         return cuda_pipeline(self.target)
@@ -97,8 +100,9 @@ class Cuda(Platform):
 
     def linker(self) -> Sequence[str]:
         """Without debug info; CUDA's runtime is ours alone, also where the process has another copy."""
-        hidden = f"--exclude-libs={CUDART}"
-        return (self.nvcc, "-shared", "-nodlink", "-cudart=static", "-Xlinker", "-S", "-Xlinker", hidden)
+        options = ("-S", "-Bsymbolic", f"--exclude-libs={CUDART}")
+        passed = [word for option in options for word in ("-Xlinker", option)]
+        return (self.nvcc, "-shared", "-nodlink", "-cudart=static", *passed)
 
 
 def platform(target: str | Target, show: bool) -> Platform:

@@ -12,9 +12,10 @@
 namespace hc::tvm::cuda {
 
 inline void check(cudaError_t status, const char* what) {
-    if (status != cudaSuccess)
-        fail(status == cudaErrorMemoryAllocation ? HC_OUT_OF_MEMORY : HC_INTERNAL, "%s: %s", what,
-             cudaGetErrorString(status));
+    if (status == cudaSuccess) return;
+    cudaGetLastError(); // which the next launch would find, and take for its own
+    fail(status == cudaErrorMemoryAllocation ? HC_OUT_OF_MEMORY : HC_INTERNAL, "%s: %s", what,
+         cudaGetErrorString(status));
 }
 
 // Makes a device the current one, until it goes.
