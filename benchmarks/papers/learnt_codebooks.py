@@ -165,7 +165,7 @@ def measure(
     learn: Data,
     check: Data,
     epochs: float,
-    images: int,
+    images: int = 512,
     taught: bool = False,
 ) -> Record:
     """Compress, train and export; top-1 in percent, and bytes."""

@@ -51,7 +51,7 @@ def plain(subject: Subject, folder: Path) -> list[str]:
 
 def peer(name: str, what: str, prepare: Callable[[Subject, Path], list[str]], own: bool) -> Peer:
     needs = (*(("hashcompile", "hashcompile-runtime") if own else ()), *NEEDS)
-    options = {"machine": platform.machine()}
+    options = {"machine": platform.machine(), "cuda": False}
     return Peer(name, what, needs, TVM_ENGINE, prepare, options, ours.SOURCES if own else ())
 
 
