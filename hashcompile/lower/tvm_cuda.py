@@ -53,9 +53,11 @@ class Cuda(Platform):
     @property
     def device(self) -> tvm.runtime.Device | None:
         gpu = tvm.cuda()
-        if not gpu.exist or int(gpu.compute_version.replace(".", "")) < architecture_of(self.target):
-            return None  # none, or one that is too old for this library
-        return gpu
+        if not gpu.exist:
+            return None
+        version = gpu.compute_version  # such as 8.0; None where TVM's device does not tell
+        too_old = version is not None and int(version.replace(".", "")) < architecture_of(self.target)
+        return None if too_old else gpu
 
     def pipeline(self, tuned: ScheduleRule | None) -> Pass:
         return cuda_pipeline(self.target)
