@@ -39,7 +39,7 @@ from hashcompile.recommend import Criterion, Format, Recommendation, Ways, recom
 from hashcompile.report import LayerReport, Quality, Report, ReshapingReport
 from hashcompile.rounded import rounded
 from hashcompile.ssh import Host
-from hashcompile.verify import Check, Subject, Values, verify, verify_library
+from hashcompile.verify import TVM_HERE, Check, Subject, Values, verify, verify_library
 
 STORED = 2  # samples of the example inputs that a .hc file keeps: enough to export and verify again
 
@@ -189,7 +189,7 @@ class CompiledModel:
         where = tvm_library.platform(target, show)
         self.check_finite()
         graph, ranges = self.graph_module, self.ranges.valid(self.graph_module)
-        compute: Compute = self.compute if where.to.regions else "float"
+        compute = where.to.compute(self.compute)
         taken = (graph, self.signature, self.samples[0], compute, ranges)
         with progress("lowering to TVM", None, show):
             lowered = lower_tvm.lower(*taken, to=where.to)
@@ -213,8 +213,10 @@ class CompiledModel:
             model = rounded(graph, compute, ranges) if compute != "float" else None
             partial = partial_layers(graph, compute) if where.to.regions else {}
             with progress("verifying", None, show), tvm_library.running(lowered, where, file, tuned) as run:
+                runtime = "tvm" if where.device is not None else TVM_HERE
+                reference = flat_copy(graph)
                 return verify_library(
-                    file.name, run, inside, flat_copy(graph), self.signature, self.samples, model, partial
+                    file.name, run, inside, reference, self.signature, self.samples, model, partial, runtime
                 )
 
     def recommend(
@@ -256,6 +258,8 @@ class CompiledModel:
                 "a library for CUDA cannot be measured on this machine, where TVM finds no GPU: name another that ssh "
                 'knows, on="user@device" (--on)'
             )
+        if wants_cuda(target) and prefer == "memory":
+            raise ConfigError('prefer="memory": what a library for CUDA takes of the GPU\'s is not measured')
         given = takes.sized(self.samples[0], batch) if inputs is None else takes.read(inputs)
         exports: dict[Format, Callable[[Path], object]] = {"onnx": lambda path: self.export_onnx(path, show)}
         lacking: dict[Format, str] = {}

@@ -22,6 +22,7 @@ from hashcompile.bench_inputs import Sizes
 from hashcompile.core.console import format_bytes, show
 from hashcompile.core.files import staged
 from hashcompile.core.method import Compute
+from hashcompile.lower.compiler import look_for
 from hashcompile.lower.destination import tvm_destination
 from hashcompile.recommend import Criterion
 from hashcompile.ssh import Host
@@ -148,6 +149,8 @@ def compile(
         raise hc.ConfigError("--target is about the TVM library: give --tvm model.so, too")
     target = target or "cpu"
     tvm_destination(target)
+    if tvm is not None:
+        look_for(target)
     tuning = tuning_of(tune, trials, tvm)
     check_outputs(output, save, tvm)
     if "*" in (skip or ()):

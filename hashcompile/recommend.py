@@ -6,7 +6,7 @@ the winner. Where nothing differs it is ONNX, since more machines have something
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -78,9 +78,13 @@ def recommend(
         if not made:
             raise next(iter(refused.values()))
         sizes = Sizes(inputs=stored(inputs, Path(folder) / "inputs.npz"))
-        rows = bench(contenders([*made.values()]), replace(settings, sizes=sizes), show_progress, on)
+        entries = contenders([*made.values()])
+        rows = bench(entries, replace(settings, sizes=sizes), show_progress, on)
     results = {name: replace(row, file=FILES[name]) for name, row in zip(made, rows, strict=True)}
-    winner, reasons = decide(results, prefer)
+    on_gpu = any(entry.model.cuda for entry in entries)
+    winner, reasons = decide(results, prefer, HOST_TELLS if on_gpu else ALL)
+    if on_gpu and len(made) > 1:
+        reasons.append("memory was not compared: what a library takes of a GPU's is not measured")
     told = {**ways.lacking, **{name: str(error) for name, error in refused.items()}}
     reasons += [f"{FILES[name]} was not measured: {why}" for name, why in told.items()]
     return Recommendation(winner, tuple(reasons), tuple(results.values()))
@@ -105,13 +109,19 @@ FIGURES: dict[Criterion, Figure] = {
 }
 
 
-def decide(results: Mapping[Format, Result], prefer: Criterion) -> tuple[Format, list[str]]:
+ALL = tuple(FIGURES)
+HOST_TELLS: tuple[Criterion, ...] = ("latency", "size", "load")  # of a library on a GPU
+
+
+def decide(
+    results: Mapping[Format, Result], prefer: Criterion, criteria: Sequence[Criterion] = ALL
+) -> tuple[Format, list[str]]:
     """The better of them, and why; `prefer` comes first, then the criteria in their order."""
     first, *others = results
     if not others:
         return first, ["it is the only one that was measured"]
     (second,) = others
-    order = sorted(FIGURES, key=lambda criterion: criterion != prefer)
+    order = sorted(criteria, key=lambda criterion: criterion != prefer)
     deciding = [criterion for criterion in order if differ(results, criterion)]
     if not deciding:
         return "onnx", [f"nothing differs by more than {SAME:.0%}, and any ONNX Runtime runs it"]

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 import hashcompile as hc
 from hashcompile import cli
 from hashcompile.core.console import format_bytes
+from hashcompile.core.errors import ExportError
 
 ZOO = """
 from types import SimpleNamespace
@@ -125,6 +126,19 @@ def test_a_library_is_written_measured_and_judged(zoo: Path) -> None:
     assert told["winner"] == "onnx", "a library holds our kernels, too"
     assert told["reasons"][0].startswith("size on disk decides")
     assert [row["file"] for row in told["results"]] == ["model.onnx", "model.so"]
+
+
+def test_a_missing_compiler_is_told_before_the_model_is_compressed(
+    zoo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(target: str) -> None:
+        raise ExportError(f"there is nothing to compile for {target} with")
+
+    monkeypatch.setattr(cli, "look_for", missing)
+    monkeypatch.setattr(hc, "compile", None)
+    refused = run("compile", "zoo:pair", "--tvm", "m.so", "--target", "arm64", "--save", "m.hc")
+    assert refused.exit_code == 1 and "nothing to compile for arm64" in refused.output
+    assert not Path("m.hc").exists()
 
 
 @pytest.mark.parametrize("factory", ["pair", "triple", "record"])

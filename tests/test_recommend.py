@@ -14,7 +14,7 @@ import hashcompile as hc
 from hashcompile.bench import Result, Settings
 from hashcompile.core.errors import ConfigError, ExportError, InputError, VerificationError
 from hashcompile.lower import with_tvm
-from hashcompile.recommend import FILES, Criterion, Format, Ways, decide, recommend
+from hashcompile.recommend import FILES, HOST_TELLS, Criterion, Format, Ways, decide, recommend
 from tests.models import build, normal
 
 ROW = Result("model.onnx", "hashcompile", 1000, 10.0, 2.0, 5000, 1.0, 1.1, 1.2, 1.0, 200, {"x": [1, 128]})
@@ -74,6 +74,13 @@ def test_what_speaks_for_and_against_it_is_told() -> None:
             "cold load: no difference (10.0 ms, model.onnx 10.0 ms)",
         ],
     )
+
+
+def test_of_a_library_on_a_gpu_the_memory_of_the_host_says_nothing() -> None:
+    other = replace(ROW, file="model.so", runtime="tvm", resident_bytes=2500)
+    assert decide({"onnx": ROW, "tvm": other}, "latency")[0] == "tvm"
+    winner, reasons = decide({"onnx": ROW, "tvm": other}, "latency", HOST_TELLS)
+    assert winner == "onnx" and "memory" not in " ".join(reasons)
 
 
 def refuse(error: Exception) -> Callable[[Path], object]:
@@ -154,3 +161,5 @@ def test_a_library_for_another_machine_is_measured_on_that(monkeypatch: pytest.M
     monkeypatch.setattr("hashcompile.artifact.finds_gpu", lambda: False)
     with pytest.raises(ConfigError, match=r"CUDA cannot be measured on this machine, where TVM finds no GPU"):
         compiled.recommend(target="cuda")
+    with pytest.raises(ConfigError, match=r"what a library for CUDA takes of the GPU's is not measured"):
+        compiled.recommend(target="cuda", prefer="memory", on="user@device")

@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextvars import ContextVar
 from io import StringIO
 from typing import Protocol
 
@@ -20,6 +21,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+# The bars on the terminal: a loop inside a loop gets a line below its own.
+BARS: ContextVar[Progress | None] = ContextVar("BARS", default=None)
 PIPE_WIDTH = 160  # rich assumes 80 columns where there is no terminal, and would cut a table
 
 
@@ -52,6 +55,13 @@ def progress(description: str, total: int | None, enabled: bool = True) -> Itera
     if not (enabled and console.is_terminal):
         yield _Silent()
         return
+    if (bars := BARS.get()) is not None:
+        task = bars.add_task(description, total=total)
+        try:
+            yield _Bar(bars, task)
+        finally:
+            bars.remove_task(task)
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -60,8 +70,12 @@ def progress(description: str, total: int | None, enabled: bool = True) -> Itera
         TextColumn("ETA"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
-        yield _Bar(bar, bar.add_task(description, total=total))
+    with Progress(*columns, console=console, transient=True) as bars:
+        token = BARS.set(bars)
+        try:
+            yield _Bar(bars, bars.add_task(description, total=total))
+        finally:
+            BARS.reset(token)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> Table:

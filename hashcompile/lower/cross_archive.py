@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
@@ -17,6 +17,16 @@ from hashcompile.core.errors import ExportError
 from hashcompile.lower.compiler import ZIG, Command, call
 
 ARCHIVE = "hashcompile_tvm"  # in runtime/CMakeLists.txt
+# What CMake and nvcc take from the environment, too.
+READ = (
+    "CUDAFLAGS",
+    "CUDAHOSTCXX",
+    "CXX",
+    "CXXFLAGS",
+    "NVCC_APPEND_FLAGS",
+    "NVCC_CCBIN",
+    "NVCC_PREPEND_FLAGS",
+)
 HOSTS = ("nodes", "ort", "tvm")  # folders of the sources that know kernels, and that kernels do not know
 
 
@@ -26,7 +36,7 @@ class Recipe:
 
     target: str  # a static library, as CMake names it
     machine: str  # for messages
-    compiler: Command
+    compilers: Sequence[Command]
     settings: Mapping[str, str]  # for CMake
     hosts: bool = True  # sources of hosts go into it
 
@@ -41,11 +51,11 @@ def for_machine(compiler: Command, machine: str) -> Recipe:
     if compiler[: len(ZIG)] == ZIG:  # brings its own; this machine's may not know the other's object files
         settings["CMAKE_CXX_ARCHIVE_CREATE"] = " ".join((*ZIG, "ar", "qcs", "<TARGET>", "<OBJECTS>"))
         settings["CMAKE_CXX_ARCHIVE_FINISH"] = ""
-    return Recipe(ARCHIVE, machine, compiler, settings)
+    return Recipe(ARCHIVE, machine, (compiler,), settings)
 
 
 def archive(recipe: Recipe, show: bool) -> Path:
-    """A minute or two when first asked for; then it is there until sources, compiler or its version change.
+    """A minute or two when first asked for; then it is there until sources, compilers, their versions or flags change.
 
     Raises ExportError.
     """
@@ -80,9 +90,11 @@ def cache() -> Path:
 
 def fingerprint(source: Path, recipe: Recipe) -> str:
     """Of everything that decides what the archive holds."""
-    version = call([*recipe.compiler, "--version"])
-    settings = [f"{name}={value}" for name, value in sorted(recipe.settings.items())]
-    found = hashlib.sha256("\0".join((*recipe.compiler, version, *settings)).encode())
+    versions = [call([*compiler, "--version"]) for compiler in recipe.compilers]
+    named = {**recipe.settings, **{name: os.environ[name] for name in READ if name in os.environ}}
+    settings = [f"{name}={value}" for name, value in sorted(named.items())]
+    commands = [word for compiler in recipe.compilers for word in compiler]
+    found = hashlib.sha256("\0".join((*commands, *versions, *settings)).encode())
     for path in sorted(path for path in source.rglob("*") if path.is_file()):
         name = path.relative_to(source)
         if recipe.hosts or name.parts[0] not in HOSTS:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hashcompile.core.errors import ConfigError
+from hashcompile.core.method import Compute
 from hashcompile.core.onnx_op import OnnxOp
 from hashcompile.core.packing import PAIR
 
@@ -26,6 +27,10 @@ class Destination:
     def regions(self) -> bool:
         """Do kernels of ours compute more than layers of codes: what follows them, norms, attention, what is dense?"""
         return self.only is None
+
+    def compute(self, wanted: Compute) -> Compute:
+        """Kernels that compute single layers compute in float."""
+        return wanted if self.regions else "float"
 
     def computes(self, op: OnnxOp, rows: int) -> bool:
         """Has a layer of codes, of a weight of so many rows, its operator there? Else it reads a dense weight."""

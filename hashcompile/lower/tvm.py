@@ -74,12 +74,10 @@ def lower(
     """Lower `graph`; `ranges` are those of activations, by node. Raises ExportError for what TVM cannot import.
 
     expose: return the values of the nodes in between, too.
-    to: TVM_CUDA has kernels that compute in float, whatever `compute` is.
+    to: where it runs, which decides what becomes a node of ours, and whether it may compute as `compute` says.
     """
-    if to is TVM_CUDA:
-        compute = "float"
     with torch.no_grad(), quiet():
-        made = fused(graph, signature, example, compute, ranges, to)
+        made = fused(graph, signature, example, to.compute(compute), ranges, to)
         program = importable(made.program)
     if to is TVM_CUDA and (nodes := [node for node in program.graph.nodes if name_of(node) in NEED_MEMORY]):
         raise ExportError("TVM cannot compile for CUDA " + "; ".join(dict.fromkeys(map(described, nodes))))

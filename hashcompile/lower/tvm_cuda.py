@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from platform import machine
-from shutil import which
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -24,9 +23,9 @@ from tvm.runtime import _ffi_api
 from tvm.s_tir.dlight import ScheduleRule
 from tvm.target import Target
 
-from hashcompile.core.errors import ConfigError, ExportError
+from hashcompile.core.errors import ConfigError
 from hashcompile.lower import cross_archive
-from hashcompile.lower.compiler import NATIVE, call
+from hashcompile.lower.compiler import NATIVE, call, nvcc_path
 from hashcompile.lower.destination import TVM_CUDA, Destination
 from hashcompile.lower.tvm_nodes import TvmNode
 from hashcompile.lower.tvm_platform import ON_LOAD, Platform
@@ -113,12 +112,7 @@ def platform(target: str | Target, show: bool) -> Platform:
         target = Target({"kind": "cuda", "arch": f"sm_{OLDEST}"})
     if architecture_of(target) < OLDEST:
         raise ConfigError(f"target {target}: our kernels need an arch from sm_{OLDEST} on")
-    nvcc = which("nvcc")
-    if nvcc is None:
-        raise ExportError(
-            "a library for CUDA needs its compiler: there is no nvcc on the path; "
-            "NVIDIA's CUDA toolkit has it (from 11.8 on), and the library can be made where there is no GPU"
-        )
+    nvcc = nvcc_path()
     target = Target(target, host=Target({"kind": "cuda_host"}))
     return Cuda(target, NATIVE, cross_archive.archive(recipe(nvcc, HOST), show), False, nvcc, show)
 
@@ -131,7 +125,7 @@ def architecture_of(target: Target) -> int:
 
 def recipe(nvcc: str, target: str, hosts: bool = True) -> cross_archive.Recipe:
     settings = {"HC_CUDA": "ON", "HC_NVCC": nvcc}
-    return cross_archive.Recipe(target, f"cuda-{machine()}", (nvcc,), settings, hosts)
+    return cross_archive.Recipe(target, f"cuda-{machine()}", ((nvcc,), NATIVE), settings, hosts)
 
 
 def kind_of(node: TvmNode) -> str:

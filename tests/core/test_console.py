@@ -1,11 +1,12 @@
 """A terminal gets a bar, a pipe gets results only, and no cell is mistaken for markup."""
 
 import io
+import re
 import sys
 
 import pytest
 
-from hashcompile.core.console import format_bytes, progress, render, show, table
+from hashcompile.core.console import BARS, format_bytes, progress, render, show, table
 
 
 class Terminal(io.StringIO):
@@ -28,8 +29,9 @@ def test_progress_at_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     with progress("calibrating", 2) as outer, progress("encoding", 3) as inner:
         inner.advance(3)
         outer.advance(2)
-    assert "calibrating" in terminal.getvalue()
-    assert "encoding" in terminal.getvalue()
+        assert BARS.get() is not None
+    assert re.search(r"calibrating[^\n]*\n[^\n]*encoding", terminal.getvalue()), "one below the other"
+    assert BARS.get() is None
     assert "ETA" in terminal.getvalue()
     assert capsys.readouterr().out == "", "stdout is for results"
 

@@ -1,6 +1,8 @@
 // A launch on the emulated GPU: block after block.
 #pragma once
 
+#include "toolkit/cuda_runtime_api.h"
+
 namespace hc::cuda {
 
 inline size_t emulated_multiprocessors = 4;
@@ -9,11 +11,12 @@ inline size_t emulated_launches = 0;
 inline size_t multiprocessors() { return emulated_multiprocessors; }
 
 template <class... Parameters>
-void launch(void (*kernel)(Parameters...), Grid grid, size_t threads, size_t shared, void*, Parameters... parameters) {
+void launch(void (*kernel)(Parameters...), Grid grid, size_t threads, size_t shared, void* stream, Parameters... parameters) {
     if (!grid.x || !grid.y || !grid.z || grid.y > kMostBlocks || grid.z > kMostBlocks || shared > (99 << 10))
         fail(HC_INTERNAL, "no GPU launches %zu x %zu x %zu blocks with %zu bytes of shared memory", grid.x, grid.y,
              grid.z, shared);
     ++emulated_launches;
+    emulated_runtime::in_order(stream);
     blockDim = {static_cast<unsigned>(threads), 1, 1};
     gridDim = {static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z)};
     emulated::block.body = [=] { kernel(parameters...); };

@@ -34,7 +34,7 @@ class Nodes(Packed):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.library.emulated_error.restype = ctypes.c_char_p
-        for name in ("emulated_allocations", "emulated_launches"):
+        for name in ("emulated_allocations", "emulated_launches", "emulated_strays"):
             getattr(self.library, name).restype = ctypes.c_size_t
 
     def call(self, given: Sequence[Argument]) -> bool:
@@ -227,6 +227,21 @@ def test_constants_are_copied_once_to_each_device(library: Callable[..., Nodes])
         product, size = x.double() @ weight.centroids.T, x.double().abs() @ weight.centroids.abs().T
         assert_close(y, product, size, weight.scale.double(), weight_here, 64)
     assert [b - a for a, b in itertools.pairwise(counts)] == [4, 0, 0, 4, 0]
+
+
+def test_all_happens_in_the_stream_of_the_device_of_the_arguments(library: Callable[..., Nodes]) -> None:
+    """With constants and a workspace; whoever calls has the current device that was there before."""
+    weight = Weight(4, 32, 2048)
+    nodes = library(weight.node("CodebookLinear"))
+    x = numbers((1, 2048), torch.float32).view(1, 2048)
+    strays, launches = nodes.library.emulated_strays(), nodes.launches()
+    for device in (1, 0, 1):
+        nodes(0, x, empty(1, 32), devices=(device,))
+        assert nodes.library.emulated_current() == 0
+    with pytest.raises(RuntimeError, match="X has shape"):
+        nodes(0, x[:, 1:].contiguous(), empty(1, 32), devices=(1,))
+    assert nodes.library.emulated_current() == 0
+    assert nodes.library.emulated_strays() == strays and nodes.launches() > launches
 
 
 def test_without_memory_for_a_workspace_it_computes_in_fewer_parts(library: Callable[..., Nodes]) -> None:

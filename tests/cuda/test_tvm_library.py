@@ -20,13 +20,16 @@ from hashcompile.core.errors import ArtifactError, ConfigError, ExportError
 from hashcompile.lower.destination import TVM_CUDA
 from hashcompile.lower.tvm_nodes import MAGIC
 from hashcompile.model_file import ModelFile, read
+from hashcompile.verify import TVM_HERE
 from tests.cuda.emulated import HERE, RUNTIME
 from tests.cuda.packed import Packed
 from tests.models import build, normal
 
 tvm = pytest.importorskip("tvm", reason="TVM is not installed: pip install 'hashcompile[tvm]'")
 
-from hashcompile.lower import cross_archive, tvm_cuda  # noqa: E402 - needs TVM
+from tvm.backend.cuda import export_cuda_host  # noqa: E402 - needs TVM
+
+from hashcompile.lower import compiler, cross_archive, tvm_cuda  # noqa: E402
 from hashcompile.lower.tvm import lower  # noqa: E402
 from hashcompile.lower.tvm_library import platform  # noqa: E402
 from tests.cuda import emulated_tvm  # noqa: E402
@@ -56,7 +59,7 @@ def test_without_a_gpu_the_same_nodes_are_verified_on_this_machine(
     model, inputs = build("cnn")
     compiled = hc.compile(model, inputs(2), compute="int8")
     (check,) = compiled.export_tvm(tmp_path / "m.so", target="cuda")
-    assert check.runtime == "tvm" and check.error <= check.tolerance == 1e-4, "in float"
+    assert check.runtime == TVM_HERE and check.error <= check.tolerance == 1e-4, "in float"
     file = read(tmp_path / "m.so")
     assert file.cuda and not read_cpu(compiled, tmp_path).cuda
     with pytest.raises(ArtifactError, match=r"m\.so.*made for CUDA, and TVM finds no GPU here"):
@@ -117,6 +120,27 @@ def test_images_keep_their_channels_last_between_convolutions() -> None:
     )
     lowered = lower(compiled.graph_module, compiled.signature, compiled.samples[0], "float", {}, to=TVM_CUDA)
     assert [node.attributes.get("channels_last", 0) for node in lowered.nodes] == [2, 1]
+
+
+class Dense(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.codes, self.dense, self.norm = nn.Linear(64, 64), nn.Linear(64, 64), nn.LayerNorm(64)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.dense(self.codes(x))).softmax(-1)
+
+
+def test_products_norms_and_softmax_get_rules_for_gpus(tmp_path: Path) -> None:
+    """One that stumbles is skipped, and the last one, which shares no memory among threads, would do for all."""
+    compiled = hc.compile(Dense().eval(), normal(16, 64)(2), {"codes": hc.Codebook(4)}, progress=False)
+    lowered = lower(compiled.graph_module, compiled.signature, compiled.samples[0], "float", {}, to=TVM_CUDA)
+    where = emulated_tvm.platform(tmp_path)("cuda", False)
+    with where.target:
+        made = tvm.compile(lowered.module, where.target, relax_pipeline=where.pipeline(None))
+    (functions,) = (each for each in made.mod.imports if "cu" in each.get_write_formats())
+    kernels = export_cuda_host(functions).split("__global__")[1:]
+    assert sum("__shared__" in kernel for kernel in kernels) >= 3
 
 
 @pytest.fixture
@@ -182,6 +206,29 @@ def fatbins(section: bytes) -> list[set[tuple[str, int]]]:
     return found
 
 
+def without_nvcc(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`folder` has no programs, and nobody says where a toolkit lies."""
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setattr(compiler, "USUAL_HOME", str(folder / "cuda"))
+    for name in ("CUDACXX", *compiler.HOMES):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_nvcc_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_nvcc(tmp_path, monkeypatch)
+    for home in ("cuda", "named"):
+        with pytest.raises(ExportError, match=rf"no nvcc on the path, nor in (\S+ or )?{tmp_path}/cuda"):
+            compiler.look_for("cuda")
+        (program := tmp_path / home / "bin" / "nvcc").parent.mkdir(parents=True)
+        program.touch(mode=0o755)
+        if home == "named":
+            monkeypatch.setenv("CUDA_HOME", str(tmp_path / home))
+        assert compiler.nvcc_path() == str(program)
+        program.unlink()
+    monkeypatch.setenv("CUDACXX", "/opt/nvcc")
+    assert compiler.nvcc_path() == "/opt/nvcc"
+
+
 def test_what_is_missing_and_what_does_not_go_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,8 +238,8 @@ def test_what_is_missing_and_what_does_not_go_is_said(
         compiled.export_tvm(tmp_path / "m.so", target=old)
     with pytest.raises(ConfigError, match=r"tune: its trials run on a CPU"):
         compiled.export_tvm(tmp_path / "m.so", target="cuda", tune=hc.Tuning(tmp_path))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ExportError, match=r"no nvcc on the path; NVIDIA's CUDA toolkit has it"):
+    without_nvcc(tmp_path, monkeypatch)
+    with pytest.raises(ExportError, match=r"no nvcc on the path, nor in .*; NVIDIA's CUDA toolkit has it"):
         compiled.export_tvm(tmp_path / "m.so", target="cuda")
     assert not (tmp_path / "m.so").exists()
 

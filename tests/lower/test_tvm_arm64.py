@@ -105,6 +105,8 @@ def test_kernels_are_compiled_once_for_the_same_sources(small: Path, monkeypatch
     (small / "small.cc").write_text("int one() { return 2; }")
     second = cross_archive.archive(recipe(), False)
     assert second != first and sorted(second.parent.iterdir()) == sorted([first, second])
+    monkeypatch.setenv("CXXFLAGS", "-O1")
+    assert cross_archive.archive(recipe(), False) not in (first, second)
 
 
 def test_what_does_not_compile_leaves_nothing(small: Path) -> None:

@@ -22,6 +22,12 @@ namespace emulated_runtime {
 constexpr int kDevices = 2;
 inline int device = 0;
 inline size_t allocations = 0, free_bytes = SIZE_MAX;
+inline size_t strays = 0; // what was asked of another stream than TVM's of the current device
+
+inline void in_order(const void* stream) {
+    constexpr uintptr_t kCUDA = 2;
+    strays += reinterpret_cast<uintptr_t>(stream) != 1000 * kCUDA + device;
+}
 
 struct Copy {
     void* to;
@@ -60,20 +66,30 @@ inline cudaError_t cudaFree(void* memory) {
     free(memory);
     return cudaSuccess;
 }
-inline cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t) { return cudaMalloc(memory, bytes); }
-inline cudaError_t cudaFreeAsync(void* memory, cudaStream_t) { return cudaFree(memory); }
+inline cudaError_t cudaMallocAsync(void** memory, size_t bytes, cudaStream_t stream) {
+    emulated_runtime::in_order(stream);
+    return cudaMalloc(memory, bytes);
+}
+inline cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream) {
+    emulated_runtime::in_order(stream);
+    return cudaFree(memory);
+}
 
-inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+    emulated_runtime::in_order(stream);
     emulated_runtime::copies.push_back({to, from, bytes});
     return cudaSuccess;
 }
-inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
+inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+    emulated_runtime::in_order(stream);
     for (const emulated_runtime::Copy& copy : emulated_runtime::copies) memcpy(copy.to, copy.from, copy.bytes);
     emulated_runtime::copies.clear();
     return cudaSuccess;
 }
 
 extern "C" {
+inline __attribute__((visibility("default"), used)) size_t emulated_strays() { return emulated_runtime::strays; }
+inline __attribute__((visibility("default"), used)) int emulated_current() { return emulated_runtime::device; }
 inline __attribute__((visibility("default"), used)) size_t emulated_allocations() { return emulated_runtime::allocations; }
 inline __attribute__((visibility("default"), used)) void emulated_limit(size_t bytes) {
     emulated_runtime::free_bytes = bytes;
