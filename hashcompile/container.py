@@ -32,13 +32,14 @@ from hashcompile.core import untrusted
 from hashcompile.core.encoded import encoded_weights
 from hashcompile.core.errors import ArtifactError
 from hashcompile.core.files import staged
-from hashcompile.core.flatten import dense_shapes, reexport
+from hashcompile.core.flatten import dense_shapes, origins, reexport
 from hashcompile.core.graph import (
     CompressedGraph,
     as_compressed,
     check,
     flat_copy,
     remove_dead,
+    rename,
     replace_weight,
 )
 from hashcompile.core.layers import attribute
@@ -68,6 +69,7 @@ def write(path: str | os.PathLike[str], contents: Contents, coding: bool = True)
     frozen = [name for name, parameter in flat.named_parameters() if not parameter.requires_grad]
     structure = dense_shapes(flat)
     program = reexport(structure, samples[0], signature.shapes)
+    names = origins(program, {node.name for node in structure.graph.nodes})
     for node in program.graph.nodes:
         for note in ("from_node", "stack_trace"):  # addresses in memory, and paths of the user's machine
             node.meta.pop(note, None)
@@ -119,6 +121,7 @@ def write(path: str | os.PathLike[str], contents: Contents, coding: bool = True)
             "in": pytree.treespec_dumps(info.in_spec),
             "out": pytree.treespec_dumps(info.out_spec),
         },
+        "nodes": {value: node for value, node in names.items() if value != node},
         "codes": {
             name: {"method": method_of_code(code).name, "view": asdict(code.view), **code.describe()}
             for name, code in codes.items()
@@ -191,8 +194,9 @@ def _open(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, bytes
 def _rebuild(manifest: dict[str, Any], members: dict[str, bytes]) -> Contents:
     untrusted.check_graph(json.loads(members[GRAPH]))
     call = manifest["call"]
-    frozen = manifest.get("frozen", ())
-    for name in (*call["names"], *manifest["codes"], *manifest["aliases"], *manifest["parameters"], *frozen):
+    frozen, nodes = manifest.get("frozen", ()), dict(manifest.get("nodes", {}))
+    held_names = (*manifest["codes"], *manifest["aliases"], *manifest["parameters"], *frozen)
+    for name in (*call["names"], *held_names, *nodes, *nodes.values()):
         untrusted.check_name(name)
     tensors = safetensors.torch.load(members[TENSORS])
     for own, owner in manifest.get("shared", {}).items():  # one parameter, whose gradients add up
@@ -227,6 +231,7 @@ def _rebuild(manifest: dict[str, Any], members: dict[str, bytes]) -> Contents:
     constants = {name: state.pop(name) for name in manifest["constants"]}
     program = deserialize(SerializedArtifact(members[GRAPH], state, constants, b""))  # type: ignore[arg-type]
     graph = as_compressed(program.module(check_guards=False))
+    rename(graph, nodes)
     for name, code in codes.items():
         replace_weight(graph, name, code)
     for name in frozen:

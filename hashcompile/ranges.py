@@ -12,14 +12,14 @@ rounding error being uniform in a step, and zero exact, as a whole number stands
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx
 
 from hashcompile.core.errors import ArtifactError
 from hashcompile.core.graph import CompressedGraph
@@ -41,14 +41,14 @@ FRACTIONS = 2.0 ** (-np.arange(97) / 16)  # of the extremes, tried as bounds: fr
 
 @dataclass(frozen=True)
 class Ranges:
-    """Ranges by node, and the digest of the weights behind which they were measured: for others they mean nothing."""
+    """Ranges by node, and the digest of these nodes and of the weights: behind others they mean nothing."""
 
     of: dict[str, Range] = field(default_factory=dict)
     weights: str = ""
 
-    def valid(self, graph: nn.Module) -> Mapping[str, Range]:
+    def valid(self, graph: CompressedGraph) -> Mapping[str, Range]:
         """The ranges, where the graph's weights are still those; nothing after training: images are measured then."""
-        return self.of if self.of and self.weights == digest(graph) else {}
+        return self.of if self.of and self.weights == digest(graph, self.of) else {}
 
     def describe(self) -> dict[str, Any]:
         return {"weights": self.weights, "of": self.of}
@@ -69,8 +69,8 @@ class Ranges:
         return cls(of, weights)
 
 
-def digest(graph: nn.Module) -> str:
-    """SHA-256 of every tensor of a graph, by name."""
+def digest(graph: CompressedGraph, names: Collection[str]) -> str:
+    """SHA-256 of every tensor of a graph, by name, and of what the nodes of these names are, and whose outputs."""
     hasher = hashlib.sha256()
     tensors: dict[str, Tensor] = {}
     tensors |= dict(graph.named_parameters(remove_duplicate=False))
@@ -78,7 +78,19 @@ def digest(graph: nn.Module) -> str:
     for name, tensor in sorted(tensors.items()):
         hasher.update(name.encode())
         hasher.update(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().data)
+    for node in graph.graph.nodes:
+        if node.name in names:
+            hasher.update(f"{node.name} {node.target} {weights_behind(node)}".encode())
     return hasher.hexdigest()
+
+
+def weights_behind(node: fx.Node) -> list[str]:
+    """What the nearest layer reads, along first inputs."""
+    while inputs := node.all_input_nodes:
+        if held := [str(each.target) for each in inputs if each.op in ("get_attr", "call_module")]:
+            return held
+        node = inputs[0]
+    return []
 
 
 def measure(graph: CompressedGraph, compute: Compute, batches: Sequence[Batch]) -> Ranges:
@@ -96,7 +108,7 @@ def measure(graph: CompressedGraph, compute: Compute, batches: Sequence[Batch]) 
     found = {node.name: best_range(*counts) for node, counts in zip(tensors, merged, strict=True)}
     for chain in selection.chains:
         share_levels(chain, found)
-    return Ranges(found, digest(graph))
+    return Ranges(found, digest(graph, found))
 
 
 def share_levels(chain: Chain, ranges: dict[str, Range]) -> None:

@@ -11,9 +11,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from torch import nn
 
 import hashcompile as hc
 from hashcompile.core.encoded import encoded_weights
+from hashcompile.core.graph import CompressedGraph, rename
 from hashcompile.core.rounding import MEASURED, Range, round_affine
 from hashcompile.ranges import SIDE, Ranges, best_range, histogram, merge
 from tests.lower.test_chain import MODELS, compiled
@@ -99,6 +101,36 @@ def test_ranges_survive_saving(tmp_path: Path) -> None:
     loaded = hc.load(tmp_path / "m.hc")
     assert loaded.ranges == model.ranges and loaded.rounding_error == model.rounding_error
     assert exported(loaded, tmp_path / "b.onnx") == exported(model, tmp_path / "a.onnx")
+
+
+def names(graph: CompressedGraph) -> list[str]:
+    return [node.name for node in graph.graph.nodes if node.op == "call_function"]
+
+
+def test_factors_keep_their_ranges(tmp_path: Path) -> None:
+    """They are nodes that export would number otherwise; here the images behind them differ by a factor of 1000."""
+    torch.manual_seed(0)
+    net = nn.Sequential(*(nn.Conv2d(16, 16, 3, padding=1) for _ in range(4))).eval()
+    with torch.no_grad():
+        for factor, layer in zip((1, 100, 1, 0.01), net, strict=True):
+            layer.weight.mul_(factor)
+    inputs = normal(16, 8, 8)
+    method = [{"0": hc.LowRank(rank=6, conv="channel")}, hc.Codebook(6)]
+    model = hc.compile(net, inputs(4), method, [inputs(32)], progress=False)
+    model.save(tmp_path / "m.hc")
+    loaded = hc.load(tmp_path / "m.hc")
+    assert model.ranges.valid(model.graph_module) and loaded.ranges.valid(loaded.graph_module)
+    ours, theirs = (names(each.graph_module) for each in (loaded, model))
+    assert ours == theirs and "conv2d_default" in ours
+    assert exported(loaded, tmp_path / "b.onnx") == exported(model, tmp_path / "a.onnx")
+
+
+def test_ranges_of_nodes_that_have_other_names_now_are_not_used() -> None:
+    model = compiled("two")
+    graph = model.graph_module
+    assert "relu" in model.ranges.valid(graph)
+    rename(graph, {"relu": "conv2d_1", "conv2d_1": "relu"})
+    assert not model.ranges.valid(graph)
 
 
 def test_ranges_belong_to_their_weights(tmp_path: Path) -> None:

@@ -40,3 +40,15 @@ def reexport(
     )
     with torch.no_grad():
         return torch.export.export(flat, tuple(example), dynamic_shapes=dynamic, strict=False)
+
+
+def origins(program: torch.export.ExportedProgram, names: set[str]) -> dict[str, str]:
+    """Value of the program -> node of the compressed graph; of the values that one node became, the last."""
+    last: dict[str, str] = {}
+    for node in program.graph.nodes:
+        sources = node.meta.get("from_node") or []
+        while sources:
+            if sources[-1].name in names and not sources[-1].from_node:
+                last[sources[-1].name] = node.name
+            sources = sources[-1].from_node
+    return {value: node for node, value in last.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
@@ -78,6 +79,31 @@ def flat_copy(graph: CompressedGraph) -> CompressedGraph:
     for name, code in encoded_weights(flat).items():
         replace_module(flat, name, code.stored())
     return flat
+
+
+def rename(graph: CompressedGraph, names: Mapping[str, str]) -> None:
+    """Give nodes that compute something other names; who has such a name already, and keeps it no longer, gets one that
+    nobody has.
+    """
+    computed = [node for node in graph.graph.nodes if node.op == "call_function"]
+    given = {node: names[node.name] for node in computed if node.name in names}
+    taken = set(given.values())
+    nodes, copies = fx.Graph(), dict[fx.Node, fx.Node]()
+    for node in graph.graph.nodes:
+        name = given.get(node, node.name)
+        while node not in given and name in taken:
+            name += "_"
+        taken.add(name)
+        copies[node] = nodes.create_node(
+            node.op,
+            node.target,
+            fx.map_arg(node.args, copies.__getitem__),
+            fx.map_arg(node.kwargs, copies.__getitem__),
+            name,
+        )
+        copies[node].meta = dict(node.meta)
+    nodes.set_codegen(graph.graph._codegen)
+    graph.graph = nodes
 
 
 def as_compressed(module: fx.GraphModule) -> CompressedGraph:

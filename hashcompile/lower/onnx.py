@@ -21,6 +21,7 @@ from torch.utils import _pytree as pytree
 
 from hashcompile.core.console import quiet
 from hashcompile.core.errors import ExportError
+from hashcompile.core.flatten import origins
 from hashcompile.core.graph import CompressedGraph
 from hashcompile.core.method import Compute
 from hashcompile.core.onnx_op import DOMAIN, OPSET, OVERLOAD, VERSION, OnnxOp
@@ -29,7 +30,7 @@ from hashcompile.core.signature import Batch, Signature
 from hashcompile.lower.chain_op import OPERATOR as CHAIN
 from hashcompile.lower.chain_op import overload
 from hashcompile.lower.destination import ONNX
-from hashcompile.lower.program import fused, origins
+from hashcompile.lower.program import fused
 from hashcompile.lower.steps import Chain
 
 EXTERNAL = 1_500_000_000  # bytes from which weights go to a file beside the model: protobuf ends at 2 GiB

@@ -39,15 +39,3 @@ def fused(
     selection = select(graph, compute)
     flat, ops = fuse(selection, ranges, to)
     return Fused(reexport(flat, example, signature.shapes), ops, selection)
-
-
-def origins(program: torch.export.ExportedProgram, names: set[str]) -> dict[str, str]:
-    """Value of the program -> node of the compressed graph; of the values that one node became, the last."""
-    last: dict[str, str] = {}
-    for node in program.graph.nodes:
-        sources = node.meta.get("from_node") or []
-        while sources:
-            if sources[-1].name in names and not sources[-1].from_node:
-                last[sources[-1].name] = node.name
-            sources = sources[-1].from_node
-    return {value: node for node, value in last.items()}

@@ -19,6 +19,7 @@ from tvm.relax.frontend.torch.exported_program_translator import ExportedProgram
 
 from hashcompile.core.console import quiet
 from hashcompile.core.errors import ExportError
+from hashcompile.core.flatten import origins
 from hashcompile.core.graph import CompressedGraph
 from hashcompile.core.method import Compute
 from hashcompile.core.naming import source_line
@@ -29,7 +30,7 @@ from hashcompile.lower.chain_op import overload
 from hashcompile.lower.channels_last import CHANNELS_SECOND, writes_channels_last
 from hashcompile.lower.destination import TVM, TVM_CUDA, Destination
 from hashcompile.lower.exponentials import KEEP_ORDER
-from hashcompile.lower.program import fused, origins
+from hashcompile.lower.program import fused
 from hashcompile.lower.steps import Chain
 from hashcompile.lower.tvm_nodes import TvmNode
 from hashcompile.lower.tvm_rows import EARLY, ROWS, WEAK, Row, decompositions

@@ -12,7 +12,7 @@ from torch.nn import functional
 from hashcompile.capture import capture
 from hashcompile.core.encoded import EncodedWeight, encoded_weights
 from hashcompile.core.errors import GraphError
-from hashcompile.core.graph import CompressedGraph, check, remove_dead, replace_weight
+from hashcompile.core.graph import CompressedGraph, check, remove_dead, rename, replace_weight
 from hashcompile.core.rows import RowView
 from hashcompile.passes.codebook import CodebookWeight
 
@@ -205,3 +205,14 @@ def test_an_encoded_weight_counts_its_bytes() -> None:
     assert isinstance(code, EncodedWeight)
     assert code.nbytes == 32 * 64 // 8 + 2 * 4 + 32 * 4
     assert code.bits_per_weight == pytest.approx(8 * code.nbytes / (32 * 64))
+
+
+def test_nodes_get_the_names_that_are_asked_for(net: Net) -> None:
+    """What computes something, that is; whoever has such a name gets another one, and all runs as before."""
+    graph = capture(net, (X,)).graph
+    wanted, before = graph(X), [(node.op, node.target) for node in graph.graph.nodes]
+    rename(graph, {"conv2d": "mean", "linear": "conv2d", "x": "y", "nobody": "linear"})
+    names = [node.name for node in graph.graph.nodes if node.op == "call_function"]
+    assert names[0] == "mean" and names[-1] == "conv2d" and "mean_" in names and len(set(names)) == len(names)
+    assert [(node.op, node.target) for node in graph.graph.nodes] == before
+    assert torch.equal(graph(X), wanted)
