@@ -101,7 +101,14 @@ class PruningSchedule:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Hold the masks; where it is time, choose them anew first. Raises WeightError where training went to NaN."""
+        """Hold the masks; where it is time, choose them anew first. Raises WeightError where training went to NaN, and
+        ConfigError where movement is asked for and the gradients are gone already.
+        """
+        if self.importance == "movement" and not any(moves(weight) for weight in self._weights.values()):
+            raise ConfigError(
+                'PruningSchedule(importance="movement"): no weight has a gradient: call step() behind that of the '
+                "optimizer, and zero_grad() behind both"
+            )
         self.steps += 1
         for name, weight in self._weights.items():
             if self.importance == "movement":
@@ -229,3 +236,8 @@ def view_of(module: nn.Module, name: str, weight: Tensor) -> RowView:
     if isinstance(owner, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
         return RowView(tuple(weight.shape), owner.groups)
     return RowView(tuple(weight.shape))
+
+
+def moves(weight: Tensor) -> bool:
+    """Has it a gradient that says anything?"""
+    return weight.grad is not None and bool(weight.grad.any())

@@ -42,7 +42,9 @@ def test_a_compiled_graph_moves(name: str) -> None:
 
 @pytest.mark.parametrize("importance", ["magnitude", "movement"])
 def test_a_pruning_schedule_goes_on_elsewhere(importance: Any) -> None:
-    here = hc.PruningSchedule(nn.Linear(8, 8), 0.5, end=4, importance=importance)
+    layer = nn.Linear(8, 8)
+    here = hc.PruningSchedule(layer, 0.5, end=4, importance=importance)
+    layer.weight.grad = torch.ones(8, 8)
     here.step()
     there = hc.PruningSchedule(nn.Linear(8, 8, device="meta"), 0.5, end=4, importance=importance)
     state = here.state_dict()

@@ -46,6 +46,21 @@ def test_the_cubic() -> None:
     assert schedule.sparsity(60) == pytest.approx(0.9 - 0.8 / 8)
 
 
+@pytest.mark.parametrize("to_none", [True, False])
+def test_movement_without_gradients_is_refused(to_none: bool) -> None:
+    """Scores of zero would leave rows by their places."""
+    model = nn.Linear(6, 4)
+    schedule = hc.PruningSchedule(model, 0.5, end=2, importance="movement")
+    model(torch.ones(1, 6)).sum().backward()
+    model.zero_grad(set_to_none=to_none)
+    before = model.weight.detach().clone()
+    with pytest.raises(hc.ConfigError, match=r"no weight has a gradient: .* zero_grad\(\) behind both"):
+        schedule.step()
+    assert schedule.steps == 0 and torch.equal(model.weight, before)
+    model(torch.ones(1, 6)).sum().backward()
+    schedule.step()
+
+
 @pytest.mark.parametrize("importance", ["magnitude", "movement"])
 @pytest.mark.parametrize("scope", ["layer", "global"])
 def test_zeros_hold_whatever_the_optimizer_does(scope: Any, importance: Any) -> None:
@@ -214,7 +229,7 @@ def test_weights_of_few_values(shape: tuple[int, int], fill: float, scope: Any, 
 def test_nan_is_told_by_name(importance: Any) -> None:
     model, schedule = loop(0, amount=0.5, end=5, importance=importance)
     for value in model.parameters():
-        value.grad = torch.zeros_like(value)
+        value.grad = torch.ones_like(value)
     model[2].weight.data[0, 0] = torch.nan  # type: ignore[index, union-attr]
     with pytest.raises(hc.WeightError, match=r"step 1: 2\.weight"):
         schedule.step()
@@ -225,8 +240,9 @@ def test_a_step_that_scaling_skipped_moves_no_score() -> None:
     model, schedule = loop(2, amount=0.5, end=9, importance="movement")
     other, same = loop(2, amount=0.5, end=9, importance="movement")
     for each in (*model.parameters(), *other.parameters()):
-        each.grad = torch.zeros_like(each)
+        each.grad = torch.ones_like(each)
     model[0].weight.grad[0, 0] = torch.inf  # type: ignore[index, union-attr]
+    other[0].weight.grad = None  # type: ignore[assignment]
     schedule.step()
     same.step()
     for name, mask in schedule.masks.items():
