@@ -2,11 +2,14 @@
 
 TVM's own pipeline for CPUs makes loops of operators, in the order of their definition and for one thread. What LLVM
 makes of them is fast where every value is read once; a product of matrices, whose inner loop then walks down a column,
-is not. Here every function gets a schedule first: threads share the outer loops, and products run along the rows.
+is not. Here every function gets a schedule first: threads share the outer loops of what is long, and products run
+along the rows.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import tvm
@@ -19,12 +22,16 @@ from tvm.s_tir import dlight
 from tvm.s_tir.dlight import ScheduleRule, analysis
 from tvm.target import Target
 
+WORTH_THREADS = (
+    1 << 17
+)  # steps of a loop, some 50 us: TVM waits for each of its threads, at times for milliseconds
+
 
 class Loops(ScheduleRule):  # type: ignore[misc]
     """A function without a schedule -> its loops in order, the outer ones parallel.
 
     Given:  for i, j, k: C[i, j] += A[i, k] * B[k, j]
-    Result: parallel for i: for k, j: C[i, j] += A[i, k] * B[k, j]
+    Result: parallel for i: for k, j: C[i, j] += A[i, k] * B[k, j], where there are steps enough
     """
 
     def apply(self, func: Any, _target: Target, _tunable: bool) -> Any:
@@ -40,11 +47,19 @@ class Loops(ScheduleRule):  # type: ignore[misc]
             summed = [loop for loop, kind in zip(loops, kinds, strict=True) if kind != "S"]
             if len(free) < 2:
                 continue
+            long = steps(schedule, loops) >= WORTH_THREADS
             outer, inner = schedule.fuse(*free[:-1]), free[-1]
             product = len(summed) == 1 and len(schedule.get(block.block_rv).reads) == 2
             schedule.reorder(*((outer, *summed, inner) if product else (outer, inner, *summed)))
-            schedule.parallel(outer)
+            if long:
+                schedule.parallel(outer)
         return schedule
+
+
+def steps(schedule: s_tir.Schedule, loops: Sequence[Any]) -> int:
+    """How often the body of `loops` runs at the least: a size that is known later may be 1."""
+    extents = (schedule.get(loop).extent for loop in loops)
+    return math.prod(int(extent) for extent in extents if isinstance(extent, tvm.tirx.IntImm))
 
 
 class OrNone(ScheduleRule):  # type: ignore[misc]
