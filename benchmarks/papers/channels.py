@@ -9,8 +9,8 @@
 - rounds: five of `amount="auto"`, by each rule, with fine-tuning in between, and what the rule said in each.
 - latency: ONNX Runtime as it comes, whole and reduced network in turns, beside the multiply-accumulates saved.
 
-Tables go to stdout; JSON and curves to `build/benchmarks`. What is there already is not measured again, and networks
-that are trained here go on from where they were stopped. The data folder is named by HASHCOMPILE_DATA.
+Tables go to stdout; JSON and curves to `build/benchmarks`. What is there already is not measured again, and training
+goes on where it was stopped, fine-tuning too. The data folder is named by HASHCOMPILE_DATA.
 """
 
 from __future__ import annotations
@@ -98,7 +98,9 @@ def main(
         if Part.rounds in parts:
             kept = Kept(out / f"channels_{name}_rounds.json", setting)
             for rule in RULES:
-                told = kept.once({"rule": rule}, partial(rounds, given, rule, ROUNDS, epochs))
+                key = {"rule": rule}
+                trial = partial(rounds, given, rule, ROUNDS, epochs, kept.training(key))
+                told = kept.once(key, trial)
                 show(rule, verdicts(told["rounds"]), "")
         if Part.latency in parts:
             raced = [(way, each) for way in ways() if way.name == "l2" for each in strength or (0.3, 0.5)]

@@ -197,8 +197,7 @@ def main(
     with progress("HashedNets", len(todo)) as bar:
         for name, depth, part in todo:
             key = {"way": name, "layers": depth, "ratio": part}
-            keep = out / "papers" / "_".join(map(str, ("hashednets", name, depth, part, epochs, images)))
-            trial = partial(measure, *key.values(), learn, check, epochs, keep.with_suffix(".safetensors"))
+            trial = partial(measure, *key.values(), learn, check, epochs, kept.training(key))
             found.append(kept.once(key, trial))
             bar.advance()
     show(f"MNIST, {len(learn.labels)} images, {epochs} epochs; test error in % of {len(check.labels)} images")

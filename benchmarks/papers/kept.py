@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -32,7 +33,17 @@ class Kept:
         found = {**key, **measure()}
         self.results.append(found)
         self.write()
+        training = self.training(key)
+        for each in training.parent.glob(f"{glob.escape(training.stem)}*"):
+            each.unlink()
         return found
+
+    def training(self, key: Mapping[str, Any]) -> Path:
+        """Where the training of that trial is kept until it is measured, as are files whose names begin like it. No
+        other trial has this file, and no other setting."""
+        known = label({**self.run["setting"], **key})
+        name = "_".join(map(str, (self.path.stem, *key.values(), known)))
+        return self.path.parent / "papers" / f"{name}.safetensors"
 
     def write(self) -> None:
         """As a whole, or not at all."""

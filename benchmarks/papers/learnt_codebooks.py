@@ -20,8 +20,8 @@ In print: learnt ternary weights take ResNet-20 from 91.77 to 91.13 (Zhu et al. 
 k-means is measured on ImageNet, where ResNet-50 has 74.5 in 3.32 MB (Cho et al. 2022, arXiv 2108.12659), and so are the
 curves over bits of LQ-Nets: of other networks, so that how they fall is what stands beside ours.
 
-A table goes to stdout; JSON and a plot to `build/benchmarks`. What was measured is not measured again. The data folder
-is named by HASHCOMPILE_DATA.
+A table goes to stdout; JSON and a plot to `build/benchmarks`. What was measured is not measured again, and training
+goes on where it was stopped. The data folder is named by HASHCOMPILE_DATA.
 """
 
 from __future__ import annotations
@@ -125,8 +125,20 @@ def main(
         with progress(name, len(counts) * len(ways)) as bar:
             for count in counts:
                 for way in ways:
-                    trial = partial(measure, model, way, count, learn, check, epochs, calibration, taught)
-                    found.append(kept.once({"way": way.value, "weights": count}, trial))
+                    key = {"way": way.value, "weights": count}
+                    trial = partial(
+                        measure,
+                        model,
+                        way,
+                        count,
+                        learn,
+                        check,
+                        epochs,
+                        calibration,
+                        taught,
+                        kept.training(key),
+                    )
+                    found.append(kept.once(key, trial))
                     bar.advance()
         trained = "" if name is Name.resnet20 else f", itself trained for {schedule} epochs"
         show(
@@ -167,8 +179,9 @@ def measure(
     epochs: float,
     images: int = 512,
     taught: bool = False,
+    keep: Path | None = None,
 ) -> Record:
-    """Compress, train and export; top-1 in percent, and bytes."""
+    """Compress, train and export; top-1 in percent, and bytes. keep: a file from which training goes on."""
     bits = count.bit_length() - 1
     trains = way not in (Way.kmeans, Way.fitted)
     calibration = [(batch,) for batch in learn[0][:images].split(64)]
@@ -188,7 +201,15 @@ def measure(
         inputs, labels = (each.to(DEVICE) for each in learn)
         teacher = copy.deepcopy(model).to(DEVICE) if taught else None
         train(
-            graph, inputs, labels, epochs=epochs, rate=RATE, moved=True, after=training.step, teacher=teacher
+            graph,
+            inputs,
+            labels,
+            epochs=epochs,
+            rate=RATE,
+            keep=keep,
+            moved=True,
+            schedule=training,
+            teacher=teacher,
         )
         graph.cpu()
         training.freeze()

@@ -54,8 +54,16 @@ def reduced(subject: Subject, config: object) -> hc.CompiledModel:
     )
 
 
-def point(subject: Subject, way: Way, strength: float, epochs: float, taught: bool = False) -> Point:
-    """taught: fine-tuned to the whole network's outputs instead of labels."""
+def point(
+    subject: Subject,
+    way: Way,
+    strength: float,
+    epochs: float,
+    taught: bool = False,
+    *,
+    keep: Path | None = None,
+) -> Point:
+    """taught: fine-tuned to the whole network's outputs instead of labels. keep: a file from which that goes on."""
     compiled = reduced(subject, way.config(strength))
     made = compiled.plan.reshaping
     assert made is not None
@@ -67,6 +75,7 @@ def point(subject: Subject, way: Way, strength: float, epochs: float, taught: bo
             *subject.train,
             epochs=epochs,
             rate=subject.rate,
+            keep=keep,
             moved=subject.moved,
             teacher=subject.model if taught else None,
         )
@@ -75,9 +84,10 @@ def point(subject: Subject, way: Way, strength: float, epochs: float, taught: bo
     return Point(way.name, strength, macs, parameters, before, after, index_of(compiled.graph_module))
 
 
-def measured(kept: Kept, way: str, strength: float, measure: Callable[[], Point]) -> Point:
-    """The point that is kept, or was measured now."""
-    return Point(**kept.once({"way": way, "strength": strength}, lambda: asdict(measure())))
+def measured(kept: Kept, way: str, strength: float, measure: Callable[..., Point]) -> Point:
+    """The point that is kept, or was measured now, by `measure(keep=file)`."""
+    key = {"way": way, "strength": strength}
+    return Point(**kept.once(key, lambda: asdict(measure(keep=kept.training(key)))))
 
 
 def run(
@@ -91,7 +101,7 @@ def run(
     return found
 
 
-def weights_cut(subject: Subject, share: float, epochs: float) -> Point:
+def weights_cut(subject: Subject, share: float, epochs: float, *, keep: Path | None = None) -> Point:
     """The smallest `share` of the entries of every weight become zero: nothing gets faster, this is the yardstick."""
     model = copy.deepcopy(subject.model)
     masks = {}
@@ -102,7 +112,15 @@ def weights_cut(subject: Subject, share: float, epochs: float) -> Point:
     before = top1(model, *subject.test)
     after = None
     if epochs:
-        train(model, *subject.train, epochs=epochs, rate=subject.rate, masks=masks, moved=subject.moved)
+        train(
+            model,
+            *subject.train,
+            epochs=epochs,
+            rate=subject.rate,
+            masks=masks,
+            keep=keep,
+            moved=subject.moved,
+        )
         after = top1(model, *subject.test)
     return Point("weights", share, 1.0, 1 - share, before, after, index_of(model))
 

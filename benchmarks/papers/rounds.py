@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import hashcompile as hc
 from hashcompile.core.console import progress, table
@@ -14,8 +15,11 @@ from .subjects import Subject
 from .train import top1, train
 
 
-def rounds(subject: Subject, rule: str, count: int, epochs: float) -> Record:
-    """What the rule saw in each of the `rounds`, and top-1 in percent in front of fine-tuning and behind it."""
+def rounds(subject: Subject, rule: str, count: int, epochs: float, keep: Path | None = None) -> Record:
+    """What the rule saw in each of the `rounds`, and top-1 in percent in front of fine-tuning and behind it.
+
+    keep: fine-tuning goes on from files whose names begin like it, one a round.
+    """
     model, seen, told = subject.model, 0, []
     with progress(f"{subject.name}, {rule}", count) as bar:
         for number in range(1, count + 1):
@@ -30,7 +34,14 @@ def rounds(subject: Subject, rule: str, count: int, epochs: float) -> Record:
             assert made is not None
             found, seen = made.findings[seen:], len(made.findings)
             before = top1(compiled, *subject.test)
-            train(model, *subject.train, epochs=epochs, rate=subject.rate, moved=subject.moved)
+            train(
+                model,
+                *subject.train,
+                epochs=epochs,
+                rate=subject.rate,
+                keep=None if keep is None else keep.with_stem(f"{keep.stem}_{number}"),
+                moved=subject.moved,
+            )
             told.append(
                 {
                     "round": number,

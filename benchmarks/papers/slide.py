@@ -15,7 +15,7 @@ part, it says of accuracy over time.
 
 Recall and share are those of the test text. Times are of one fixed input, or of a batch of different ones, files in
 turns. A table goes to stdout; JSON and a plot to `build/benchmarks`. What was measured is kept, and a run goes on where
-the last one was stopped. The data folder is named by HASHCOMPILE_DATA.
+the last one was stopped, within its training too. The data folder is named by HASHCOMPILE_DATA.
 """
 
 from __future__ import annotations
@@ -63,9 +63,11 @@ def trained(folder: Path, steps: int) -> tuple[words.NextWord, words.Words]:
     torch.manual_seed(0)
     model, keep = words.NextWord(len(text.vocabulary)), folder / f"slide_words_{steps}.safetensors"
     if not keep.exists():
-        words.train(model, text.train, steps)
+        part = keep.with_stem(f"{keep.stem}_part")
+        words.train(model, text.train, steps, keep=part)
         keep.parent.mkdir(parents=True, exist_ok=True)
         safetensors.torch.save_file(model.state_dict(), keep)
+        part.unlink(missing_ok=True)
     model.load_state_dict(safetensors.torch.load_file(keep))
     return model.eval(), text
 

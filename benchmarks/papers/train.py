@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
+from zoo.checkpoint import Checkpoint, Schedule
 
 from hashcompile.core.console import progress
 
@@ -38,48 +38,59 @@ def train(
     bf16: bool = False,
     decay: float = 5e-4,
     after: Callable[[], None] = lambda: None,
+    schedule: Schedule | None = None,
     teacher: Callable[[Tensor], Tensor] | None = None,
 ) -> None:
     """SGD with Nesterov momentum 0.9, weight decay, batches of 128, a rate that falls to zero as a cosine.
 
-    masks: parameters of which entries stay zero, by name. keep: a file in which each epoch is kept, and from which
-    training goes on, to the same network; its name tells whatever else these arguments are. moved: images are shifted
-    by up to 4 pixels and mirrored, as is usual for CIFAR-10. bf16, which goes with it: products are computed in bf16
-    where the CPU or GPU has it, which takes half the time. after: called behind every step, those that were done before
-    among them. teacher: a network whose outputs are learnt, at `SOFTENED` times their temperature (Hinton et al.,
-    arXiv 1503.02531), instead of labels.
+    masks: parameters of which entries stay zero, by name. keep: a file in which each epoch is kept, and each minute of
+    a long one, and from which training goes on, to the same network; its name tells whatever else these arguments are.
+    moved: images are shifted by up to 4 pixels and mirrored, as is usual for CIFAR-10. bf16, which goes with it:
+    products are computed in bf16 where the CPU or GPU has it, which takes half the time. after: called behind every
+    step, those that were done before among them. schedule: stepped behind every step, and kept with the network: its
+    state is not told by the number of steps alone. teacher: a network whose outputs are learnt, at `SOFTENED` times
+    their temperature (Hinton et al., arXiv 1503.02531), instead of labels.
     """
     steps = max(1, round(epochs * len(inputs) / 128))
     optimizer = torch.optim.SGD(model.parameters(), rate, 0.9, nesterov=True, weight_decay=decay)
     whole = max(1, len(inputs) // 128)
     parameters = dict(model.named_parameters())
-    done = resume(model, optimizer, keep)
     model.train()
     native = inputs.is_cuda or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     with progress("training", steps) as bar, torch.random.fork_rng():
-        for step in range(steps):
-            if step % whole == 0:
-                torch.manual_seed(seed + step // whole)  # of what the network draws, such as dropout
-            order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed + step // whole))
-            if step >= done * whole:
-                place = step % whole
-                batch = order[128 * place : 128 * place + 128]
-                optimizer.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * step / steps)) / 2
-                optimizer.zero_grad()
-                images = shifted(inputs[batch], seed + step) if moved else inputs[batch]
-                with torch.autocast(inputs.device.type, torch.bfloat16, enabled=(moved or bf16) and native):
-                    logits = model(images)
-                    with torch.no_grad():
-                        wanted = teacher(images).float() if teacher else labels[batch]
-                loss(logits.float(), wanted).backward()
-                optimizer.step()
-                for name, mask in (masks or {}).items():
-                    parameters[name].data *= mask
+        checkpoint = Checkpoint(keep, whole, model, [optimizer], generators(inputs.device), schedule)
+        for _ in range(checkpoint.done):
             after()
             bar.advance()
-            if keep is not None and step >= done * whole and (step + 1) % whole == 0:
-                store(model, optimizer, keep, (step + 1) // whole)
+        for step in range(checkpoint.done, steps):
+            epoch, place = divmod(step, whole)
+            if place == 0:
+                torch.manual_seed(seed + epoch)  # of what the network draws, such as dropout
+            order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed + epoch))
+            batch = order[128 * place : 128 * place + 128]
+            optimizer.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * step / steps)) / 2
+            optimizer.zero_grad()
+            images = shifted(inputs[batch], seed + step) if moved else inputs[batch]
+            with torch.autocast(inputs.device.type, torch.bfloat16, enabled=(moved or bf16) and native):
+                logits = model(images)
+                with torch.no_grad():
+                    wanted = teacher(images).float() if teacher else labels[batch]
+            loss(logits.float(), wanted).backward()
+            optimizer.step()
+            for name, mask in (masks or {}).items():
+                parameters[name].data *= mask
+            after()
+            if schedule is not None:
+                schedule.step()
+            bar.advance()
+            checkpoint.reached(step + 1, end=step + 1 == steps)
     model.eval()
+
+
+def generators(device: torch.device) -> list[torch.Generator]:
+    """Those that a network draws from."""
+    found = [torch.default_generator]
+    return found if device.type == "cpu" else [*found, torch.cuda.default_generators[device.index or 0]]
 
 
 def loss(logits: Tensor, wanted: Tensor) -> Tensor:
@@ -102,33 +113,3 @@ def shifted(images: Tensor, seed: int, most: int = 4) -> Tensor:
     padded = nn.functional.pad(images, (most, most, most, most))
     each = torch.arange(batch)[:, None, None]
     return padded.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-
-MOMENTUM = "momentum_buffer"  # as torch.optim.SGD names it
-
-
-def resume(model: nn.Module, optimizer: torch.optim.Optimizer, keep: Path | None) -> int:
-    """Epochs that were done before; model and optimizer are as after them."""
-    if keep is None or not keep.exists():
-        return 0
-    state = safetensors.torch.load_file(keep)
-    epochs = int(state.pop("epochs"))
-    for name, parameter in model.named_parameters():
-        if (momentum := state.pop(f"{MOMENTUM}.{name}", None)) is not None:
-            optimizer.state[parameter][MOMENTUM] = momentum.to(parameter.device)
-    model.load_state_dict(state)
-    return epochs
-
-
-def store(model: nn.Module, optimizer: torch.optim.Optimizer, keep: Path, epochs: int) -> None:
-    keep.parent.mkdir(parents=True, exist_ok=True)
-    held = dict(model.state_dict())
-    for name, parameter in model.named_parameters():
-        if (momentum := optimizer.state[parameter].get(MOMENTUM)) is not None:
-            held[f"{MOMENTUM}.{name}"] = momentum
-    state = {
-        name: value.clone(memory_format=torch.contiguous_format) for name, value in held.items()
-    }  # some share values
-    whole = keep.with_suffix(".new")
-    safetensors.torch.save_file({**state, "epochs": torch.tensor(epochs)}, whole)
-    whole.replace(keep)

@@ -7,12 +7,16 @@ import math
 import re
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from hashcompile.core.console import progress
+
 from . import data
+from .checkpoint import Checkpoint
 from .text import stories
 
 PHRASES = 3000  # pairs of words that are words of their own
@@ -74,9 +78,18 @@ def joined(tokens: Sequence[str], phrases: Container[tuple[str, str]]) -> Iterat
         place += length
 
 
-def train(model: NextWord, windows: Tensor, steps: int, batch: int = 256, rate: float = 3e-3) -> None:
+def train(
+    model: NextWord,
+    windows: Tensor,
+    steps: int,
+    batch: int = 256,
+    rate: float = 3e-3,
+    keep: Path | None = None,
+) -> None:
     """Adam, a rate that falls to zero in a straight line. A step scores the words of its batch and `SAMPLED` others,
     which stand for all that are left (sampled softmax: Jean et al. 2015, arXiv 1412.2007).
+
+    keep: a file from which training goes on, to the same network.
     """
     tables = {"embed.weight", "head.weight"}  # of which a step moves few rows
     sparse = torch.optim.SparseAdam([p for name, p in model.named_parameters() if name in tables], rate)
@@ -86,22 +99,29 @@ def train(model: NextWord, windows: Tensor, steps: int, batch: int = 256, rate: 
     model.head.bias.data = ((often + 0.5) / len(windows)).log()  # most words are too rare to learn that much
     model.embed.sparse = True
     model.train()
-    for step in range(steps):
-        some = windows[torch.randint(len(windows), (batch,), generator=draw)]
-        right, place = some[:, CONTEXT].unique(return_inverse=True)
-        others = torch.randint(len(model.head.bias), (SAMPLED,), generator=draw)
-        others = others[~torch.isin(others, right)]
-        stand_for = math.log((len(model.head.bias) - len(right)) / len(others))
-        rows, hidden = torch.cat([right, others]), model.describe(some[:, :CONTEXT])
-        scores = (
-            hidden @ nn.functional.embedding(rows, model.head.weight, sparse=True).T + model.head.bias[rows]
-        )
-        scores = torch.cat([scores[:, : len(right)], scores[:, len(right) :] + stand_for], 1)
-        for optimizer in (sparse, dense):
-            optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
-            optimizer.zero_grad()
-        nn.functional.cross_entropy(scores, place).backward()
-        for optimizer in (sparse, dense):
-            optimizer.step()
+    epoch = max(1, len(windows) // batch)
+    checkpoint = Checkpoint(keep, epoch, model, (sparse, dense), (torch.default_generator, draw))
+    with progress("training", steps) as bar:
+        bar.advance(checkpoint.done)
+        for step in range(checkpoint.done, steps):
+            some = windows[torch.randint(len(windows), (batch,), generator=draw)]
+            right, place = some[:, CONTEXT].unique(return_inverse=True)
+            others = torch.randint(len(model.head.bias), (SAMPLED,), generator=draw)
+            others = others[~torch.isin(others, right)]
+            stand_for = math.log((len(model.head.bias) - len(right)) / len(others))
+            rows, hidden = torch.cat([right, others]), model.describe(some[:, :CONTEXT])
+            scores = (
+                hidden @ nn.functional.embedding(rows, model.head.weight, sparse=True).T
+                + model.head.bias[rows]
+            )
+            scores = torch.cat([scores[:, : len(right)], scores[:, len(right) :] + stand_for], 1)
+            for optimizer in (sparse, dense):
+                optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
+                optimizer.zero_grad()
+            nn.functional.cross_entropy(scores, place).backward()
+            for optimizer in (sparse, dense):
+                optimizer.step()
+            bar.advance()
+            checkpoint.reached(step + 1)
     model.embed.sparse = False
     model.eval()

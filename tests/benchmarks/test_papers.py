@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import hashcompile as hc
@@ -69,9 +70,9 @@ def test_training_goes_on_where_it_was_stopped(papers: Any, tmp_path: Path) -> N
 
     with pytest.raises(StoppedError):
         train.train(parts, *digits(512), **settings, keep=keep, after=stop)
-    assert deep_epochs(papers, keep) == 2
+    assert epochs_of(keep) == 2
     train.train(again, *digits(512), **settings, keep=keep)
-    assert deep_epochs(papers, keep) == 3
+    assert epochs_of(keep) == 3
     assert train.top1(whole, *digits(512)) > 95
     for name, value in whole.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
@@ -311,7 +312,7 @@ def test_deep_compression_of_a_small_network(papers: Any, tmp_path: Path) -> Non
         ("3", 0.75, 3),
     ]
     stages = ("whole", "pruned", "tuned")
-    epochs = [deep_epochs(papers, keep.with_name(f"small_{stage}.safetensors")) for stage in stages]
+    epochs = [epochs_of(keep.with_name(f"small_{stage}.safetensors")) for stage in stages]
     assert epochs == [3, 2, deep.TUNING]
     again = deep.measure(small, data, data, 3, 2, keep)
     assert again == found, "every stage goes on from its end"
@@ -322,8 +323,127 @@ def test_deep_compression_of_a_small_network(papers: Any, tmp_path: Path) -> Non
     assert (tmp_path / "plot.png").stat().st_size > 10_000
 
 
-def deep_epochs(papers: Any, path: Path) -> int:
-    return int(papers("train").safetensors.torch.load_file(path)["epochs"])
+def epochs_of(path: Path) -> float:
+    return float(load_file(path)["epochs"])
+
+
+@pytest.fixture
+def trial(request: pytest.FixtureRequest, papers: Any, four_shades: Any) -> Any:
+    """A function of a file: it trains, keeps that in the file, and tells what it measured."""
+    model, *images = four_shades
+    data = digits(256)
+    subject = papers("subjects").Subject("mlp", "tiny", network().eval(), data, data, 0.05)
+    match request.param.split(": "):
+        case ["learnt", way]:
+            learnt = papers("learnt_codebooks")
+            return lambda keep: learnt.measure(model, learnt.Way(way), 4, images, images, 6, keep=keep)
+        case ["channels"]:
+            way = next(way for way in papers("ways").ways() if way.name == "l2")
+            return lambda keep: papers("measure").point(subject, way, 0.5, 6, keep=keep)
+        case ["weights"]:
+            return lambda keep: papers("measure").weights_cut(subject, 0.5, 6, keep=keep)
+        case ["rounds"]:
+            return lambda keep: papers("rounds").rounds(subject, "column_norm", 3, 2, keep)
+    words = importlib.import_module("zoo.words")
+    windows = (torch.arange(4000)[:, None] + torch.arange(words.CONTEXT + 1)) % 50
+
+    def next_word(keep: Path) -> None:
+        torch.manual_seed(0)
+        words.train(words.NextWord(50), windows, steps=12, batch=64, keep=keep)
+
+    return next_word
+
+
+@pytest.mark.parametrize(
+    "trial",
+    [
+        "learnt: soft",
+        "learnt: straight-through",
+        "learnt: tables",
+        "channels",
+        "weights",
+        "rounds",
+        "words",
+    ],
+    indirect=True,
+)
+@pytest.mark.parametrize("last", [5, 7, 11])  # of 12 steps; codes that learn are held from the tenth on
+def test_a_trial_goes_on_where_it_was_stopped(
+    papers: Any, trial: Any, last: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the same result and the same state of all that trained, bit by bit; no step is done twice."""
+    papers("train")
+    checkpoint = importlib.import_module("zoo.checkpoint")
+    reached, seen = checkpoint.Checkpoint.reached, []
+
+    def counted(self: Any, steps: int, end: bool = False) -> None:
+        seen.append(steps)
+        reached(self, steps, end or steps == 12)
+        if len(seen) == stop:
+            raise StoppedError
+
+    monkeypatch.setattr(checkpoint, "PAUSE", 0.0)
+    monkeypatch.setattr(checkpoint.Checkpoint, "reached", counted)
+    stop = 0
+    whole = trial(tmp_path / "whole.safetensors")
+    stop = len(seen) + last
+    with pytest.raises(StoppedError):
+        trial(tmp_path / "parts.safetensors")
+    assert trial(tmp_path / "parts.safetensors") == whole
+    assert len(seen) == 24 and seen[:12] == seen[12:]
+    for file in tmp_path.glob("whole*"):
+        assert file.read_bytes() == file.with_name(file.name.replace("whole", "parts")).read_bytes()
+    assert len([*tmp_path.iterdir()]) in (2, 6)
+
+
+def test_between_epochs_training_is_kept_now_and_then(
+    papers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, now, kept = papers("train").train, 0.0, []
+    checkpoint = importlib.import_module("zoo.checkpoint")
+    monkeypatch.setattr(checkpoint, "monotonic", lambda: now)
+    keep = tmp_path / "net.safetensors"
+
+    def after() -> None:
+        nonlocal now
+        now += checkpoint.PAUSE / 3
+        kept.append(epochs_of(keep) if keep.exists() else 0)
+
+    train(network(), *digits(1280), epochs=1.25, rate=0.1, keep=keep, after=after)
+    assert kept == [
+        0,
+        0,
+        0,
+        0.3,
+        0.3,
+        0.3,
+        0.6,
+        0.6,
+        0.6,
+        0.9,
+        1,
+        1,
+    ]  # before each step was kept, of 10 an epoch
+    assert epochs_of(keep) == 1.2
+
+
+def test_a_trainings_file_is_its_own_and_goes_when_it_is_measured(papers: Any, tmp_path: Path) -> None:
+    Kept = papers("kept").Kept
+    kept = Kept(tmp_path / "channels.json", {"epochs": 1.0})
+    keys = [{"way": "l2", "strength": 0.5}, {"way": "l2", "strength": 0.3}, {"way": "l1", "strength": 0.5}]
+    files = [kept.training(key) for key in keys]
+    files += [
+        Kept(tmp_path / name, {"epochs": 2.0}).training(keys[0]) for name in ("channels.json", "a.json")
+    ]
+    assert len(set(files)) == 5
+    assert files[0].name.startswith("channels_l2_0.5_") and files[0].suffix == ".safetensors"
+    files += [file.with_stem(f"{file.stem}_1") for file in files[:2]]  # a round
+    files[0].parent.mkdir()
+    for file in files:
+        file.touch()
+    kept.once(keys[0], dict)
+    assert [file.exists() for file in files] == [False, True, True, True, True, False, True]
+    assert Kept(tmp_path / "channels.json", {"epochs": 1.0}).training(keys[1]) == files[1], "as read, too"
 
 
 def test_training_calls_back_for_steps_that_were_done_before(papers: Any, tmp_path: Path) -> None:
@@ -336,7 +456,7 @@ def test_training_calls_back_for_steps_that_were_done_before(papers: Any, tmp_pa
             epochs=2 if epochs == 2 else 1,
             rate=0.1,
             keep=tmp_path / "net.safetensors",
-            after=lambda: calls.append(deep_epochs(papers, tmp_path / "net.safetensors") if calls[4:] else 0),
+            after=lambda: calls.append(epochs_of(tmp_path / "net.safetensors") if calls[4:] else 0),
         )
     assert len(calls) == 4 + 8
     assert calls[5:8] == [1, 1, 1]
