@@ -55,7 +55,7 @@ def encode(
         index = fitted(geometry, known, best, bits, config)
         found.append((bytes_read(index, known, row_bytes), index))
     _, index = min(found, key=lambda pair: pair[0])
-    measured = measure(index, rows, seen.bias, held)
+    measured = measure(index, rows, seen.bias, held, config.recall)
     return WideWeight(layer.view, rows if codes is None else codes, index, measured)
 
 
@@ -82,7 +82,7 @@ def bytes_read(index: Index, inputs: Tensor, row_bytes: int) -> float:
     return index.planes.nbytes + index.sketches.nbytes + row_bytes * float(near.double().mean())
 
 
-def measure(index: Index, rows: Tensor, bias: Tensor | None, inputs: Tensor) -> Measured:
+def measure(index: Index, rows: Tensor, bias: Tensor | None, inputs: Tensor, asked: float) -> Measured:
     """Recall of the best and of the ten best, and the share of rows that are computed."""
     first, ten, share = [], [], []
     for some in inputs.split(CHUNK):
@@ -92,4 +92,4 @@ def measure(index: Index, rows: Tensor, bias: Tensor | None, inputs: Tensor) -> 
         ten.append(met.mean(1))
         share.append(near.double().mean(1))
     best, best_ten, computed = (float(torch.cat(part).mean()) for part in (first, ten, share))
-    return Measured(best, best_ten, computed, len(inputs), digest(rows))
+    return Measured(best, best_ten, computed, len(inputs), digest(rows), asked)

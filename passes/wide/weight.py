@@ -32,6 +32,7 @@ class Measured:
     share: float  # of rows that are computed
     inputs: int
     weights: str
+    asked: float = 0.0  # the recall that was wanted; nothing is below that of a file which does not tell
 
 
 class WideWeight(EncodedWeight):
@@ -101,7 +102,7 @@ class WideWeight(EncodedWeight):
         read /= 4 * max(1, rows * columns)
         text = (
             f"computes {found.share:.2%} of {rows} rows with sketches of {len(self.start)} bit, recall of the best "
-            f"{found.recall:.2%}, of the ten best {found.recall_ten:.2%}, on {found.inputs} inputs; "
+            f"{found.recall:.2%}, of the ten best {found.recall_ten:.2%}, on {found.inputs} inputs{self.missed()}; "
             f"for one input it reads {read:.2%} of the full product's bytes"
         )
         if read >= 0.5:
@@ -109,6 +110,12 @@ class WideWeight(EncodedWeight):
         if read >= CODED:
             return f"{text}: fewer than the full product, more than the {CODED:.1%} of 4-bit codes"
         return f"{text}: fewer than the {CODED:.1%} of 4-bit codes"
+
+    def missed(self) -> str:
+        """What to do where recall is below what was asked for."""
+        if self.measured.recall >= self.measured.asked:
+            return ""
+        return f", below the {self.measured.asked:g} asked for: calibrate with more inputs, or ask for a higher recall"
 
     @classmethod
     def restore(cls, view: RowView, description: Mapping[str, Any], storage: Storage) -> Self:

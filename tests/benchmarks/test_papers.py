@@ -446,6 +446,67 @@ def test_a_trainings_file_is_its_own_and_goes_when_it_is_measured(papers: Any, t
     assert Kept(tmp_path / "channels.json", {"epochs": 1.0}).training(keys[1]) == files[1], "as read, too"
 
 
+def run_channels(papers: Any, four_shades: Any, monkeypatch: pytest.MonkeyPatch, out: Path) -> int:
+    channels, data = papers("channels"), digits(256)
+    model = nn.Sequential(nn.Linear(16, 48), nn.ReLU(), nn.Linear(48, 4)).eval()
+    tiny = papers("subjects").Subject(channels.Name.lenet300, "tiny", model, data, data, 0.05)
+    monkeypatch.setattr(channels, "subjects", lambda *_: [(tiny, 50.0)])
+    parts = [each for each in channels.Part if each is not channels.Part.latency]
+    channels.main([tiny.name], parts, ["l2"], [0.25, 0.5], 1.0, False, 512, 256, 1, 1, out)
+    return 2 + 2 * 2 + channels.ROUNDS * len(channels.RULES)
+
+
+def run_learnt(papers: Any, four_shades: Any, monkeypatch: pytest.MonkeyPatch, out: Path) -> int:
+    learnt = papers("learnt_codebooks")
+    model, *images = four_shades
+    monkeypatch.setattr(learnt, "network", lambda *_: model)
+    monkeypatch.setattr(learnt.cifar, "images", lambda *_: tuple(images))
+    learnt.main([learnt.Name.resnet20], [4, 16], ["soft", "tables"], 1.0, False, 256, 256, 64, 3, 1, out)
+    return 4
+
+
+def run_hashed(papers: Any, four_shades: Any, monkeypatch: pytest.MonkeyPatch, out: Path) -> int:
+    hashednets = papers("hashednets")
+    images = hashednets.mnist.Images(torch.rand(128, 1, 28, 28), torch.arange(128) % 10)
+    monkeypatch.setattr(hashednets.mnist, "images", lambda *_: images)
+    hashednets.main([3], [64], ["hashed", "low rank"], 1, 128, 128, 1, False, out)
+    return 2
+
+
+def run_slide(papers: Any, four_shades: Any, monkeypatch: pytest.MonkeyPatch, out: Path) -> int:
+    slide = papers("slide")
+    windows = (torch.arange(4000)[:, None] + torch.arange(slide.words.CONTEXT + 1)) % 1000
+    text = slide.words.Words([str(i) for i in range(1000)], windows, windows)
+    monkeypatch.setattr(slide.words, "words", lambda: text)
+    (first, _), (again, _) = (slide.trained(out / "papers", 20) for _ in range(2))
+    assert torch.equal(first.head.weight, again.head.weight)
+    return 1
+
+
+@pytest.mark.parametrize("script", [run_channels, run_learnt, run_hashed, run_slide])
+def test_whatever_a_script_trains_has_a_file_of_its_own(
+    papers: Any, four_shades: Any, script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it trains, and no longer."""
+    if script is not run_slide:
+        pytest.importorskip("matplotlib", reason="the plots need the extra `benchmarks`")
+    papers("train")
+    checkpoint, files = importlib.import_module("zoo.checkpoint"), []
+    begin = checkpoint.Checkpoint.__init__
+
+    def spied(self: Any, path: Path | None, *rest: Any) -> None:
+        assert path is not None and path.parent == tmp_path / "papers" and path not in files
+        files.append(path)
+        begin(self, path, *rest)
+        self.reached(0)
+        assert path.exists()
+
+    monkeypatch.setattr(checkpoint.Checkpoint, "__init__", spied)
+    assert script(papers, four_shades, monkeypatch, tmp_path) == len(files)
+    left = [*(tmp_path / "papers").iterdir()]
+    assert [each.name for each in left] == (["slide_words_20.safetensors"] if script is run_slide else [])
+
+
 def test_training_calls_back_for_steps_that_were_done_before(papers: Any, tmp_path: Path) -> None:
     """A schedule that counts steps is where it was, and what was kept is not written over by the way there."""
     train, calls = papers("train").train, []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,30 @@ def test_the_verdict(share: float, verdict: str) -> None:
     code = code_of(compiled_of(Classifier(), bits=8))
     code.measured = type(code.measured)(0.9, 0.9, share, 10, code.measured.weights)
     assert verdict in code.remark()
+
+
+ASKED = "asked for: calibrate with more inputs, or ask for a higher recall"
+
+
+def test_the_report_says_that_recall_is_below_what_was_asked_for(tmp_path: Path) -> None:
+    """A threshold from six inputs is none for the six others."""
+    method = {"head": hc.Wide(0.99, bits=64, classes=100)}
+    compiled = hc.compile(Classifier().eval(), (inputs(4),), method, [(inputs(12),)], compute="float")
+    code = code_of(compiled)
+    assert code.measured.recall < 0.9
+    assert f" on 6 inputs, below the 0.99 {ASKED}; for one input" in code.remark()
+    compiled.save(tmp_path / "m.hc")
+    assert code_of(hc.load(tmp_path / "m.hc")).remark() == code.remark()
+
+
+@pytest.mark.parametrize(("recall", "below"), [(0.949, True), (0.95, False), (0.96, False)])
+def test_recall_that_was_reached_needs_no_word(recall: float, below: bool) -> None:
+    code = code_of(compiled_of(Classifier(), 0.95, bits=64))
+    code.measured = replace(code.measured, recall=recall)
+    assert (ASKED in code.remark()) == below
+    told = {name: value for name, value in asdict(code.measured).items() if name != "asked"}
+    code.measured = type(code.measured)(**told)
+    assert ASKED not in code.remark(), "a file of before does not tell"
 
 
 @pytest.mark.parametrize("code_bits", [None, 4])
