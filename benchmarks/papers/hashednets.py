@@ -167,7 +167,7 @@ def main(
     speed: Annotated[
         bool, typer.Option("--speed", help="Time single layers of tiles, and train nothing.")
     ] = False,
-    out: Annotated[Path, typer.Option(help="Folder for JSON, plot and trained networks.")] = BUILD,
+    out: Annotated[Path, typer.Option(help="Folder for JSON, plot and training.")] = BUILD,
 ) -> None:
     """Train them all, and print the paper's figures beside ours."""
     torch.set_num_threads(threads)
