@@ -103,6 +103,44 @@ def test_export_in_training_mode(tmp_path: Path) -> None:
     assert compiled.graph_module.training
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        hc.Codebook(4),
+        hc.Codebook(4, learn=True),
+        hc.Hashed(),
+        hc.Hashed(tile=True),
+        hc.LowRank(rank=4),
+        hc.Sparse(0.5),
+        *(hc.Sparse(0.5, importance=importance) for importance in ("snip", "grasp", "synflow")),
+        hc.PruneChannels(0.3, importance="taylor"),
+    ],
+    ids=str,
+)
+def test_an_embedding_with_sparse_gradients(method: Any, tmp_path: Path) -> None:
+    """What its weight is computed from takes no sparse gradients, nor do importances that look at them."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(500, 32, sparse=True), nn.Flatten(), nn.Linear(7 * 32, 40))
+    ids = torch.randint(0, 500, (16, 7))
+    compiled = hc.compile(model.eval(), (ids,), method, [(ids,)], compute="float", progress=False)
+    assert "0.weight" in encoded_weights(compiled.graph_module) or compiled.plan.reshaping
+    compiled.save(tmp_path / "m.hc")
+    for graph in (compiled.graph_module, hc.load(tmp_path / "m.hc").graph_module):
+        graph.train()
+        optimizer = torch.optim.Adam(graph.parameters(), 1e-2)
+        losses = []
+        for _ in range(5):
+            optimizer.zero_grad()
+            loss = (graph(ids) - 1).square().mean()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert losses[-1] < losses[0]
+        table = [value for name, value in graph.named_parameters() if name.startswith("0.")]
+        assert table and all(value.grad is not None for value in table if value.requires_grad)
+    assert model[0].sparse
+
+
 @pytest.mark.parametrize("name", ["mlp", "cnn"])
 def test_tables_that_training_took_off_the_int8_grid_are_exported(name: str, tmp_path: Path) -> None:
     """The kernels round tables to 8 bits: verification expects just that, whatever the tables are."""

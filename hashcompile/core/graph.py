@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from hashcompile.core.encoded import EncodedWeight, encoded_weights
 from hashcompile.core.errors import GraphError
-from hashcompile.core.layers import attribute, holder_of
+from hashcompile.core.layers import arguments, attribute, holder_of
 
 aten = torch.ops.aten
 
@@ -26,6 +26,7 @@ TRAINING_FLAG = {  # operators whose behaviour in training is a literal argument
     aten.alpha_dropout.default: 2,
     aten.feature_alpha_dropout.default: 2,
 }
+SPARSE = 4  # position of the argument of aten.embedding that asks for a sparse gradient
 
 
 class CompressedGraph(fx.GraphModule):
@@ -107,12 +108,17 @@ def rename(graph: CompressedGraph, names: Mapping[str, str]) -> None:
 
 
 def as_compressed(module: fx.GraphModule) -> CompressedGraph:
-    """The captured graph as a CompressedGraph in evaluation mode, parameters shared."""
+    """The captured graph as a CompressedGraph in evaluation mode, parameters shared.
+
+    Gradients of embeddings are dense: what a code computes a weight from takes no sparse ones, nor do importances.
+    """
     graph = CompressedGraph(module, module.graph)
     for node in graph.graph.nodes:
         if node.op == "call_function" and (position := TRAINING_FLAG.get(node.target)) is not None:
             # a norm that uses the batch's statistics in evaluation has no others: its flag is no mode
             node.meta["trains"] = not node.args[position]
+        if node.target is aten.embedding.default and arguments(node)["sparse"]:
+            node.update_arg(SPARSE, False)
     return graph.eval()
 
 

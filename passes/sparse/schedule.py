@@ -114,9 +114,12 @@ class PruningSchedule:
             if self.importance == "movement":
                 value = self._values[name]
                 value.copy_(torch.where(self.masks[name], weight, value))
+                gradient = (
+                    None if weight.grad is None else weight.grad.to_dense()
+                )  # sparse, of some embeddings
                 # a step that gradient scaling skips, as its gradients overflowed, moved nothing
-                if weight.grad is not None and bool(torch.isfinite(weight.grad).all()):
-                    self._scores[name] -= value * weight.grad
+                if gradient is not None and bool(torch.isfinite(gradient).all()):
+                    self._scores[name] -= value * gradient
         due = self.begin <= self.steps <= self.end
         if due and ((self.steps - self.begin) % self.every == 0 or self.steps == self.end):
             self.masks = self._chosen()

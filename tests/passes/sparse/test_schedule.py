@@ -39,6 +39,23 @@ def zeros(model: nn.Module) -> list[float]:
     return [float((value == 0).double().mean()) for value in model.parameters() if value.ndim > 1]
 
 
+def test_sparse_gradients_move_what_dense_ones_do() -> None:
+    ids = torch.randint(0, 50, (16, 4), generator=torch.Generator().manual_seed(0))
+    masks = []
+    for sparse in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Embedding(50, 8, sparse=sparse), nn.Flatten(), nn.Linear(32, 5))
+        schedule = hc.PruningSchedule(model, amount=0.5, end=6, importance="movement")
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        for _ in range(6):
+            optimizer.zero_grad()
+            model(ids).square().mean().backward()
+            optimizer.step()
+            schedule.step()
+        masks.append(schedule.masks["0.weight"])
+    assert torch.equal(*masks) and 0 < int(masks[0].sum()) < masks[0].numel()
+
+
 def test_the_cubic() -> None:
     _, schedule = loop(0, amount=0.9, initial=0.1, begin=10, end=110)
     assert schedule.sparsity(0) == schedule.sparsity(10) == pytest.approx(0.1)
