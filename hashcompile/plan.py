@@ -134,6 +134,7 @@ def restore_decision(entry: Mapping[str, Any]) -> Decision:
         others=tuple(entry["layer"]["others"]),
         tied=tuple(entry["layer"]["tied"]),
         final=entry["layer"].get("final", False),
+        padding=entry["layer"].get("padding"),
     )
     config = method_named(entry["method"]).config(**entry["config"]) if entry["method"] else None
     return Decision(layer, config, entry["reason"])

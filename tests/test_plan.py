@@ -272,6 +272,9 @@ def test_weights_that_no_layer_consumes_are_listed() -> None:
     assert {"head", "attention.out_proj", *parts} <= {d.layer.name for d in compiled.plan.encoded}
     reasons = {d.layer.parameter: str(d.reason) for d in compiled.plan.refused}
     assert "lstm" in reasons["lstm.weight_ih_l0"] and "matmul" in reasons["mix"]
+    assert {name for name, reason in reasons.items() if "nn.Embedding, and a sum or mean" in reason} == {
+        "bag.weight"
+    }
     report = compiled.report()
     assert report["mix"].nbytes == 4 * 256 * 256 and report["mix"].kind == "other"
     assert report.other_nbytes < 4 * 12 * 256 + 4096

@@ -131,6 +131,8 @@ class Layer:
     tied: tuple[str, ...] = ()
     # a linear layer whose outputs leave the model as they are, or through a choice of the best
     final: bool = False
+    # the row of an embedding that stands for no token; of the first consumer that has one
+    padding: int | None = None
 
     @property
     def kind(self) -> Kind | None:
@@ -169,9 +171,16 @@ def layers(module: fx.GraphModule) -> Iterator[Layer]:
             tied=tuple(module.meta.get("tied", {}).get(parameter, ())) + packed.get(parameter, ()),
             final=all(chosen_from(user) for user in consumers if user.target is aten.linear.default)
             and Kind.LINEAR in kinds,
+            padding=next(filter(lambda row: row is not None, map(padding_row, consumers)), None),
         )
         found.append((order[(consumers or users)[0]], layer))
     yield from (layer for _, layer in sorted(found, key=lambda entry: entry[0]))
+
+
+def padding_row(node: fx.Node) -> int | None:
+    """The row that an embedding keeps for padding; None for one without, and for any other layer."""
+    row = arguments(node)["padding_idx"] if kind_of(node) is Kind.EMBEDDING else -1
+    return int(row) if row >= 0 else None
 
 
 PASSED_ON = {  # what outputs keep their meaning in
@@ -214,12 +223,16 @@ def chosen_from(layer: fx.Node) -> bool:
     return left
 
 
+BAG = "write it as nn.Embedding, and a sum or mean over the rows of each bag"
+
+
 def unfit(layer: Layer) -> str | None:
     """What makes a layer unfit for any method."""
+    bag = f": {BAG}" if any(other.startswith("embedding_bag") for other in layer.others) else ""
     if not layer.consumers:
-        return f"it is read by {', '.join(layer.others)}, for which there is no compressed form"
+        return f"it is read by {', '.join(layer.others)}, for which there is no compressed form{bag}"
     if layer.others:
-        return f"its weight is also read by {', '.join(layer.others)}, which needs it dense"
+        return f"its weight is also read by {', '.join(layer.others)}, which needs it dense{bag}"
     kinds = set(layer.kinds)
     if len(kinds) > 1 and not kinds <= {Kind.LINEAR, Kind.EMBEDDING}:
         return f"its weight is shared by {' and '.join(sorted(kinds))}"

@@ -24,11 +24,20 @@ def on_codes(code: HashedWeight, kind: Kind, given: Mapping[str, Any]) -> Tensor
     values, scale = code.values.contiguous(), None if code.scale is None else code.scale.float()
     if kind is Kind.EMBEDDING:
         side = TILE if code.tile else 1
-        return torch.ops.hashcompile.hashed_embedding(
+        read = torch.ops.hashcompile.hashed_embedding(
             given["indices"].long(), values, scale, code.seed, side, rows, columns
         )
+        if code.padding is None:
+            return read
+        return read.masked_fill((given["indices"] == code.padding)[..., None], 0.0)
     x = given["input"]
-    if kind is not Kind.LINEAR or not code.tile or x.dtype != dtype or x.shape[-1] != columns:
+    if (
+        kind is not Kind.LINEAR
+        or not code.tile
+        or code.padding is not None
+        or x.dtype != dtype
+        or x.shape[-1] != columns
+    ):
         return None
     bias = None if given["bias"] is None else given["bias"].float()
     return torch.ops.hashcompile.hashed_linear(x, values, scale, bias, code.seed, rows)

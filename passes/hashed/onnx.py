@@ -29,8 +29,9 @@ def fused(code: HashedWeight, consumer: fx.Node, kind: Kind, compute: Compute) -
 
 
 def pays(code: HashedWeight) -> bool:
-    """Is it faster to multiply from the pool than from the dense weight?"""
-    return code.tile and 4 * len(code.values) <= POOL_BYTES and 4 * code.view.numel >= DENSE_BYTES
+    """Is it faster to multiply from the pool than from the dense weight? The kernel knows no row of padding."""
+    fits = 4 * len(code.values) <= POOL_BYTES and 4 * code.view.numel >= DENSE_BYTES
+    return code.tile and code.padding is None and fits
 
 
 def linear(code: HashedWeight, biased: bool) -> OnnxOp:
@@ -63,7 +64,7 @@ HashedLinear<rows, in_features, seed, scaled>(X, {", ".join(stored())}{", bias" 
 
 def embedding(code: HashedWeight) -> OnnxOp:
     body = f"""
-HashedEmbedding<rows, in_features, seed>(X, {", ".join(code.storage())}) => (Y)
+HashedEmbedding<{", ".join(attributes(code))}>(X, {", ".join(code.storage())}) => (Y)
 {{
     flat_shape = Constant<value_ints = [-1]>()
     ids = Reshape(X, flat_shape)
@@ -89,7 +90,7 @@ HashedEmbedding<rows, in_features, seed>(X, {", ".join(code.storage())}) => (Y)
 def decode(code: HashedWeight) -> OnnxOp:
     """The dense weight: K values in the file, dense in memory."""
     body = f"""
-HashedDecode<rows, in_features, seed, row_shape, order, weight_shape>({", ".join(code.storage())}) => (W)
+HashedDecode<{", ".join(attributes(code))}, row_shape, order, weight_shape>({", ".join(code.storage())}) => (W)
 {{
 {numbers(code)}
     ids = Range(zero, rows, one)
@@ -109,12 +110,14 @@ HashedDecode<rows, in_features, seed, row_shape, order, weight_shape>({", ".join
 
 def attributes(code: HashedWeight) -> dict[str, Attribute]:
     rows, columns = code.view.size
-    return {"rows": rows, "in_features": columns, "seed": code.seed}
+    given: dict[str, Attribute] = {"rows": rows, "in_features": columns, "seed": code.seed}
+    return given if code.padding is None else given | {"padding": code.padding}
 
 
 def overload(code: HashedWeight) -> str:
     scaled = "" if code.scale is None else "_scaled" if len(code.scale) == code.view.size[0] else "_gain"
-    return ("tile" if code.tile else "element") + scaled + ("_pool" if code.pooled else "")
+    padded = "" if code.padding is None else "_padding"
+    return ("tile" if code.tile else "element") + scaled + ("_pool" if code.pooled else "") + padded
 
 
 def numbers(code: HashedWeight) -> str:
@@ -206,7 +209,18 @@ def some_rows(code: HashedWeight) -> str:
 """
     else:
         text += "    index = Identity(start)\n"
-    text += f"    {'read' if code.scale is None else 'plain'} = Gather(table, index)"
+    if code.padding is not None:
+        text += """\
+    padding = Constant<value_int: int = @padding>()
+    is_padding_flat = Equal(ids, padding)
+    is_padding = Unsqueeze(is_padding_flat, axis_1)
+    nothing = Constant<value_floats = [0.0]>()
+    table_and_zero = Concat<axis = 0>(table, nothing)
+    zero_place = Size(table)
+    index_or_zero = Where(is_padding, zero_place, index)
+"""
+    table, index = ("table", "index") if code.padding is None else ("table_and_zero", "index_or_zero")
+    text += f"    {'read' if code.scale is None else 'plain'} = Gather({table}, {index})"
     if code.scale is not None and len(code.scale) != code.view.size[0]:
         text += "\n    read = Mul(plain, scale)"
     elif code.scale is not None:

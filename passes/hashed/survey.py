@@ -25,11 +25,12 @@ from hashcompile.core.signature import Batch
 from hashcompile.passes.hashed.config import Hashed
 from hashcompile.passes.hashed.fit import sample_values, size_of
 from hashcompile.passes.hashed.hash import layer_seed
+from hashcompile.passes.hashed.padding import others, zero_padding
 from hashcompile.passes.hashed.weight import places
 
 
 class Part(NamedTuple):
-    """Of one layer, flat."""
+    """Of one layer, flat; without a row of padding that is zero."""
 
     unit: Tensor  # W / g
     place: Tensor  # of each of them, in (values, -values)
@@ -64,8 +65,8 @@ def part(config: Hashed, layer: Layer, weight: Tensor, count: int, size: Tensor)
     """`count` values in the pool; `size` is the root mean square of all weights."""
     rows = layer.view.rows(weight)
     index = places(*layer.view.size, count, layer_seed(config.seed, layer.parameter), config.tile)
-    gain = size_of(rows) / size
-    return Part((rows / gain).flatten(), index.flatten(), gain)
+    gain, hashed = size_of(rows) / size, others(len(rows), zero_padding(layer, rows))
+    return Part((rows[hashed] / gain).flatten(), index[hashed].flatten(), gain)
 
 
 def means(parts: Sequence[Part], count: int) -> Tensor:

@@ -32,9 +32,11 @@ class HashedWeight(EncodedWeight):
 
     pooled: weights of all layers that share these values, one Parameter for all of them; the scale is then (1,), or
     (N,) once a batch norm is folded in, and does not train. 0 where nobody shares them.
+
+    padding: a row that is zero, whatever its values, and gives them no gradient; None for no such row.
     """
 
-    index: Tensor  # (N, K) int32 into (values, -values); computed from the seed, and not stored
+    index: Tensor  # (N, K) int32 into (values, -values, 0); computed from the seed, and not stored
     scale: Tensor | None
 
     def __init__(
@@ -45,18 +47,23 @@ class HashedWeight(EncodedWeight):
         tile: bool,
         scale: Tensor | None = None,
         pooled: int = 0,
+        padding: int | None = None,
     ) -> None:
         super().__init__(view)
         self.seed = seed
         self.tile = tile
         self.pooled = pooled
+        self.padding = padding
         self.values = values if isinstance(values, nn.Parameter) else nn.Parameter(values)
         scales = None if scale is None else nn.Parameter(scale, requires_grad=not pooled)
         self.register_parameter("scale", scales)
-        self.register_buffer("index", places(*view.size, len(values), seed, tile), persistent=False)
+        index = places(*view.size, len(values), seed, tile)
+        if padding is not None:
+            index[padding] = 2 * len(values)
+        self.register_buffer("index", index, persistent=False)
 
     def rows(self) -> Tensor:
-        signed = torch.cat([self.values, -self.values])
+        signed = torch.cat([self.values, -self.values, self.values.new_zeros(1)])
         rows = signed.index_select(0, self.index.flatten()).view(self.index.shape)
         return rows if self.scale is None else rows * self.scale[:, None]
 
@@ -65,12 +72,14 @@ class HashedWeight(EncodedWeight):
 
     def scaled(self, factor: Tensor) -> Self:
         scale = factor if self.scale is None else self.scale.detach() * factor
-        return type(self)(self.view, self.values.detach(), self.seed, self.tile, scale, self.pooled)
+        return self._with(self.values.detach(), scale)
 
     def in_bf16(self) -> Self:
         scale = None if self.scale is None else self.scale.detach()
-        values = round_bf16(self.values.detach())
-        return type(self)(self.view, values, self.seed, self.tile, scale, self.pooled)
+        return self._with(round_bf16(self.values.detach()), scale)
+
+    def _with(self, values: Tensor, scale: Tensor | None) -> Self:
+        return type(self)(self.view, values, self.seed, self.tile, scale, self.pooled, self.padding)
 
     def storage(self) -> dict[str, Tensor]:
         if self.pooled:  # what is its own comes first, and tells the layer's name
@@ -88,7 +97,7 @@ class HashedWeight(EncodedWeight):
         return self.scale.nbytes + round(self.values.nbytes * self.view.numel / self.pooled)
 
     def describe(self) -> dict[str, Any]:
-        return {"seed": self.seed, "tile": self.tile, "pooled": self.pooled}
+        return {"seed": self.seed, "tile": self.tile, "pooled": self.pooled, "padding": self.padding}
 
     @classmethod
     def restore(cls, view: RowView, description: Mapping[str, Any], storage: Storage) -> Self:
@@ -114,7 +123,14 @@ class HashedWeight(EncodedWeight):
             raise ArtifactError("a hashed weight of a pool without its gain")
         if scale is not None and (scale.dtype != torch.float32 or tuple(scale.shape) != wanted):
             raise ArtifactError(f"scale is {scale.dtype} {tuple(scale.shape)}, wanted float32 {wanted}")
-        return cls(view, values, seed, tile, scale, pooled)
+        padding = description.get("padding")
+        if padding is not None and (
+            isinstance(padding, bool) or not isinstance(padding, int) or not 0 <= padding < view.size[0]
+        ):
+            raise ArtifactError(
+                f"a hashed weight of {view.size[0]} rows, of which {padding!r} is that of padding"
+            )
+        return cls(view, values, seed, tile, scale, pooled, padding)
 
 
 def places(rows: int, columns: int, count: int, seed: int, tile: bool) -> Tensor:

@@ -107,7 +107,11 @@ class Table(Matrix):
 
     def split(self, ranks: Ranks) -> Split:
         split = super().split(ranks)
-        return Split({"down": split.factors["up"], "up": split.factors["down"].T}, split.rows)
+        some = self.task.rows.any(
+            1, keepdim=True
+        )  # padding is to be zero, and not what rounding leaves of it
+        down, rows = (torch.where(some, each, 0.0) for each in (split.factors["up"], split.rows))
+        return Split({"down": down, "up": split.factors["down"].T}, rows)
 
 
 class Channel(Matrix):

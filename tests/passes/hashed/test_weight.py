@@ -76,6 +76,20 @@ def test_gradients_gather_in_buckets(tile: bool) -> None:
     torch.testing.assert_close(code.scale.grad, (plain * above).sum(1))
 
 
+@pytest.mark.parametrize("tile", [False, True])
+def test_a_row_of_padding(tile: bool) -> None:
+    """Zero in every copy, and without a gradient for the values; all other rows are what they were."""
+    view, given = RowView((30, 20)), values(256)
+    plain, padded = HashedWeight(view, given, 5, tile), HashedWeight(view, given, 5, tile, padding=17)
+    again = HashedWeight.restore(view, padded.describe(), Storage(padded.storage()))
+    for code in (padded, padded.scaled(torch.rand(30)), padded.in_bf16(), again):
+        assert code.padding == 17 and not code.rows()[17].any()
+    others = torch.arange(30) != 17
+    assert torch.equal(padded.rows()[others], plain.rows()[others])
+    padded.rows()[17].sum().backward()
+    assert padded.values.grad is not None and not padded.values.grad.any()
+
+
 @pytest.mark.parametrize("scaled", [False, True])
 def test_what_is_stored(scaled: bool) -> None:
     code = HashedWeight(RowView((30, 2, 10)), values(75), 2**31 - 1, False)
@@ -102,6 +116,10 @@ def test_what_is_stored(scaled: bool) -> None:
         ({"values": torch.zeros(0)}, "0 values"),
         ({"scale": torch.zeros(29)}, "scale is torch.float32 \\(29,\\), wanted float32 \\(30,\\)"),
         ({"scale": torch.zeros(30).double()}, "scale is torch.float64"),
+        ({"padding": 30}, "30 rows, of which 30 is that of padding"),
+        ({"padding": -1}, "-1 is that of padding"),
+        ({"padding": True}, "True is that of padding"),
+        ({"padding": 1.0}, "1.0 is that of padding"),
         ({"shape": (1 << 10, 1 << 10)}, "shape \\(1024, 1024\\) with 75 values"),
         ({"shape": (0, 20)}, "shape \\(0, 20\\)"),
         ({"shape": (-4, -5)}, "shape"),
@@ -117,6 +135,6 @@ def test_a_damaged_description(changed: dict[str, Any], message: str) -> None:
     }
     given |= changed
     storage = {name: given[name] for name in ("values", "scale") if given[name] is not None}
-    description = {name: given[name] for name in ("seed", "tile")}
+    description = {name: given[name] for name in ("seed", "tile", "padding") if name in given}
     with pytest.raises(hc.ArtifactError, match=message):
         HashedWeight.restore(RowView(given["shape"]), description, Storage(storage))
