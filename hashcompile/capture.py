@@ -119,6 +119,14 @@ def own(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, {id(value): value.detach().clone() for value in computed})
 
 
+RETURN_IT = "a file has no state; take the value as an input, and return the new one"
+ADVICE = {
+    torch.ops.aten.embedding_renorm_.default: (
+        "set max_norm of the embedding to None; torch.renorm(weight, 2, 0, max_norm) scales all rows once and for all"
+    )
+}
+
+
 def refuse_state(graph: fx.GraphModule) -> None:
     """Raise CaptureError where a graph writes to a buffer or parameter: the file that it becomes has no state."""
     for node in graph.graph.nodes:
@@ -135,7 +143,7 @@ def refuse_state(graph: fx.GraphModule) -> None:
                 line = source_line(node)
                 raise CaptureError(
                     f"the model changes {written.target!r} while it runs{f', at {line}' if line else ''}\n"
-                    "  what to do: a file has no state; take the value as an input, and return the new one"
+                    f"  what to do: {ADVICE.get(node.target, RETURN_IT)}"
                 )
 
 

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from hashcompile.core.checks import check_state, counted, is_number, is_whole
 from hashcompile.core.encoded import EncodedWeight, stand_for
 from hashcompile.core.errors import ConfigError, WeightError
-from hashcompile.core.layers import SMALLEST, Kind, Layer
+from hashcompile.core.layers import BAG, SMALLEST, Kind, Layer
 from hashcompile.core.learning import LearningCode
 from hashcompile.core.method import COMPUTES, Compute, Statistics
 from hashcompile.core.rows import RowView
@@ -59,7 +59,8 @@ class CodebookTraining:
     they are held: tables, scales and whatever else trains settle on the network that will be.
 
     Args:
-        model: changed in place. Weights of its linear, convolution and embedding layers learn.
+        model: changed in place. Weights of its linear, convolution and embedding layers learn. Of an embedding with
+            sparse=True that becomes False, for good: what its rows are computed from has dense gradients.
         method: a `Codebook` with learn=True; or a `Sparse` with learn=True, by magnitude and layer, of which kept
             weights learn and zeros stay (with amount=0 those that are zero already: prune first); or {glob over module
             names: config or None}, later ones win.
@@ -215,10 +216,20 @@ class CodebookTraining:
                 raise ConfigError(
                     f"CodebookTraining: no layer matches {glob!r}; layers are {sorted(modules)}"
                 )
+        chosen = {
+            name: next((rules[glob] for glob in reversed(rules) if fnmatchcase(name, glob)), None)
+            for name in modules
+        }
+        for name, module in modules.items():
+            if chosen[name] is not None and getattr(module, "max_norm", None) is not None:
+                raise ConfigError(
+                    f"CodebookTraining: the embedding {name} has max_norm={module.max_norm}, and would rescale rows "
+                    "that are computed anew for each run: set its max_norm to None, which compile asks for as well"
+                )
         codes: dict[nn.Parameter, LearningCode] = {}  # a tied parameter has one
         for name, module in modules.items():
             weight: Any = module._parameters.get("weight")
-            config = next((rules[glob] for glob in reversed(rules) if fnmatchcase(name, glob)), None)
+            config = chosen[name]
             if config is None:
                 continue
             if weight is None:
@@ -231,9 +242,13 @@ class CodebookTraining:
                     continue
                 codes[weight] = found
             stand_for(module, "weight", codes[weight])
+            if isinstance(module, nn.Embedding):
+                module.sparse = False
         for name, value in self._model.named_parameters():
             owner, _, leaf = name.rpartition(".")
-            if (
+            if isinstance(self._model.get_submodule(owner), nn.EmbeddingBag):
+                self.refused[name] = f"nn.EmbeddingBag has no compressed form: {BAG}"
+            elif (
                 value.ndim > 1
                 and leaf != "weight"
                 and value.numel() >= SMALLEST

@@ -346,6 +346,15 @@ class Stateful(nn.Module):
         return self.fc(x) + self.calls[0]
 
 
+@pytest.mark.parametrize("kind", [nn.Embedding, nn.EmbeddingBag])
+def test_an_embedding_that_rescales_its_rows(kind: type[nn.Module]) -> None:
+    model = nn.Sequential(kind(50, 8, max_norm=1.0))
+    with pytest.raises(
+        hc.CaptureError, match=r"(?s)changes '0.weight' .*what to do: set max_norm .* to None"
+    ):
+        capture(model, (torch.zeros(2, 3, dtype=torch.long),))
+
+
 @pytest.mark.parametrize("how", ["in place", "assigned", "element", "parameter"])
 def test_a_model_that_changes_its_state(how: str) -> None:
     name = "fc.bias" if how == "parameter" else "calls"

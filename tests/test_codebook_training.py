@@ -507,6 +507,57 @@ def test_what_is_left_alone_has_a_reason() -> None:
     assert again.refused["layer.weight"] == "its weight learns already" and len(again.weights) == 2
 
 
+class Table(nn.Module):
+    def __init__(self, bag: bool = False, **given: Any) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table: nn.Module = (nn.EmbeddingBag if bag else nn.Embedding)(200, 32, **given)
+        self.layer = nn.Linear(32, 64)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        rows = self.table(ids)
+        return self.layer(rows if rows.ndim == 2 else rows.mean(1))
+
+
+IDS = torch.randint(0, 200, (16, 5), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("method", [LEARN, hc.Sparse(0.5, bits=2, learn=True)], ids=str)
+@pytest.mark.parametrize("by", WAYS)
+def test_an_embedding_with_sparse_gradients_trains_as_one_without(by: By, method: Any) -> None:
+    found = []
+    for sparse in (False, True):
+        model = Table(sparse=sparse).train()
+        training = hc.CodebookTraining(model, method, steps=4, by=by)
+        optimizer = sgd(model)
+        for _ in range(4):
+            optimizer.zero_grad()
+            (model(IDS) - 1).square().mean().backward()
+            optimizer.step()
+            training.step()
+        training.freeze()
+        (model(IDS) - 1).square().mean().backward()  # tables and scales still train
+        found.append(dict(model.state_dict()))
+    assert found[0].keys() == found[1].keys() and "table.parametrizations.weight.0.indices" in found[0]
+    assert all(torch.equal(found[0][name], value) for name, value in found[1].items())
+
+
+def test_an_embedding_that_rescales_its_rows_is_refused_before_anything_changes() -> None:
+    """`compile` would refuse it once training is over; left alone it may train on."""
+    model = Table(max_norm=1.0)
+    with pytest.raises(hc.ConfigError, match=r"embedding table has max_norm=1.0.* set its max_norm to None"):
+        hc.CodebookTraining(model, LEARN, steps=STEPS)
+    assert not any(nn.utils.parametrize.is_parametrized(module) for module in model.modules())
+    training = hc.CodebookTraining(model, {"*": LEARN, "table": None}, steps=STEPS)
+    assert set(training.weights) == {"layer.weight"}
+
+
+def test_a_bag_is_left_alone_with_what_to_do() -> None:
+    training = hc.CodebookTraining(Table(bag=True), LEARN, steps=STEPS)
+    assert set(training.weights) == {"layer.weight"} and set(training.refused) == {"table.weight"}
+    assert "write it as nn.Embedding" in training.refused["table.weight"]
+
+
 @pytest.mark.parametrize("done", ["x", -3, 2.0, None])
 def test_a_count_that_is_none_is_refused(done: Any) -> None:
     training = hc.CodebookTraining(network(), LEARN, steps=STEPS)
