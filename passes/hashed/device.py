@@ -30,14 +30,10 @@ def on_codes(code: HashedWeight, kind: Kind, given: Mapping[str, Any]) -> Tensor
         if code.padding is None:
             return read
         return read.masked_fill((given["indices"] == code.padding)[..., None], 0.0)
+    if kind is not Kind.LINEAR or not code.tile or code.padding is not None:
+        return None
     x = given["input"]
-    if (
-        kind is not Kind.LINEAR
-        or not code.tile
-        or code.padding is not None
-        or x.dtype != dtype
-        or x.shape[-1] != columns
-    ):
+    if x.dtype != dtype or x.shape[-1] != columns:
         return None
     bias = None if given["bias"] is None else given["bias"].float()
     return torch.ops.hashcompile.hashed_linear(x, values, scale, bias, code.seed, rows)

@@ -130,9 +130,11 @@ def test_a_table_of_low_rank_keeps_it(second: list[Any], data: bool) -> None:
         assert not compiled(ids)[0].any() and compiled.plan["table.down"].layer.padding == PAD
 
 
-def test_values_are_the_means_of_the_other_rows() -> None:
+@pytest.mark.parametrize("pool", [None, "one"])
+def test_values_are_the_means_of_the_other_rows(pool: str | None) -> None:
     model = Bags()
-    code = table_of(hc.compile(model, (some_ids(),), hc.Hashed(1 / 4), compute="float").graph_module)
+    method = {"table": hc.Hashed(1 / 4, pool=pool)}
+    code = table_of(hc.compile(model, (some_ids(),), method, compute="float").graph_module)
     weight, count = model.table.weight.detach().double(), len(code.values)
     rows = [row for row in range(200) if row != PAD]
     index = code.index[rows].long()
@@ -140,6 +142,13 @@ def test_values_are_the_means_of_the_other_rows() -> None:
         plus, minus = weight[rows][index == bucket], weight[rows][index == bucket + count]
         wanted = torch.cat([plus, -minus]).mean() if len(plus) + len(minus) else torch.zeros(())
         assert float(code.values[bucket].detach()) == pytest.approx(float(wanted), abs=1e-6)
+
+
+@pytest.mark.parametrize("pool", [None, "one"])
+def test_no_value_is_sampled_from_it(pool: str | None) -> None:
+    method = {"table": hc.Hashed(1 / 4, start="sample", pool=pool)}
+    code = table_of(hc.compile(Bags(), (some_ids(),), method, compute="float").graph_module)
+    assert int((code() == 0).sum()) == 40
 
 
 def test_a_row_of_padding_that_was_trained_is_as_any_other() -> None:
