@@ -104,7 +104,7 @@ class PruningSchedule:
         """Hold the masks; where it is time, choose them anew first. Raises WeightError where training went to NaN, and
         ConfigError where movement is asked for and the gradients are gone already.
         """
-        if self.importance == "movement" and not any(moves(weight) for weight in self._weights.values()):
+        if self.importance == "movement" and not any(map(moves, self._weights.values())):
             raise ConfigError(
                 'PruningSchedule(importance="movement"): no weight has a gradient: call step() behind that of the '
                 "optimizer, and zero_grad() behind both"
@@ -114,11 +114,8 @@ class PruningSchedule:
             if self.importance == "movement":
                 value = self._values[name]
                 value.copy_(torch.where(self.masks[name], weight, value))
-                gradient = (
-                    None if weight.grad is None else weight.grad.to_dense()
-                )  # sparse, of some embeddings
                 # a step that gradient scaling skips, as its gradients overflowed, moved nothing
-                if gradient is not None and bool(torch.isfinite(gradient).all()):
+                if (gradient := gradient_of(weight)) is not None and bool(torch.isfinite(gradient).all()):
                     self._scores[name] -= value * gradient
         due = self.begin <= self.steps <= self.end
         if due and ((self.steps - self.begin) % self.every == 0 or self.steps == self.end):
@@ -243,4 +240,10 @@ def view_of(module: nn.Module, name: str, weight: Tensor) -> RowView:
 
 def moves(weight: Tensor) -> bool:
     """Has it a gradient that says anything?"""
-    return weight.grad is not None and bool(weight.grad.any())
+    gradient = gradient_of(weight)
+    return gradient is not None and bool(gradient.any())
+
+
+def gradient_of(weight: Tensor) -> Tensor | None:
+    """Dense; that of some embeddings is sparse."""
+    return None if weight.grad is None else weight.grad.to_dense()
