@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import nn
 
 from hashcompile.capture import Captured, capture
+from hashcompile.core.graph import flat_copy
 from hashcompile.core.method import Compute
-from hashcompile.core.signature import Inputs
+from hashcompile.core.signature import Batch, Inputs
 from hashcompile.lower.destination import tvm_destination
 from hashcompile.lower.with_tvm import needed_by
+from hashcompile.verify import Values, verify_library
+
+CHECKED = 8  # samples of the example
 
 
 def check_tvm(
@@ -35,5 +42,24 @@ def check_captured(captured: Captured, compute: Compute, target: Any) -> None:
     """The same for a model that is captured already."""
     with needed_by("a TVM library"):
         from hashcompile.lower.tvm import lower
+        from hashcompile.lower.tvm_library import build as write
+        from hashcompile.lower.tvm_library import platform, runner, values_inside
     to = tvm_destination(target)
-    lower(captured.graph, captured.signature, captured.example, compute, ranges={}, to=to)
+    taken = (captured.graph, captured.signature, captured.signature.first(captured.example, CHECKED))
+    lower(*taken, compute, ranges={}, to=to)
+    lowered, here = lower(*taken, "float", ranges={}), platform("cpu")
+
+    def inside(batches: Sequence[Batch]) -> list[Values]:
+        return [*values_inside(lower(*taken, "float", ranges={}, expose=True), here, batches)]
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "check.so"
+        write(lowered, here, path)
+        verify_library(
+            "the library of the model as it is",
+            runner(path),
+            inside,
+            flat_copy(captured.graph),
+            captured.signature,
+            [taken[-1]],
+        )

@@ -159,10 +159,11 @@ def verify_library(
         raise VerificationError(f"{name} does not run in TVM: {failure}") from failure
     masks: list[Masks] = [{}] * len(inputs)
     if partial:
-        masks = [
-            {node: value != -torch.inf for node, value in values if node in partial}
-            for values in inside(inputs)
-        ]
+        try:
+            found = inside(inputs)
+        except Exception as failure:
+            raise VerificationError(f"{name}: what its nodes compute cannot be told: {failure}") from failure
+        masks = [{node: value != -torch.inf for node, value in values if node in partial} for values in found]
         for batch, mask in zip(inputs, masks, strict=True):
             check_candidates(rounded or graph, batch, mask, {node: partial[node] for node in mask})
         wanted = outputs_where(graph, inputs, masks)
@@ -195,10 +196,18 @@ def judged(where: str, runtime: str, outcome: Outcome, explain: Callable[[int], 
             raise VerificationError(
                 f"{where} differs from the compressed graph: "
                 f"{measure(reference)} {error:.3g}, tolerance {tolerance:.3g}"
-                + (f"; {explain(worst)}" if explain else "")
+                + (f"; {told(explain, worst)}" if explain else "")
             )
         closest = max(closest, (error, tolerance), key=lambda pair: pair[0] / (pair[1] or 1.0))
     return Check(runtime, *closest, len(outcome.inputs))
+
+
+def told(explain: Callable[[int], str], worst: int) -> str:
+    """The error that is being raised stands, also where nothing can be said about it."""
+    try:
+        return explain(worst)
+    except Exception as failure:
+        return f"the node that differs cannot be told: {failure}"
 
 
 def masks_of(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -32,8 +32,10 @@ from hashcompile.lower.destination import TVM, TVM_CUDA, Destination
 from hashcompile.lower.exponentials import KEEP_ORDER
 from hashcompile.lower.program import fused
 from hashcompile.lower.steps import Chain
+from hashcompile.lower.tvm_decompositions import EARLY, WEAK, decompositions
 from hashcompile.lower.tvm_nodes import TvmNode
-from hashcompile.lower.tvm_rows import EARLY, ROWS, WEAK, Row, decompositions
+from hashcompile.lower.tvm_rows import ROWS
+from hashcompile.lower.tvm_types import Row
 
 FUNCTION = "hc_node"  # of runtime/tvm/call.cc
 REORDERS = (torch.ops.aten.permute.default, torch.ops.aten.view.default, torch.ops.aten.sym_size.int)
@@ -61,6 +63,7 @@ class Lowered:
     signature: Signature
     # nodes of the compressed graph: `main` returns their values, too, behind its own
     exposed: Sequence[str] = ()
+    described: Mapping[str, str] = field(default_factory=dict)  # variable of `main` -> node, for messages
 
 
 def lower(
@@ -96,7 +99,9 @@ def lower(
         raise
     except Exception as error:
         raise ExportError(f"TVM could not import the graph: {error}") from error
-    return Lowered(module, converter.nodes, signature, exposed)
+    values = {var: node for node, var in reversed(importer.env.items()) if isinstance(var, relax.Var)}
+    names = {var.name: described(node) for var, node in values.items()}
+    return Lowered(module, converter.nodes, signature, exposed, names)
 
 
 def with_outputs(program: torch.export.ExportedProgram, origin: Mapping[str, str]) -> list[str]:
@@ -164,6 +169,8 @@ def importable(program: torch.export.ExportedProgram) -> torch.export.ExportedPr
             raise ExportError("TVM cannot import " + "; ".join(dict.fromkeys(map(described, unknown))))
         tried |= table.keys()
         program = decomposed(program, table)
+    if rounded := [node for node in program.graph.nodes if in_bfloat16(node)]:
+        raise ExportError("TVM rounds otherwise to bfloat16: " + "; ".join(map(described, rounded)))
     return program
 
 
@@ -194,16 +201,38 @@ def imported(convert: Callable[[fx.Node], Any]) -> Row:
     return lambda node, _: convert(node)
 
 
+def in_bfloat16(node: fx.Node) -> bool:
+    return node.op == "call_function" and getattr(node.meta.get("val"), "dtype", None) == torch.bfloat16
+
+
 def located(convert: Row) -> Row:
-    """A row whose errors name the node."""
+    """A row whose errors name the node; it is one that its values have other types than PyTorch gives them."""
 
     def row(node: fx.Node, importer: Any) -> Any:
         try:
-            return convert(node, importer)
+            made = convert(node, importer)
+            check_types(node, made, importer)
         except Exception as error:
             raise ExportError(f"TVM cannot import {described(node)}: {error}") from error
+        return made
 
     return row
+
+
+def check_types(node: fx.Node, made: Any, importer: Any) -> None:
+    """Of a value, or of those of several that are read. Raises TypeError."""
+    wanted, kind = node.meta.get("val"), getattr(made, "ty", None)
+    if isinstance(wanted, tuple | list):
+        read = sorted({user.args[1] for user in node.users if user.target is operator.getitem})
+        kinds = dict(enumerate(kind.fields)) if isinstance(kind, relax.TupleType) else {0: kind}
+        pairs = [(wanted[i], kinds.get(i)) for i in read]
+    else:
+        pairs = [(wanted, kind)]
+    for value, each in pairs:
+        if isinstance(value, Tensor) and isinstance(each, relax.TensorType):
+            name = importer._convert_data_type(value.dtype)
+            if each.dtype != name:
+                raise TypeError(f"its row computes {each.dtype}, wanted {name}")
 
 
 class Converter:

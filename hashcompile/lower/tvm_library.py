@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 import tvm
@@ -21,6 +22,7 @@ from hashcompile.lower import tvm_cuda
 from hashcompile.lower.compiler import call
 from hashcompile.lower.destination import wants_cuda
 from hashcompile.lower.tvm import Lowered
+from hashcompile.lower.tvm_culprit import culprit
 from hashcompile.lower.tvm_nodes import encode
 from hashcompile.lower.tvm_platform import Platform, cpu
 
@@ -66,7 +68,8 @@ def build(lowered: Lowered, where: Platform, path: Path, tuned: ScheduleRule | N
         except ExportError:
             raise
         except Exception as error:
-            raise ExportError(f"TVM could not compile the model for {where.target}: {error}") from error
+            what = culprit(lowered, where) or "the model"
+            raise ExportError(f"TVM could not compile {what} for {where.target}: {error}") from error
 
 
 def linked(lowered: Lowered, where: Platform, folder: Path) -> list[str]:
@@ -108,9 +111,18 @@ def runner(path: Path, device: tvm.runtime.Device | None = None) -> Callable[[Ba
 
     def run(batch: Batch) -> list[Tensor]:
         outputs = main(*(tvm.runtime.tensor(each.detach().contiguous().numpy(), device) for each in batch))
-        return [torch.from_numpy(each.numpy().copy()) for each in outputs]
+        return [read(each) for each in outputs]
 
     return run
+
+
+def read(output: Any) -> Tensor:
+    """An output of a library; a size is one, too."""
+    if not isinstance(output, tvm.runtime.Tensor):
+        return torch.as_tensor(output)
+    if output.dtype == "bfloat16":  # numpy has none
+        return torch.from_numpy(output.numpy().astype("float32")).bfloat16()
+    return torch.from_numpy(output.numpy().copy())
 
 
 def values_inside(

@@ -1,0 +1,457 @@
+"""Operators that TVM's importer lacks, or gets wrong, in the terms of other operators."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import product
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._decomp import get_decompositions
+from torch.nn import functional
+
+aten = torch.ops.aten
+
+# Rows of the importer's that take a symbolic size for a number, sort for a maximum, or leave something out; other terms
+# do better, or there are none.
+WEAK = frozenset(
+    (
+        "native_group_norm.default",
+        "_native_batch_norm_legit.no_stats",
+        "empty.memory_format",
+        "var.correction",
+        "max.dim",
+        "_upsample_bilinear2d_aa.default",
+    )
+)
+
+
+def max_dim(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    return x.amax(dim, keepdim), x.argmax(dim, keepdim)
+
+
+def min_dim(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    return x.amin(dim, keepdim), x.argmin(dim, keepdim)
+
+
+def kthvalue(x: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    found = [every.narrow(dim, k - 1, 1) for every in x.sort(dim)]
+    values, indices = found if keepdim else (each.squeeze(dim) for each in found)
+    return values, indices
+
+
+def cdist(x: Tensor, y: Tensor, p: float, _mode: int | None) -> Tensor:
+    return torch.linalg.vector_norm(x.unsqueeze(-2) - y.unsqueeze(-3), p, -1)
+
+
+def normalized(x: Tensor, dims: list[int], epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(x - mean) / deviation over `dims`, the mean, and 1 / deviation."""
+    mean = x.mean(dims, keepdim=True)
+    moved = x - mean
+    inverse = (moved.square().mean(dims, keepdim=True) + epsilon).rsqrt()
+    return moved * inverse, mean, inverse
+
+
+def with_affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Channels of x (B, C, ...) times `weight` (C), plus `bias` (C)."""
+    shape = (1, -1, *(1 for _ in x.shape[2:]))
+    x = x if weight is None else x * weight.view(shape)
+    return x if bias is None else x + bias.view(shape)
+
+
+def group_norm(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    batch: int,
+    channels: int,
+    pixels: int,
+    groups: int,
+    epsilon: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    parts, mean, inverse = normalized(x.reshape(batch, groups, channels // groups * pixels), [2], epsilon)
+    return with_affine(parts.reshape(x.shape), weight, bias), mean.squeeze(2), inverse.squeeze(2)
+
+
+def own_batch_norm(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, _training: bool, _momentum: float, epsilon: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A batch norm with the statistics of its own input, which is what an instance norm comes to."""
+    dims = [dim for dim in range(x.ndim) if dim != 1]
+    parts, mean, inverse = normalized(x, dims, epsilon)
+    return with_affine(parts, weight, bias), mean.flatten(), inverse.flatten()
+
+
+def instance_norm(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor | None,
+    variance: Tensor | None,
+    own_statistics: bool,
+    _momentum: float,
+    epsilon: float,
+    _cudnn: bool,
+) -> Tensor:
+    if own_statistics:
+        return with_affine(normalized(x, list(range(2, x.ndim)), epsilon)[0], weight, bias)
+    assert mean is not None and variance is not None
+    inverse = (variance + epsilon).rsqrt()
+    return with_affine(with_affine(x, inverse, -mean * inverse), weight, bias)
+
+
+def variance(
+    x: Tensor, dims: list[int] | None = None, *, correction: float | None = None, keepdim: bool = False
+) -> Tensor:
+    dims = dims or list(range(x.ndim))
+    total = (x - x.mean(dims, keepdim=True)).square().sum(dims, keepdim)
+    count: Any = prod(x.shape[dim] for dim in dims)
+    correction = 1 if correction is None else correction
+    if isinstance(count, int):
+        return total / max(0, count - correction)
+    # the importer divides by numbers that it knows, and by tensors
+    return total / (torch.ones_like(x).sum(dims, keepdim) - correction).clamp(min=0)
+
+
+def floor_divide(x: Tensor, y: Tensor | float) -> Tensor:
+    """As Python has it: of the quotient that is left when the remainder is taken off, which 1.0 // 0.1 needs."""
+    floating = y.is_floating_point() if isinstance(y, Tensor) else isinstance(y, float)
+    if not floating and not x.is_floating_point():
+        divisor = y if isinstance(y, Tensor) else torch.full((), y, dtype=x.dtype)
+        return torch.div(x, divisor, rounding_mode="floor")
+    x = x if x.is_floating_point() else x.to(torch.get_default_dtype())
+    divisor = y if isinstance(y, Tensor) else torch.full((), y, dtype=x.dtype)
+    rest = torch.fmod(x, divisor)
+    quotient = (x - rest) / divisor
+    quotient = torch.where(rest.sign() * divisor.sign() < 0, quotient - 1, quotient)
+    return (quotient + 0.5).floor()  # a whole number, but for the rounding of the quotient
+
+
+def im2col(
+    x: Tensor, kernel: list[int], dilation: list[int], padding: list[int], stride: list[int]
+) -> Tensor:
+    """(B, C, H, W) -> (B, C * taps, places), every tap a slice."""
+    if x.ndim == 3:
+        return im2col(x[None], kernel, dilation, padding, stride)[0]
+    x = functional.pad(x, (padding[1], padding[1], padding[0], padding[0]))
+    places = [(x.shape[2 + d] - dilation[d] * (kernel[d] - 1) - 1) // stride[d] + 1 for d in range(2)]
+    taps = []
+    for tap in product(*map(range, kernel)):
+        part = x
+        for d in range(2):
+            first = tap[d] * dilation[d]
+            part = aten.slice.Tensor(part, 2 + d, first, first + (places[d] - 1) * stride[d] + 1, stride[d])
+        taps.append(part)
+    return torch.stack(taps, 2).flatten(3).flatten(1, 2)
+
+
+def col2im(
+    x: Tensor, size: list[int], kernel: list[int], dilation: list[int], padding: list[int], stride: list[int]
+) -> Tensor:
+    """(B, C * taps, places) -> (B, C, *size): of every tap an image with zeros between its places, and their sum."""
+    if x.ndim == 2:
+        return col2im(x[None], size, kernel, dilation, padding, stride)[0]
+    whole = [size[d] + 2 * padding[d] for d in range(2)]
+    places = [(whole[d] - dilation[d] * (kernel[d] - 1) - 1) // stride[d] + 1 for d in range(2)]
+    parts = x.unflatten(2, places).unflatten(1, (-1, prod(kernel)))
+    images = []
+    for i, tap in enumerate(product(*map(range, kernel))):
+        y = parts[:, :, i, :, None, :, None]
+        y = functional.pad(y, (0, stride[1] - 1, 0, 0, 0, stride[0] - 1)).flatten(4, 5).flatten(2, 3)
+        begin = [tap[d] * dilation[d] for d in range(2)]
+        have = [(places[d] - 1) * stride[d] + 1 for d in range(2)]
+        left, right = begin, [whole[d] - begin[d] - have[d] for d in range(2)]
+        y = y[:, :, : have[0], : have[1]]
+        images.append(functional.pad(y, (left[1], right[1], left[0], right[0])))
+    rows, columns = (slice(padding[d], padding[d] + size[d]) for d in range(2))
+    return sum(images[1:], images[0])[:, :, rows, columns]
+
+
+def empty(size: list[int], *, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
+    return torch.full(size, 0, dtype=dtype)
+
+
+def hypot(x: Tensor, y: Tensor) -> Tensor:
+    return (x * x + y * y).sqrt()
+
+
+def erfc(x: Tensor) -> Tensor:
+    return 1 - x.erf()
+
+
+def exp2(x: Tensor) -> Tensor:
+    return 2.0**x
+
+
+def rrelu(
+    x: Tensor, noise: Tensor, low: float = 1 / 8, high: float = 1 / 3, *_: Any
+) -> tuple[Tensor, Tensor]:
+    """In inference, where the slope is the mean one."""
+    return torch.where(x > 0, x, x * ((low + high) / 2)), noise
+
+
+nearest_of_any_size, bilinear_of_any_scale = get_decompositions(
+    [aten.upsample_nearest2d.vec, aten.upsample_bilinear2d.vec]
+).values()
+
+
+def nearest(x: Tensor, size: list[int] | None, scales: list[float] | None) -> Tensor:
+    """Interpolation to a whole multiple of the size repeats pixels; else PyTorch's own terms."""
+    known = all(isinstance(each, int) for each in (*x.shape[2:], *(size or ())))
+    given = size or [int(length * scale) for length, scale in zip(x.shape[2:], scales or (), strict=True)]
+    if not known or any(wanted % length for wanted, length in zip(given, x.shape[2:], strict=True)):
+        return nearest_of_any_size(x, size, scales)
+    if scales and any(scale != int(scale) for scale in scales):
+        return nearest_of_any_size(x, size, scales)
+    rows, columns = (wanted // length for wanted, length in zip(given, x.shape[2:], strict=True))
+    repeated = x[:, :, :, None, :, None].expand(-1, -1, -1, rows, -1, columns)
+    return repeated.reshape(*x.shape[:2], *given)
+
+
+def bilinear_image(
+    x: Tensor, size: list[int] | None, align_corners: bool, scales: list[float] | None = None
+) -> Tensor:
+    """The importer has a row that knows a size alone; a scale that leaves a rest moves all places."""
+    if scales is None or all(
+        isinstance(length, int) and length * scale == int(length * scale)
+        for length, scale in zip(x.shape[2:], scales, strict=True)
+    ):
+        return NotImplemented
+    return bilinear_of_any_scale(x, size, align_corners, scales)
+
+
+def average_pool(
+    x: Tensor,
+    kernel: list[int],
+    stride: list[int] | None = None,
+    padding: list[int] | int = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor: int | None = None,
+) -> Tensor:
+    """With a divisor of its own, of which the importer knows nothing: the mean of an image with its margins, scaled."""
+    if divisor is None:
+        return NotImplemented
+    dims = len(kernel)
+    margin = [padding] * dims if isinstance(padding, int) else [*padding] * (dims // len(padding) or 1)
+    steps = list(stride or kernel)
+    margins: list[int] = []
+    for size, taps, step, before in zip(x.shape[-dims:], kernel, steps, margin, strict=True):
+        places = (size + 2 * before - taps) // step + 1
+        if ceil_mode and places * step < min(size + before, size + 2 * before - taps + step):
+            places += 1
+        margins = [before, max(before, (places - 1) * step + taps - size - before), *margins]
+    pool: Any = functional.avg_pool2d if dims == 2 else functional.avg_pool3d
+    return pool(functional.pad(x, margins), kernel, steps) * (prod(kernel) / divisor)
+
+
+def unfold(x: Tensor, dim: int, size: int, step: int) -> Tensor:
+    """Windows along `dim`, which may share values; their values become the last dim."""
+    dim %= x.ndim
+    count = (x.shape[dim] - size) // step + 1
+    places = (torch.arange(count)[:, None] * step + torch.arange(size)).flatten()
+    return x.index_select(dim, places).unflatten(dim, (count, size)).movedim(dim + 1, -1)
+
+
+def index(x: Tensor, indices: list[Tensor | None]) -> Tensor:
+    """By tensors in some dims: their places are told by one number each, in the dims put in front and made one. The
+    importer takes places from the end for others, and has other orders of dims.
+    """
+    places = [(dim, at) for dim, at in enumerate(indices) if at is not None]
+    if any(at.dtype in (torch.bool, torch.uint8) for _, at in places):
+        return NotImplemented
+    dims = [dim for dim, _ in places]
+    adjacent = dims == list(range(dims[0], dims[-1] + 1))
+    if adjacent and all(
+        at.shape[1:] == (1,) * (dims[-1] - dim) for dim, at in places
+    ):  # rows, columns of them, ...
+        for dim, at in places:
+            x = x.index_select(dim, from_front(at.flatten(), x.shape[dim]))
+        return x
+    rest = [dim for dim in range(x.ndim) if dim not in dims]
+    number: Any = 0
+    for dim, at in places:
+        number = number * x.shape[dim] + from_front(at, x.shape[dim])
+    found = x.permute(*dims, *rest).flatten(0, len(dims) - 1).index_select(0, number.flatten())
+    found = found.reshape(*number.shape, *(x.shape[dim] for dim in rest))
+    if not adjacent:
+        return found
+    return found.movedim(list(range(number.ndim)), list(range(dims[0], dims[0] + number.ndim)))
+
+
+def unchecked_index(x: Tensor, indices: list[Tensor | None]) -> Tensor:
+    return aten.index.Tensor(x, indices)
+
+
+def index_put(x: Tensor, indices: list[Tensor | None], values: Tensor, accumulate: bool = False) -> Tensor:
+    """One value where a mask says so, and not at places."""
+    mask = indices[0]
+    if len(indices) > 1 or mask is None or mask.dtype != torch.bool or values.ndim or accumulate:
+        return NotImplemented
+    return torch.where(mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim)), values, x)
+
+
+def from_front(places: Tensor, size: int) -> Tensor:
+    """Places that may count from the end."""
+    return torch.where(places < 0, places + size, places)
+
+
+def running(operator: Any) -> Callable[..., Tensor]:
+    """cumsum or cumprod, in the type of the result, which the importer leaves out for whole numbers and bools."""
+
+    def of(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
+        wanted = dtype or (x.dtype if x.is_floating_point() else torch.int64)
+        return NotImplemented if wanted == x.dtype else operator(x.to(wanted), dim)
+
+    return of
+
+
+def divide(x: Tensor, y: Tensor | float, *, rounding_mode: str | None) -> Tensor:
+    """Whole numbers have a row."""
+    if rounding_mode is None:
+        return torch.true_divide(x, y)
+    if isinstance(y, Tensor) and not x.is_floating_point() and not y.is_floating_point():
+        return NotImplemented
+    if rounding_mode == "floor":
+        return floor_divide(x, y)
+    if isinstance(y, int) and not x.is_floating_point():
+        return torch.div(x, torch.full((), y, dtype=x.dtype), rounding_mode="trunc")
+    return torch.true_divide(x, y).trunc()
+
+
+def addmm(bias: Tensor, x: Tensor, w: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    if alpha == 1 and beta == 1:
+        return NotImplemented
+    return (bias * beta if beta else 0) + torch.mm(x, w) * alpha
+
+
+def elu(x: Tensor, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Tensor:
+    return torch.where(x > 0, x * scale, ((x * input_scale).exp() - 1) * (alpha * scale))
+
+
+def expm1(x: Tensor) -> Tensor:
+    """Of small x, too, where the importer's exp(x) - 1 has nothing of it left."""
+    y = x.exp()
+    ratio = x / torch.where((y == 1) | y.isinf() | (y == 0), 1, y.log())  # 1, but for the rounding of y
+    return torch.where(y == 1, x, torch.where(y.isinf() | (y == 0), y - 1, (y - 1) * ratio))
+
+
+def log1p(x: Tensor) -> Tensor:
+    """Of small x, too, where the importer's log(1 + x) has nothing of it left; TVM makes x of (1 + x) - 1."""
+    series = x * (1 - x * (1 / 2 - x * (1 / 3 - x / 4)))
+    return torch.where(x.abs() < 0.03, series, (1 + x).log())
+
+
+def vector_norm(
+    x: Tensor,
+    order: float = 2,
+    dims: list[int] | None = None,
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Of the orders that are no power of a sum."""
+    x = x if dtype is None else x.to(dtype)
+    over = dims or list(range(x.ndim))
+    if order == 0:
+        return (x != 0).to(x.dtype).sum(over, keepdim)
+    if math.isinf(order):
+        return x.abs().amax(over, keepdim) if order > 0 else x.abs().amin(over, keepdim)
+    return NotImplemented if dtype is None else aten.linalg_vector_norm.default(x, order, dims, keepdim)
+
+
+def stable_sort(
+    x: Tensor, *, stable: bool | None = None, dim: int = -1, descending: bool = False
+) -> tuple[Tensor, Tensor]:
+    """TVM's is."""
+    return aten.sort.default(x, dim, descending)
+
+
+def variance_and_mean(
+    x: Tensor, dims: list[int] | None = None, *, correction: float | None = None, keepdim: bool = False
+) -> tuple[Tensor, Tensor]:
+    return variance(x, dims, correction=correction, keepdim=keepdim), x.mean(
+        dims or list(range(x.ndim)), keepdim
+    )
+
+
+def trilinear(
+    x: Tensor,
+    y: Tensor,
+    z: Tensor,
+    new_x: list[int],
+    new_y: list[int],
+    new_z: list[int],
+    summed: list[int],
+    _: int = 1,
+) -> Tensor:
+    """The product of all three, each with new dims of length 1, summed over some."""
+    factors = []
+    for factor, new in ((x, new_x), (y, new_y), (z, new_z)):
+        for dim in sorted(new):
+            factor = factor.unsqueeze(dim)
+        factors.append(factor)
+    return (factors[0] * factors[1] * factors[2]).sum(summed)
+
+
+# In PyTorch's own terms, before it tells them in others.
+OWN = get_decompositions(
+    [
+        aten.grid_sampler_2d.default,
+        aten.affine_grid_generator.default,
+        aten.slice_scatter.default,
+        aten.select_scatter.default,
+    ]
+)
+# Before PyTorch tells them in its own terms, which the importer gets wrong.
+EARLY: dict[Any, Callable[..., Any]] = {
+    aten.instance_norm.default: instance_norm,
+    aten.floor_divide.default: floor_divide,
+    aten.im2col.default: im2col,
+    aten.col2im.default: col2im,
+    aten.unfold.default: unfold,
+    aten.index.Tensor: index,
+    aten._unsafe_index.Tensor: unchecked_index,
+    aten.index_put.default: index_put,
+    aten.cumsum.default: running(aten.cumsum.default),
+    aten.cumprod.default: running(aten.cumprod.default),
+    aten.div.Tensor_mode: divide,
+    aten.div.Scalar_mode: divide,
+    aten.addmm.default: addmm,
+    aten.elu.default: elu,
+    aten.expm1.default: expm1,
+    aten.log1p.default: log1p,
+    aten.var_mean.correction: variance_and_mean,
+    aten.avg_pool2d.default: average_pool,
+    aten.avg_pool3d.default: average_pool,
+    aten.upsample_nearest2d.vec: nearest,
+    aten.upsample_bilinear2d.vec: bilinear_image,
+    aten.linalg_vector_norm.default: vector_norm,
+    **OWN,
+}
+
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+    aten.var.correction: variance,
+    aten.native_group_norm.default: group_norm,
+    aten._native_batch_norm_legit.no_stats: own_batch_norm,
+    aten.empty.memory_format: empty,
+    aten.max.dim: max_dim,
+    aten.min.dim: min_dim,
+    aten.kthvalue.default: kthvalue,
+    aten._cdist_forward.default: cdist,
+    aten.hypot.default: hypot,
+    aten.erfc.default: erfc,
+    aten.exp2.default: exp2,
+    aten.sort.stable: stable_sort,
+    aten._trilinear.default: trilinear,
+    aten.rrelu_with_noise_functional.default: rrelu,
+}
+
+
+def decompositions(operators: set[Any]) -> dict[Any, Any]:
+    """Of those of `operators` that have one: ours, else PyTorch's."""
+    ours = {each: DECOMPOSITIONS[each] for each in operators & DECOMPOSITIONS.keys()}
+    return {**get_decompositions([*operators - ours.keys()]), **ours}
