@@ -123,7 +123,7 @@ def compare(
     return judged(
         where,
         runtime.name,
-        Outcome(inputs, wanted, got, tolerances),
+        Outcome(inputs, wanted, got, tolerances, producers(subject.graph)),
         lambda worst: first_difference(
             subject.graph,
             runtime.rounded,
@@ -172,30 +172,33 @@ def verify_library(
         batch = inputs[worst]
         return first_difference(graph, rounded, batch, masks[worst], *inside([batch]))
 
-    return (judged(name, runtime, Outcome(inputs, wanted, got, tolerances), explain),)
+    return (judged(name, runtime, Outcome(inputs, wanted, got, tolerances, producers(graph)), explain),)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """[output][input], but for the inputs themselves and the tolerances, one an output."""
+    """[output][input], but for the inputs themselves and the tolerances, one an output; so are the nodes that make them."""
 
     inputs: Sequence[Batch]
     wanted: Sequence[Sequence[Tensor]]
     got: Sequence[Sequence[Tensor]]
     tolerances: Sequence[float]
+    producers: Sequence[str]
 
 
 def judged(where: str, runtime: str, outcome: Outcome, explain: Callable[[int], str] | None = None) -> Check:
     """`explain` tells where the run of one input, by its place, went astray. Raises VerificationError."""
     closest = (0.0, EXACT)
-    for values, reference, tolerance in zip(outcome.got, outcome.wanted, outcome.tolerances, strict=True):
+    for values, reference, tolerance, producer in zip(
+        outcome.got, outcome.wanted, outcome.tolerances, outcome.producers, strict=True
+    ):
         error = distance(values, reference)
         if not error <= tolerance:
             by_input = [distance([a], [b]) for a, b in zip(values, reference, strict=True)]
             worst = by_input.index(max(by_input))
             raise VerificationError(
                 f"{where} differs from the compressed graph: "
-                f"{measure(reference)} {error:.3g}, tolerance {tolerance:.3g}"
+                f"{told_error(values, reference)}, tolerance {tolerance:.3g}, in the output of {producer}"
                 + (f"; {told(explain, worst)}" if explain else "")
             )
         closest = max(closest, (error, tolerance), key=lambda pair: pair[0] / (pair[1] or 1.0))
@@ -322,6 +325,29 @@ def measure(wanted: Sequence[Tensor]) -> str:
     return "relative error" if floats else "share of elements that differ"
 
 
+def told_error(got: Sequence[Tensor], wanted: Sequence[Tensor]) -> str:
+    """How far one output is off, in words: that it is of another kind or shape, or by how much."""
+    for a, b in zip(got, wanted, strict=True):
+        if a.shape != b.shape or a.is_floating_point() != b.is_floating_point():
+            return f"{kind_of(a)}, wanted {kind_of(b)}"
+    return f"{measure(wanted)} {distance(got, wanted):.3g}"
+
+
+def kind_of(value: Tensor) -> str:
+    return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
+
+
+def producers(graph: CompressedGraph) -> list[str]:
+    """Of every output of a graph, the node that makes it, with the user's line."""
+    leaves = [leaf for leaf in pytree.tree_leaves(graph.graph.output_node().args) if leaf is not None]
+    return [f"{leaf.name}{told_line(leaf)}" if isinstance(leaf, fx.Node) else str(leaf) for leaf in leaves]
+
+
+def told_line(node: fx.Node) -> str:
+    line = source_line(node)
+    return f", from {line}" if line else ""
+
+
 def distance(got: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
     """How far one output is off over all inputs; infinite, never NaN, where shapes or non-finite places differ."""
     for a, b in zip(got, wanted, strict=True):
@@ -375,9 +401,6 @@ def first_difference(
             )
             error = distance([value], [reference])
             if not error <= tolerance:
-                node, line = nodes[name], source_line(nodes[name])
-                return (
-                    f"the first node that differs is {node.name} ({node.target}), "
-                    f"{measure([reference])} {error:.3g}" + (f", from {line}" if line else "")
-                )
+                node, off = nodes[name], told_error([value], [reference])
+                return f"the first node that differs is {node.name} ({node.target}), {off}{told_line(node)}"
     return "no single node differs by more than the tolerance: the error builds up along the graph"

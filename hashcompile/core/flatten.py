@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -46,9 +47,31 @@ def origins(program: torch.export.ExportedProgram, names: set[str]) -> dict[str,
     """Value of the program -> node of the compressed graph; of the values that one node became, the last."""
     last: dict[str, str] = {}
     for node in program.graph.nodes:
-        sources = node.meta.get("from_node") or []
-        while sources:
-            if sources[-1].name in names and not sources[-1].from_node:
-                last[sources[-1].name] = node.name
-            sources = sources[-1].from_node
+        source = origin(node)
+        if source in names:
+            last[source] = node.name
     return {value: node for node, value in last.items()}
+
+
+def parts(program: torch.export.ExportedProgram, graph: CompressedGraph) -> dict[str, str]:
+    """The same for what is taken out of the values of one node, which PyTorch traces back to that node alone."""
+    taken = {
+        (node.args[0].name, node.args[1]): node.name
+        for node in graph.graph.nodes
+        if node.target is operator.getitem and isinstance(node.args[0], fx.Node)
+    }
+    found = {}
+    for node in program.graph.nodes:
+        if node.target is operator.getitem:
+            name = taken.get((origin(node.args[0]), node.args[1]))
+            if name is not None:
+                found[node.name] = name
+    return found
+
+
+def origin(node: fx.Node) -> str | None:
+    """The name of the node of the first graph that became `node`."""
+    sources, name = node.meta.get("from_node") or [], None
+    while sources:
+        name, sources = sources[-1].name, sources[-1].from_node
+    return name

@@ -19,7 +19,7 @@ from tvm.relax.frontend.torch.exported_program_translator import ExportedProgram
 
 from hashcompile.core.console import quiet
 from hashcompile.core.errors import ExportError
-from hashcompile.core.flatten import origins
+from hashcompile.core.flatten import origins, parts
 from hashcompile.core.graph import CompressedGraph
 from hashcompile.core.method import Compute
 from hashcompile.core.naming import source_line
@@ -88,7 +88,8 @@ def lower(
     exposed: list[str] = []
     if expose:
         known = origins(program, {node.name for node in graph.graph.nodes})
-        exposed = with_outputs(program, known | chain_origins(program, made.selection.chains))
+        known |= parts(program, graph) | chain_origins(program, made.selection.chains)
+        exposed = with_outputs(program, known)
     converter = Converter(program)
     importer = ExportedProgramImporter()
     rows = {name: located(imported(convert)) for name, convert in importer.convert_map.items()}
