@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
 import hashcompile as hc
@@ -18,7 +18,12 @@ from tests.models import build, normal
 
 pytest.importorskip("tvm", reason="TVM is not installed: pip install 'hashcompile[tvm]'")
 
+import tvm
+from tvm import relax
+
+from hashcompile.lower import tvm_library
 from hashcompile.lower.tvm_library import runner
+from hashcompile.lower.tvm_rows import ROWS
 
 
 class Odd(nn.Module):
@@ -229,3 +234,56 @@ def test_an_operator_that_is_known_by_name_only_is_named_with_its_line() -> None
         ExportError, match=r"TVM cannot import aten\.\S+ \(node \S+\) from .*test_tvm_import\.py"
     ):
         hc.check_tvm(Strange(), normal(16)(2))
+
+
+def test_what_tvm_imports_but_cannot_compile_is_told_before_compression_with_its_line() -> None:
+    def batches() -> Iterator[tuple[Tensor]]:
+        raise AssertionError("calibration data is read, so compression has begun")
+        yield normal(16)(2)
+
+    model = Applied(lambda x: x + torch.full((), float("nan")))  # TVM's LLVM has no such number
+    line = r"could not compile aten\.full\.default \(node full\) from .*test_tvm_import\.py"
+    with pytest.raises(ExportError, match=line):
+        hc.compile(model, normal(16)(2), calibration=batches(), tvm=True)
+
+
+def test_what_tvm_computes_otherwise_is_told_before_compression(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(node: fx.Node, importer: Any) -> Any:
+        return importer.block_builder.emit(relax.op.negative(importer.env[node.args[0]]))
+
+    monkeypatch.setitem(ROWS, "sin.default", wrong)
+    line = r"the first node that differs is sin .*from .*test_tvm_import\.py"
+    with pytest.raises(hc.VerificationError, match=line):
+        hc.check_tvm(Applied(lambda x: x.sin() + 1), normal(16)(2))
+
+
+def test_a_value_among_several_is_named_when_it_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def smallest(node: fx.Node, importer: Any) -> Any:
+        given = importer.env[node.args[0]]
+        return importer.block_builder.emit(
+            relax.op.topk(given, 2, 1, ret_type="both", largest=False, dtype="int64")
+        )
+
+    monkeypatch.setitem(ROWS, "topk.default", smallest)
+    with pytest.raises(
+        hc.VerificationError, match=r"in the output of mul, .*first node that differs is getitem_1 "
+    ):
+        hc.check_tvm(Applied(lambda x: x.topk(2, 1)[1] * 2), normal(16)(2))
+
+
+def test_an_error_of_the_explanation_leaves_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise TypeError("broken")
+
+    test_what_tvm_computes_otherwise_is_told_before_compression(monkeypatch)
+    monkeypatch.setattr(tvm_library, "values_inside", broken)
+    with pytest.raises(
+        hc.VerificationError, match=r"differs from the compressed graph.*cannot be told: broken"
+    ):
+        hc.check_tvm(Applied(lambda x: x.sin() + 1), normal(16)(2))
+
+
+def test_a_library_may_return_bfloat16() -> None:
+    values = torch.tensor([1.5, -2.0])
+    given = tvm.runtime.tensor(values.numpy().astype("bfloat16"))
+    assert torch.equal(tvm_library.read(given), values.bfloat16())
