@@ -28,7 +28,8 @@ def check_tvm(
     compute: Compute = "int8",
     target: Any = "cpu",
 ) -> None:
-    """Raise ExportError for operators that TVM cannot import, with the node and the user's source line of each.
+    """Raise ExportError for operators that TVM cannot import or compile, with the node and the user's source line of
+    each, and VerificationError for those that it computes otherwise.
 
     The arguments are those of `compile`, and the target that of `export_tvm`; compression replaces weights, and brings
     no operators that TVM lacks. ConfigError tells that TVM is not installed, or that the target is none; CaptureError
@@ -39,15 +40,20 @@ def check_tvm(
 
 
 def check_captured(captured: Captured, compute: Compute, target: Any) -> None:
-    """The same for a model that is captured already."""
+    """The same for a model that is captured already.
+
+    A library of the model as it is, which computes in float on this machine whatever the target, is made and compared
+    with it on the example. A ResNet-18 took 35 s, and a model of two layers 8 s, on two cores shared with six processes.
+    """
     with needed_by("a TVM library"):
         from hashcompile.lower.tvm import lower
         from hashcompile.lower.tvm_library import build as write
         from hashcompile.lower.tvm_library import platform, runner, values_inside
     to = tvm_destination(target)
     taken = (captured.graph, captured.signature, captured.signature.first(captured.example, CHECKED))
-    lower(*taken, compute, ranges={}, to=to)
-    lowered, here = lower(*taken, "float", ranges={}), platform("cpu")
+    lowered, here = lower(*taken, compute, ranges={}, to=to), platform("cpu")
+    if to.compute(compute) != "float" or not to.regions:
+        lowered = lower(*taken, "float", ranges={})
 
     def inside(batches: Sequence[Batch]) -> list[Values]:
         return [*values_inside(lower(*taken, "float", ranges={}, expose=True), here, batches)]

@@ -177,7 +177,7 @@ def verify_library(
 
 @dataclass(frozen=True)
 class Outcome:
-    """[output][input], but for the inputs themselves, and for tolerances and the nodes that make them, one an output."""
+    """[output][input], but for the inputs; tolerances, and the nodes that make them, are one an output."""
 
     inputs: Sequence[Batch]
     wanted: Sequence[Sequence[Tensor]]
