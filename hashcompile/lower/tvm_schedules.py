@@ -39,7 +39,7 @@ class Loops(ScheduleRule):  # type: ignore[misc]
         blocks = analysis.normalize_prim_func(schedule)
         if blocks is None:
             return None
-        if not any("R" in block.dom_kind() for block in blocks):
+        if not any(sums(schedule, block) for block in blocks):
             blocks = dlight.try_inline(schedule, blocks)
         for block in blocks:
             loops, kinds = schedule.get_loops(block.block_rv), block.dom_kind()
@@ -54,6 +54,11 @@ class Loops(ScheduleRule):  # type: ignore[misc]
             if long:
                 schedule.parallel(outer)
         return schedule
+
+
+def sums(schedule: s_tir.Schedule, block: Any) -> bool:
+    """Does it begin with an initial value? A sum of one term is no loop of kind R, and cannot be inlined either."""
+    return schedule.get(block.block_rv).init is not None
 
 
 def steps(schedule: s_tir.Schedule, loops: Sequence[Any]) -> int:

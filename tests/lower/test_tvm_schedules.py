@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
-pytest.importorskip("tvm", reason="TVM is not installed: pip install 'hashcompile[tvm]'")
+tvm = pytest.importorskip("tvm", reason="TVM is not installed: pip install 'hashcompile[tvm]'")
 
-from tvm import te, tirx
+from tvm import te, tirx  # noqa: E402 - needs TVM
 
-from hashcompile.lower.tvm_schedules import WORTH_THREADS, Loops
+from hashcompile.lower.tvm_schedules import WORTH_THREADS, Loops  # noqa: E402
 
 BATCH = tirx.Var("batch", "int64")
 LONG = WORTH_THREADS // 64
@@ -41,3 +42,15 @@ def test_threads_share_what_is_long(function: Any, parallel: bool) -> None:
     made = Loops().apply(function, None, False)
     assert made is not None
     assert ("T.parallel" in made.mod.script()) == parallel
+
+
+def test_a_sum_of_one_term_is_no_copy() -> None:
+    x, j = te.placeholder((6, 1), name="x"), te.reduce_axis((0, 1), name="j")
+    total = te.compute((6, 5), lambda i, k: te.sum(x[i, j], axis=j), name="total")
+    y = te.compute((6, 5), lambda i, k: total[i, k] * 0.3 + 1.0, name="y")
+    made = Loops().apply(te.create_prim_func([x, y]), None, False)
+    assert made is not None
+    run = tvm.compile(made.mod, "llvm")
+    given, got = np.arange(6, dtype=np.float32)[:, None], tvm.runtime.empty((6, 5))
+    run(tvm.runtime.tensor(given), got)
+    np.testing.assert_allclose(got.numpy(), np.broadcast_to(given * 0.3 + 1, (6, 5)), rtol=1e-6)
