@@ -38,9 +38,14 @@ def unlabelled(shape: Iterable[int]) -> Tensor:
 
 
 class Meeting(NamedTuple):
-    """A broadcast operand's labels beside those of the other one, (2, E): one class if it meets one, else pinned."""
+    """A broadcast operand's labels beside those of the other one, (2, E): one class if it meets one, else pinned.
+
+    What lies along `dims`, in which both operands have their real size, can be cut only if it is the same of both.
+    """
 
     pairs: Tensor
+    operands: tuple[Tensor, Tensor]  # of one rank
+    dims: tuple[int, ...]
     why: str
 
 
@@ -118,6 +123,7 @@ class Labels:
         shape = torch.broadcast_shapes(a.shape, b.shape)
         a, b = (x.reshape((1,) * (len(shape) - x.ndim) + x.shape) for x in (a, b))
         small_a, small_b = core(a), core(b)
+        real = tuple(d for d in range(len(shape)) if a.size(d) > 1 and b.size(d) > 1)
         for plain, small, other in ((a, small_a, small_b), (b, small_b, small_a)):
             dims = tuple(d for d in range(len(shape)) if plain.size(d) > 1 and other.size(d) > 1)
             if dims and bool((small < 0).any()):
@@ -133,7 +139,8 @@ class Labels:
                 self.edges.append(pairs)
             else:
                 why = f"{self.where} spreads it over many channels"
-                self.meetings.append(Meeting(pairs if wide_a else pairs.flip(0), why))
+                ordered = pairs if wide_a else pairs.flip(0)
+                self.meetings.append(Meeting(ordered, (small_a, small_b), real, why))
         first, second = (y, x) if wide_a and not wide_b else (x, y)
         return first.where(first >= 0, second).expand(shape)
 

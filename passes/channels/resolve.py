@@ -95,10 +95,16 @@ def merge_meetings(labels: Labels, table: Tensor) -> None:
 
 
 def pin_meetings(labels: Labels, table: Tensor) -> None:
-    """A class that is broadcast over many others stays."""
+    """A class that is broadcast over many others stays, and so does what lies along a dim of one operand alone."""
     for meeting in labels.meetings:
         spread, least, most = partners(meeting.pairs, table)
         labels.pin(spread[least != most], meeting.why)
+        operands = [core(table[each]) for each in meeting.operands]
+        for dim in meeting.dims:
+            changing = [each for each in operands if each.size(dim) > 1]
+            if not (len(changing) == 2 and torch.equal(*changing)):
+                for each in changing:
+                    labels.pin(each, meeting.why)
 
 
 def pin_rigid(labels: Labels, table: Tensor) -> None:

@@ -52,6 +52,48 @@ def a_gate_over_all_positions():
     return Net(run, a=conv(3, 8), gate=conv(8, 1), out=conv(8, 2)), (image(),)
 
 
+def involution(groups: int, width: int):
+    """A kernel at each place, the same for all channels of a group: it spreads over them, they over its taps."""
+    channels = groups * width
+
+    def run(m, x):
+        y = m.a(x)
+        batch, _, height, across = y.shape
+        kernel = m.span(m.reduce(y).relu()).view(batch, groups, 1, 9, height, across)
+        patches = functional.unfold(y, 3, padding=1).view(batch, groups, width, 9, height, across)
+        return m.out((kernel * patches).sum(3).view(batch, channels, height, across))
+
+    layers = {"reduce": nn.Conv2d(channels, 6, 1), "span": nn.Conv2d(6, 9 * groups, 1)}
+    return Net(run, a=conv(3, channels), **layers, out=conv(channels, 2)), (image(),)
+
+
+@cut
+def involution_of_as_many_groups_as_channels_in_each():
+    return involution(4, 4)
+
+
+@cut
+def involution_of_many_groups():
+    return involution(8, 2)
+
+
+@cut
+def involution_of_few_groups():
+    return involution(2, 8)
+
+
+@cut
+def a_gate_for_each_pair_of_groups():
+    """It meets two classes, and stays; so do these, since it has their number along the same dim."""
+
+    def run(m, x):
+        gate = m.gate(x).view(-1, 2, 2).mean(2, keepdim=True).expand(-1, 2, 2).reshape(-1, 4, 1)
+        return m.out(((m.a(m.hidden(x)).view(-1, 4, 5) * gate).softmax(2)).flatten(1))
+
+    layers = {"gate": nn.Linear(7, 4), "hidden": nn.Linear(7, 12), "a": nn.Linear(12, 20)}
+    return Net(run, **layers, out=nn.Linear(20, 3)), (torch.randn(2, 7),)
+
+
 @cut
 def layer_scale_and_a_buffer():
     net = Net(
