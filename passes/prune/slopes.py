@@ -24,6 +24,8 @@ def changes(
     axes = [group.of_role(Role.PRODUCER) for group in groups]
     names = sorted({axis.parameter for each in axes for axis in each})
     weights = {name: attribute(graph, name) for name in names}
+    if not names:  # no channel can go, and a gradient is of something
+        return [torch.zeros(len(batches), group.count, dtype=torch.float64) for group in groups]
     rows: list[list[Tensor]] = [[] for _ in groups]
     for number, batch in enumerate(batches):
         gradients = dict(

@@ -38,6 +38,16 @@ def test_every_importance_prunes_every_model(importance: str, name: str) -> None
             hc.compile(model, inputs(2), method=method)
 
 
+@pytest.mark.parametrize("importance", IMPORTANCES)
+def test_where_no_channel_can_go_there_are_reasons(importance: str) -> None:
+    """And no error: there is nothing to look at, nor to take gradients of."""
+    method = hc.PruneChannels(amount=0.5, importance=importance)
+    compiled = hc.compile(nn.Linear(6, 3), (torch.randn(2, 6),), method, calibration=[(torch.randn(8, 6),)])
+    assert compiled.plan.reshaping is not None
+    (refusal,) = compiled.plan.reshaping.refused
+    assert refusal.reason == "it leaves the model as an output"
+
+
 def trained() -> tuple[nn.Module, Tensor]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 3)).eval()
