@@ -85,6 +85,44 @@ def test_widths_are_rounded_up(multiple: int) -> None:
         assert len(kept[name][0]) == min(width, -(-least // multiple) * multiple)
 
 
+class RelativePositions(nn.Module):
+    """Eight heads of 4 entries, with an embedded bias for each; one gives one number a head for each token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(12, 96), nn.Linear(32, 5)
+        self.bias, self.gate = nn.Embedding(11, 8), nn.Linear(12, 8)
+        self.register_buffer("places", torch.arange(6)[:, None] - torch.arange(6) + 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).view(-1, 6, 3, 8, 4).permute(2, 0, 3, 1, 4)
+        scores = q @ k.mT + self.bias(self.places).permute(2, 0, 1)
+        values = scores.softmax(-1) @ v * self.gate(x).sigmoid().transpose(1, 2)[..., None]
+        return self.out(values.transpose(1, 2).flatten(2))
+
+
+def test_the_number_of_heads_is_no_width() -> None:
+    """Two heads of 4 entries are a multiple of 8, though a table and a gate then have two entries."""
+    method = hc.PruneChannels(amount=0.75, round_to=8)
+    kept = hc.compile(RelativePositions().eval(), (torch.randn(2, 6, 12),), method=method).plan.kept
+    assert len(kept["bias.weight"][1]) == len(kept["gate.weight"][0]) == 2
+    assert len(kept["qkv.weight"][0]) == 24 and len(kept["out.weight"][1]) == 8
+
+
+def test_the_width_of_a_stream_counts_where_it_is_shuffled_together() -> None:
+    class Shuffled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.small, self.large = nn.Conv2d(3, 64, 1), nn.Conv2d(3, 16, 2, 2)
+            self.out = nn.Conv2d(16, 5, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(nn.functional.pixel_shuffle(self.small(x[..., :2, :2]), 2) + self.large(x))
+
+    kept = hc.compile(Shuffled(), (torch.randn(2, 3, 8, 8),), hc.PruneChannels(0.6, round_to=8)).plan.kept
+    assert len(kept["large.weight"][0]) == 8 and len(kept["small.weight"][0]) == 32
+
+
 def test_globs_say_what_may_be_cut() -> None:
     model, inputs = models.build("attention")
     plan = hc.compile(model, inputs(2), method={"*": hc.PruneChannels(amount=0.5), "qkv": None}).plan
