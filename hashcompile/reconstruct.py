@@ -6,7 +6,8 @@ The inputs x0 of the original layer (C0 channels) are told from the inputs x (C 
 
 with T0 what the removal itself did, and T is folded into the weights: W0 x0 ~ (W0 T) x. For a convolution x are the
 channels of one pixel, and T serves all taps. A refit goes on to solve for all weights at once, taps included, held to
-the fold. The constant goes where the outputs can take it: a bias, or the running mean of the batch norm behind.
+the fold. How strongly either is held is decided in `ridge.py`. The constant goes where the outputs can take it, a
+bias or the running mean of the batch norm behind, as far as the samples can be trusted with it (`shrinkage.py`).
 
 A sum keeps to what stands for what: T has the pattern of T0, and its entries alone are those of least squares, the
 coefficients of columns that were merged.
@@ -26,7 +27,6 @@ import torch
 from torch import Tensor, fx
 
 from hashcompile.calibrate import moments, statistics
-from hashcompile.compensate import compensate
 from hashcompile.core.bias import bias_target, shared_bias
 from hashcompile.core.graph import CompressedGraph, replace_tensor
 from hashcompile.core.layers import Kind, Layer, arguments, attribute, channel_dim
@@ -34,12 +34,11 @@ from hashcompile.core.method import Statistics
 from hashcompile.core.parallel import deterministic_map
 from hashcompile.core.reshaping import Corrected
 from hashcompile.output_error import relative
-from hashcompile.shrinkage import centred, noise_share
+from hashcompile.ridge import LeastSquares
+from hashcompile.shrinkage import signal_share
 
 Correction = Literal["sum", "fold", "refit"]
 
-RIDGE = 1e-3  # as a share of the mean input energy, where data is plenty
-LARGEST_RIDGE = 1e6  # where the moments are noise: the weights stay what they were
 WIDEST = 4096  # inputs of a layer, taps included, for which a gram is still solved
 REFITTED = (Kind.LINEAR, Kind.CONV)
 
@@ -116,7 +115,7 @@ class Fit:
     """A weight, and how near a layer comes to the wanted outputs with it."""
 
     weight: Tensor
-    shift: Tensor  # (N,) float64, what is to be added to the outputs
+    shift: Tensor  # (N,) float64, what is to be added to the outputs: what they are off on average, drawn towards 0
     error: float  # relative, with that
     plain: float  # relative, without
 
@@ -137,7 +136,8 @@ class Fit:
         sums = deterministic_map(lambda pair: gaps(*pair, channel_dim(pair[0], layer)), pairs)
         count, total, squares, energy = (torch.stack(each).sum(0) for each in zip(*sums, strict=True))
         mean = total / count.clamp_min(1)
-        shift = mean if shifts else torch.zeros_like(mean)
+        signal = signal_share(squares.sum().view(1), mean[None], int(count), float(count))
+        shift = signal * mean if shifts else torch.zeros_like(mean)
         lost = squares.sum() - count * (shift * (2 * mean - shift)).sum()
         return cls(weight, shift, relative(lost, energy), relative(squares.sum(), energy))
 
@@ -164,14 +164,23 @@ def outputs(node: fx.Node, inputs: Sequence[Tensor], weight: Tensor) -> list[Ten
 def folded(layer: Layer, was: Narrowed, uses: Sequence[Use], shifts: bool, how: Correction) -> Tensor:
     """The target weight times T."""
     known = pooled([channel_moments(layer, len(was.inputs), was.block, use) for use in uses])
-    gram, cross, ridges = system(known, shifts)
-    if how == "sum":
-        square = gram.diagonal(dim1=1, dim2=2)[:, None]
-        scaled = torch.where(square > 0, cross / torch.where(square > 0, square, 1.0), was.inputs)
-        return narrow(was.weight, layer, torch.where(was.inputs != 0, scaled, 0.0))
-    eye = torch.eye(was.inputs.shape[1], dtype=torch.float64)
-    told = [compensate(eye, *one) for one in zip(gram, cross, ridges, was.inputs, strict=True)]
-    return narrow(was.weight, layer, torch.stack(told))
+    solve = summed if how == "sum" else told
+    found = [solve(one, prior) for one, prior in zip(systems(known, shifts), was.inputs, strict=True)]
+    return narrow(was.weight, layer, torch.stack(found))
+
+
+def told(system: LeastSquares, prior: Tensor) -> Tensor:
+    """T, (C0, C)."""
+    return system.solve(torch.eye(len(prior), dtype=torch.float64), prior)
+
+
+def summed(system: LeastSquares, prior: Tensor) -> Tensor:
+    """T with the pattern of `prior`, (C0, C): one coefficient at a time."""
+    square = system.gram.diagonal()
+    least = system.least * square.mean()
+    if not least > 0:
+        return prior
+    return torch.where(prior != 0, (system.cross + least * prior) / (square + least), 0.0)
 
 
 def narrow(weight: Tensor, layer: Layer, told: Tensor) -> Tensor:
@@ -185,21 +194,26 @@ def narrow(weight: Tensor, layer: Layer, told: Tensor) -> Tensor:
 
 def refitted(layer: Layer, target: Tensor, held: Tensor, uses: Sequence[Use], shifts: bool) -> Tensor:
     """All weights of the layer anew, taps included, held to those in `held`."""
-    known = pooled([statistics(use.node, layer, use.inputs, use.old) for use in uses])
-    gram, cross, ridges = system(known, shifts)
-    sets = len(gram)
-    wanted = replace(layer.view, shape=tuple(target.shape)).rows(target).chunk(sets)
-    priors = layer.view.rows(held).chunk(sets)
-    rows = [compensate(*one) for one in zip(wanted, gram, cross, ridges, priors, strict=True)]
+    found = systems(pooled([statistics(use.node, layer, use.inputs, use.old) for use in uses]), shifts)
+    wanted = replace(layer.view, shape=tuple(target.shape)).rows(target).chunk(len(found))
+    priors = layer.view.rows(held).chunk(len(found))
+    rows = [one.solve(*given) for one, *given in zip(found, wanted, priors, strict=True)]
     return layer.view.weight(torch.cat(rows)).contiguous()
 
 
-def system(known: Statistics, shifts: bool) -> tuple[Tensor, Tensor, list[float]]:
-    """Gram, cross and ridge of each set; of centred inputs where a constant has a place to go."""
-    trusted = centred(known) if shifts else known
-    assert trusted.gram is not None and trusted.cross is not None
-    share = noise_share(trusted.gram, trusted.independent)
-    return trusted.gram, trusted.cross, (share / (1 - share)).clamp(RIDGE, LARGEST_RIDGE).tolist()
+def systems(known: Statistics, shifts: bool) -> list[LeastSquares]:
+    """Those of each set; of centred inputs where a constant has a place to go."""
+    moments = zip(present(known.gram), present(known.cross), present(known.gram_before), strict=True)
+    found = [LeastSquares(*one, samples=known.independent) for one in moments]
+    if not shifts:
+        return found
+    means = zip(present(known.mean), present(known.mean_before), strict=True)
+    return [one.about(known.count, *each) for one, each in zip(found, means, strict=True)]
+
+
+def present(values: Tensor | None) -> Tensor:
+    assert values is not None
+    return values
 
 
 def channel_moments(layer: Layer, sets: int, block: int, use: Use) -> Statistics:

@@ -38,12 +38,13 @@ def shrunk(gram: Tensor, share: Tensor) -> Tensor:
     return (1 - share)[:, None, None] * gram + even * torch.eye(columns, dtype=gram.dtype)
 
 
-def signal_share(gram: Tensor, mean: Tensor, count: int, samples: float) -> Tensor:
-    """(S,): what to multiply `mean: (S, K)` of `count` samples with, of which `samples` are independent."""
+def signal_share(energy: Tensor, mean: Tensor, count: int, samples: float) -> Tensor:
+    """(S,): what to multiply `mean: (S, K)` of `count` samples with, of which `samples` are independent; `energy: (S,)`
+    is the sum of their squares."""
     if samples <= 1:
         return torch.zeros(len(mean), dtype=mean.dtype)
     length = mean.square().sum(1)
-    spread = (gram.diagonal(dim1=1, dim2=2).sum(1) / max(1, count) - length).clamp_min(0)
+    spread = (energy / max(1, count) - length).clamp_min(0)
     noise = spread / (samples - 1)
     return torch.where(length > 0, 1 - noise / length, 0.0).clamp(0, 1)
 
@@ -52,7 +53,8 @@ def centred(known: Statistics) -> Statistics:
     """The statistics of X - m and X0 - m0, with m and m0 the means as far as they are to be trusted."""
     gram, cross, mean, mean_before = known.gram, known.cross, known.mean, known.mean_before
     assert gram is not None and cross is not None and mean is not None and mean_before is not None
-    signal = signal_share(gram, mean, known.count, known.independent)[:, None]
+    energy = gram.diagonal(dim1=1, dim2=2).sum(1)
+    signal = signal_share(energy, mean, known.count, known.independent)[:, None]
     # sum (x0 - a m0)(x - a m)' = C - (2 a - a^2) count m0 m'
     around = known.count * (2 * signal - signal.square())[:, :, None]
     return replace(

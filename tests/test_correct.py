@@ -89,8 +89,7 @@ def test_combinations_are_told(reader: str, correction: Any) -> None:
         compiled = pruned(reader, model, x, how)
         assert compiled.graph_module.state_dict()["0.weight"].shape[0] == WIDTH // 2
         lost.append(float((compiled(fresh) - wanted).detach().norm() / wanted.norm()))
-    share = 0.1 if "few" in reader else 0.03  # each group tells its own from few, held by the ridge
-    assert lost[0] > 0.1 and lost[1] < share * lost[0]
+    assert lost[0] > 0.1 and lost[1] < 1e-3 * lost[0]
     assert compiled.plan.reshaping is not None
     for each in compiled.plan.reshaping.corrected:
         assert each.after <= each.before
@@ -153,16 +152,18 @@ def test_what_cannot_be_rewritten_says_so() -> None:
 
 
 def test_few_samples_do_no_harm() -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(40, 64), nn.ReLU(), nn.Linear(64, 5)).eval()
-    x, fresh = torch.randn(3, 40), torch.randn(500, 40)
-    wanted = model(fresh)
-    lost = []
-    for how in (False, "fold", "refit"):
-        method = hc.PruneChannels(amount=0.3, correction=how)  # type: ignore[arg-type]
-        compiled = hc.compile(model, (x[:2],), method=method, calibration=[(x,)])
-        lost.append(float((compiled(fresh) - wanted).detach().norm()))
-    assert max(lost[1:]) < 1.1 * lost[0]
+    """Two of them, over four networks: neither their directions nor their means are trusted far."""
+    lost = torch.zeros(3)
+    for seed in range(4):
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Linear(40, 64), nn.ReLU(), nn.Linear(64, 5)).eval()
+        x, fresh = torch.randn(2, 40), torch.randn(500, 40)
+        wanted = model(fresh).detach()
+        for place, how in enumerate((False, "fold", "refit")):
+            method = hc.PruneChannels(amount=0.3, correction=how)  # type: ignore[arg-type]
+            compiled = hc.compile(model, (x,), method=method, calibration=[(x,)])
+            lost[place] += (compiled(fresh) - wanted).detach().norm()
+    assert lost[1:].max() < 1.06 * lost[0]
 
 
 def test_stands_as_a_matrix() -> None:

@@ -29,6 +29,7 @@ FLOORS = (  # from the cellar up; a module may import its own floor and those be
         "hashcompile.layer_task",
         "hashcompile.several_uses",
         "hashcompile.shrinkage",
+        "hashcompile.ridge",
         "hashcompile.refit_norms",
     ),
     ("hashcompile.passes.channels",),

@@ -15,14 +15,13 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from hashcompile.compensate import compensate
 from hashcompile.core.layers import CONSUMERS, layers
 from hashcompile.core.parallel import deterministic_map
 from hashcompile.core.signature import Batch
 from hashcompile.passes.channels import Group, Role
 from hashcompile.passes.channels.readings import Reading, retold
 from hashcompile.passes.channels.slices import places, rows_at
-from hashcompile.reconstruct import RIDGE
+from hashcompile.ridge import LeastSquares
 
 Change = Callable[[Tensor], Tensor]
 
@@ -50,7 +49,7 @@ class Trial:
         """x -> T x + (I - T) mean, from one layer's inputs to what it is told of them."""
         axis = next(axis for axis in group.of_role(Role.CONSUMER) if axis.parameter == seen.parameter)
         where = places(axis, group.count)
-        told = telling(seen.centred, kept)
+        told = telling(seen, kept)
         rest = seen.mean - told @ seen.mean
         layer, node = self._layers[name], self._nodes[name]
         there = where >= 0
@@ -94,11 +93,13 @@ class Changed(fx.Interpreter):
         return self.call_function(n.target, changed, kwargs)
 
 
-def telling(gram: Tensor, kept: Tensor) -> Tensor:
+def telling(seen: Reading, kept: Tensor) -> Tensor:
     """T (U, U) with z ~ T z, which reads the units in `kept` alone, and leaves these as they are."""
+    gram, mean = seen.gram, seen.mean
     eye = torch.eye(len(gram), dtype=torch.float64)
     found = torch.zeros_like(eye)
     if len(kept):
-        found[:, kept] = compensate(eye, gram[kept][:, kept], gram[:, kept], RIDGE, eye[:, kept])
+        system = LeastSquares(gram[kept][:, kept], gram[:, kept], gram, seen.count)
+        found[:, kept] = system.about(seen.count, mean[kept], mean).solve(eye, eye[:, kept])
         found[kept] = eye[kept]
     return found

@@ -44,7 +44,7 @@ def test_is_what_the_layer_makes_of_what_it_is_told(kind: str) -> None:
     (group,) = (each for each in groups if "0" in each.layers)
     ((seen,),) = readings(captured.graph, [group], [(x,)])
     kept = torch.tensor([0, 2])
-    told = telling(seen.centred, kept)
+    told = telling(seen, kept)
     unit = next(axis.unit for axis in group.axes if axis.parameter == "0.weight")
     with torch.no_grad():
         y = model[:-1](x)
