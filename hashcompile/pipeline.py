@@ -12,6 +12,7 @@ from hashcompile.core.reshaping import RESHAPING, Reshaping
 from hashcompile.core.signature import Batch, Signature
 from hashcompile.core.sweep import sweep
 from hashcompile.encode import encode
+from hashcompile.passes.cleanup.expands import drop_expands
 from hashcompile.passes.cleanup.unpack import unpack
 from hashcompile.plan import Plan, Rules, dense_plan, make_plan, structural
 from hashcompile.refit_norms import refit_norms
@@ -36,6 +37,7 @@ def run(
     errors: dict[str, float] = {}
     for rules in stages:
         if structural(rules):
+            drop_expands(graph)
             with progress("reshaping", None, show):
                 few, one = (signature.first(example, count) for count in (2, 1))
                 step = reshape(graph, rules, few, one, batches)
