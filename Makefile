@@ -1,5 +1,5 @@
 # Everything lives in .venv: `make demo` and `make test` need Python 3.11, make and a C++ compiler, no more.
-# CMake and Ninja come from PyPI while the kernels are built, where the machine has none.
+# CMake comes from PyPI: with Ninja while the kernels are built, where the machine has none, and for tests that need it.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv

@@ -50,6 +50,12 @@ def compiled() -> hc.CompiledModel:
     return hc.compile(model, inputs(2))
 
 
+def test_the_dev_extra_brings_cmake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make test` needs none of the machine's."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert subprocess.run([cmake(), "--version"], capture_output=True).returncode == 0
+
+
 def call(program: Path, *arguments: object, given: Floats) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run([str(program), *map(str, arguments)], input=given.tobytes(), capture_output=True)
 
