@@ -20,7 +20,7 @@ from hashcompile.calibrate import read_batches
 from hashcompile.core.console import format_bytes, progress
 from hashcompile.core.encoded import encoded_weights
 from hashcompile.core.errors import ArtifactError, ConfigError, HashcompileError, WeightError
-from hashcompile.core.files import staged
+from hashcompile.core.files import check_library_name, staged
 from hashcompile.core.graph import CompressedGraph, flat_copy
 from hashcompile.core.method import COMPUTES, Compute
 from hashcompile.core.reshaping import PARTS, RESHAPING
@@ -167,6 +167,7 @@ class CompiledModel:
         """Write one shared library that TVM's runtime alone loads, our kernels and the weights inside. Its function
         `main` takes the inputs in their order, and returns a tuple of the outputs. A C++ compiler links it.
 
+        path: its name ends in `.so`.
         target: "cpu", a library for this machine; "arm64", one for 64-bit ARM Linux, on any machine; "cuda", one for
             NVIDIA's GPUs from sm_80 on, on any machine with nvcc, which computes in float whatever `compute` says; or a
             `tvm.target.Target` for one of them.
@@ -177,6 +178,7 @@ class CompiledModel:
         that is checked. Raises ConfigError (without TVM, too), ExportError (what is missing to compile with, too),
         VerificationError, ArtifactError; whatever stood at `path` then stands there still.
         """
+        check_library_name(path)
         with needed_by("export_tvm"):
             from hashcompile.lower import tvm as lower_tvm
             from hashcompile.lower import tvm_library

@@ -20,7 +20,7 @@ from hashcompile import bench as benching
 from hashcompile import inspector
 from hashcompile.bench_inputs import Sizes
 from hashcompile.core.console import format_bytes, show
-from hashcompile.core.files import staged
+from hashcompile.core.files import check_library_name, staged
 from hashcompile.core.method import Compute
 from hashcompile.lower.compiler import look_for
 from hashcompile.lower.destination import tvm_destination
@@ -344,6 +344,8 @@ def check_outputs(output: Path | None, save: Path | None, tvm: Path | None) -> N
             raise hc.ConfigError(
                 f"{option} {path}: that is the name of {KINDS[wanted]}; write it with {wanted} {path}"
             )
+        if option == "--tvm":
+            check_library_name(path)
         with staged(path):  # nothing is staged: it only finds out whether it could be
             pass
 

@@ -210,6 +210,7 @@ def test_options_reach_the_compiler(zoo: Path) -> None:
         (("compile", "zoo:nonsense", "--tvm", "m", "--save", "./m"), "both m"),
         (("compile", "zoo:nonsense", "--tvm", "m.onnx"), "write it with -o m.onnx"),
         (("compile", "zoo:nonsense", "-o", "m.so"), "write it with --tvm m.so"),
+        (("compile", "zoo:nonsense", "--tvm", "m.tar"), "m.tar: the name of a TVM library ends in .so"),
         (("compile", "zoo:nonsense", "-o", "m.onnx", "--tune", "trials"), "give --tvm model.so"),
         (("compile", "zoo:nonsense", "--tvm", "m.so", "--trials", "3"), "--trials goes with --tune FOLDER"),
         (("compile", "zoo:nonsense", "-o", "m.onnx", "--target", "cuda"), "give --tvm model.so"),

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written aside, fsynced, renamed into place."""
+"""Files that are whole or not there: written aside, fsynced, renamed into place; and what a library must be named."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hashcompile.core.errors import ArtifactError
+from hashcompile.core.errors import ArtifactError, ConfigError
+
+LIBRARY = ".so"  # what ends the name of a TVM library: TVM chooses by it how to write one, and how to load it
+
+
+def check_library_name(path: str | os.PathLike[str]) -> None:
+    """Raise ConfigError for a name that no TVM library can have."""
+    if Path(path).suffix != LIBRARY:
+        raise ConfigError(
+            f"{path}: the name of a TVM library ends in {LIBRARY}, by which TVM knows how to load it"
+        )
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from tvm.s_tir.dlight import ScheduleRule
 from tvm.target import Target
 
 from hashcompile.core import interface
-from hashcompile.core.errors import ExportError
+from hashcompile.core.errors import ExportError, VerificationError
 from hashcompile.core.signature import Batch
 from hashcompile.lower import tvm_cuda
 from hashcompile.lower.compiler import call
@@ -96,7 +96,9 @@ def assembled(source: str, name: str, where: Platform, folder: Path) -> str:
 def running(
     lowered: Lowered, where: Platform, path: Path, tuned: ScheduleRule | None = None
 ) -> Iterator[Callable[[Batch], list[Tensor]]]:
-    """The library at `path`; where this machine cannot run it, one made from the same module that it can run."""
+    """The library at `path`; where this machine cannot run it, one made from the same module that it can run. Raises
+    ExportError where that cannot be made, VerificationError where TVM cannot load it.
+    """
     with TemporaryDirectory() as name:
         if where.device is None:
             path = Path(name) / path.name
@@ -105,9 +107,12 @@ def running(
 
 
 def runner(path: Path, device: tvm.runtime.Device | None = None) -> Callable[[Batch], list[Tensor]]:
-    """The library, loaded into this process; `device` is that of its kind, else the CPU."""
+    """The library, loaded into this process; `device` is that of its kind, else the CPU. Raises VerificationError."""
     device = device or tvm.cpu()
-    main = relax.VirtualMachine(tvm.runtime.load_module(str(path)), device)["main"]
+    try:
+        main = relax.VirtualMachine(tvm.runtime.load_module(str(path)), device)["main"]
+    except Exception as error:
+        raise VerificationError(f"TVM cannot load {path.name}: {error}") from error
 
     def run(batch: Batch) -> list[Tensor]:
         outputs = main(*(tvm.runtime.tensor(each.detach().contiguous().numpy(), device) for each in batch))
@@ -129,7 +134,7 @@ def values_inside(
     lowered: Lowered, where: Platform, batches: Sequence[Batch], tuned: ScheduleRule | None = None
 ) -> list[list[tuple[str, Tensor]]]:
     """What the exposed nodes compute on this machine, one a batch, each with its name in the compressed graph. Raises
-    ExportError.
+    ExportError, VerificationError.
 
     The library that differs tells its outputs only, so another is made.
     """

@@ -35,6 +35,7 @@ from hashcompile.lower.tvm import lower  # noqa: E402 - needs TVM
 from hashcompile.lower.tvm_library import platform as platform_of  # noqa: E402 - needs TVM
 from hashcompile.lower.tvm_library import runner, values_inside  # noqa: E402 - needs TVM
 from hashcompile.lower.tvm_nodes import ALIGNMENT, CONSTANT, MAGIC, TvmNode, encode  # noqa: E402
+from hashcompile.lower.tvm_platform import Platform  # noqa: E402
 
 
 @pytest.mark.parametrize("compute", ["float", "int8"])
@@ -98,6 +99,31 @@ def test_a_library_that_does_not_run_is_not_written(tmp_path: Path, monkeypatch:
     compiled = hc.compile(model, inputs(2))
     with pytest.raises(hc.VerificationError, match=r"m\.so does not run in TVM: .*input"):
         compiled.export_tvm(tmp_path / "m.so")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_library_that_cannot_be_loaded_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def symbols(platform: Platform, _: object) -> tuple[tuple[str, ...], list[Path]]:
+        return ("hc_defined_nowhere",), [platform.archive]
+
+    monkeypatch.setattr(Platform, "kernels", symbols)
+    model, inputs = build("mlp")
+    compiled = hc.compile(model, inputs(2))
+    with pytest.raises(hc.VerificationError, match=r"TVM cannot load m\.so: .*hc_defined_nowhere"):
+        compiled.export_tvm(tmp_path / "m.so")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["model", "model.tvm", "model.o", "model.tar", "model.so.1", ".so"])
+def test_a_name_that_tvm_could_not_load_is_refused_at_once(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = hc.compile(nn.Linear(16, 16), normal(16)(2))
+    monkeypatch.setitem(sys.modules, "tvm", None)  # nothing of TVM is asked for
+    with pytest.raises(ConfigError, match=r"ends in \.so"):
+        compiled.export_tvm(tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
