@@ -189,10 +189,12 @@ def compile(
 
 @app.command()
 def inspect(
-    file: Annotated[Path, typer.Argument(help="An .onnx file or an .hc artifact.")],
+    file: Annotated[Path, typer.Argument(help="An .onnx file, an .hc artifact or a TVM library.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show the compressed layers of a file: operator, bits, shape, bytes, arithmetic. Nothing is run.
+    """Show the compressed layers of a file: operator, bits, shape, bytes, arithmetic; of a TVM library, its inputs.
+
+    Nothing is run.
 
     Example:
 

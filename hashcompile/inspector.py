@@ -1,4 +1,4 @@
-"""What is in a file: the layers of a compiled ONNX file or `.hc` artifact, read without running anything."""
+"""What is in a file, read without running it: layers of an ONNX file or `.hc` artifact, inputs of a TVM library."""
 
 import json
 import math
@@ -14,6 +14,7 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from rich.console import Group, RenderableType
 
 from hashcompile.container import GRAPH, TENSORS, read_manifest
+from hashcompile.core import elf
 from hashcompile.core.console import format_bytes, table
 from hashcompile.core.entropy import CODER
 from hashcompile.core.method import CODES
@@ -23,7 +24,7 @@ from hashcompile.lower.chain_op import FIELDS
 from hashcompile.lower.chain_op import OPERATOR as CHAIN
 from hashcompile.lower.feed_forward import SECOND
 from hashcompile.lower.onnx import is_codes, layer_of
-from hashcompile.model_file import files_of, is_archive, read_onnx
+from hashcompile.model_file import beginning, files_of, is_archive, read_library, read_onnx
 
 COMPUTE = {code: compute for compute, code in CODES.items()}
 
@@ -58,9 +59,36 @@ class Contents:
     operators: Mapping[str, int]  # nodes of each kind in an ONNX graph, most frequent first
 
 
-def inspect(path: Path) -> Contents:
-    """Read `path`, .onnx or .hc by what it holds, not by its name. Raises ArtifactError if it is neither."""
+@dataclass(frozen=True)
+class InputInfo:
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]  # a string is a symbol
+
+
+@dataclass(frozen=True)
+class LibraryContents:
+    """A TVM library: what it runs on, and what it takes. Its layers are constants and code, and not told apart."""
+
+    file: str
+    machine: str  # x86_64, aarch64
+    cuda: bool  # it computes on a GPU
+    file_bytes: int
+    inputs: tuple[InputInfo, ...]  # in the order of main's arguments
+
+
+def inspect(path: Path) -> Contents | LibraryContents:
+    """Read `path`, .onnx, .hc or .so by what it holds, not by its name. Raises ArtifactError if it is none of ours."""
+    if beginning(path) == elf.MAGIC:
+        return inspect_library(path)
     return inspect_artifact(path) if is_archive(path) else inspect_onnx(path)
+
+
+def inspect_library(path: Path) -> LibraryContents:
+    library = read_library(path)
+    assert library.machine is not None, "a library is made for one"
+    inputs = tuple(InputInfo(each.name, str(each.dtype), each.shape) for each in library.inputs)
+    return LibraryContents(str(path), library.machine, library.cuda, library.nbytes, inputs)
 
 
 def inspect_onnx(path: Path) -> Contents:
@@ -221,9 +249,16 @@ def tensor_sizes(path: Path) -> dict[str, int]:
     return {name: end - begin for name, (begin, end) in offsets.items()}
 
 
-def as_table(contents: Contents) -> RenderableType:
+def as_table(contents: Contents | LibraryContents) -> RenderableType:
     """For a person. A file that is not ours says so, and what it is instead."""
     size = format_bytes(contents.file_bytes)
+    if isinstance(contents, LibraryContents):
+        given = [(each.name, each.dtype, " x ".join(map(str, each.shape))) for each in contents.inputs]
+        where = f"{contents.machine} with a GPU of NVIDIA's" if contents.cuda else contents.machine
+        footer = (
+            f"\n{size} on disk, a TVM library for {where}; what it holds of single layers is not told apart"
+        )
+        return Group(table(("input", "type", ">size"), given), footer)
     if not contents.ours:
         most = ", ".join(f"{count} {name}" for name, count in list(contents.operators.items())[:5])
         return f"{contents.file}: an ONNX file, but not one of ours: no compressed layers. {size}; {most}."

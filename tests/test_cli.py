@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from platform import machine
 
 import numpy as np
 import onnxruntime as ort
@@ -12,6 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import hashcompile as hc
+import hashcompile_runtime as hcrt
 from hashcompile import cli
 from hashcompile.core.console import format_bytes
 from hashcompile.core.errors import ExportError
@@ -120,6 +122,12 @@ def test_a_library_is_written_measured_and_judged(zoo: Path) -> None:
     (row,) = json.loads(measured.output)
     assert row["runtime"] == "tvm" and row["inputs"] == {"input": [3, 64]}
 
+    told = json.loads(run("inspect", "m.so", "--json").output)
+    assert told["inputs"] == [{"name": "input", "dtype": "float32", "shape": ["batch", 64]}]
+    assert told["machine"] == machine() and told["file_bytes"] == Path("m.so").stat().st_size
+    shown = run("inspect", "m.so").output
+    assert "batch x 64" in shown and f"a TVM library for {machine()}" in " ".join(shown.split())
+
     advice = run("recommend", "m.hc", "--runs", 10, "--threads", 1, "--prefer", "size", "--json")
     assert advice.exit_code == 0, advice.output
     told = json.loads(advice.output)
@@ -225,6 +233,7 @@ def test_options_reach_the_compiler(zoo: Path) -> None:
         (("inspect", "absent.onnx"), "no such file"),
         (("inspect", "."), "is a directory"),
         (("inspect", "zoo.py"), "not an ONNX file"),
+        (("inspect", str(hcrt.library_path())), "a shared library, but not one that hashcompile wrote"),
         (("bench", "zoo.py"), "not an ONNX file"),
         (("bench", "zoo.py", "--dim", "batch"), "--dim batch: wanted NAME=NUMBER"),
         (("bench", "zoo.py", "--shape", "x=1,b"), "--shape x=1,b: wanted NAME=NUMBER"),
