@@ -168,9 +168,10 @@ class CompiledModel:
         `main` takes the inputs in their order, and returns a tuple of the outputs. A C++ compiler links it.
 
         path: its name ends in `.so`.
-        target: "cpu", a library for this machine; "arm64", one for 64-bit ARM Linux, on any machine; "cuda", one for
-            NVIDIA's GPUs from sm_80 on, on any machine with nvcc, which computes in float whatever `compute` says; or a
-            `tvm.target.Target` for one of them.
+        target: "cpu", a library for this machine, on x86-64 for all CPUs of x86-64-v3, which have AVX2 and FMA (older
+            ones end the process with an illegal instruction); "arm64", one for 64-bit ARM Linux, on any machine;
+            "cuda", one for NVIDIA's GPUs from sm_80 on, on any machine with nvcc, which computes in float whatever
+            `compute` says; or a `tvm.target.Target` for one of them, such as one whose `mcpu` is another.
         tune: search for better loops where no kernel of ours computes; the trials stay in its folder. For CPUs.
         show: say what is being done, at a terminal.
 

@@ -11,7 +11,7 @@ from typing import Any
 import tvm
 from tvm.ir.transform import Pass
 from tvm.s_tir.dlight import ScheduleRule
-from tvm.target import Target
+from tvm.target import Target, codegen
 
 from hashcompile.core.errors import ConfigError
 from hashcompile.lower import cross_archive
@@ -19,7 +19,7 @@ from hashcompile.lower.compiler import NATIVE, Command, arm64, call
 from hashcompile.lower.destination import TVM, Destination
 from hashcompile.lower.tvm_nodes import TvmNode
 from hashcompile.lower.tvm_schedules import pipeline
-from hashcompile_runtime import tvm_archive_path
+from hashcompile_runtime import cpu_features, tvm_archive_path
 
 # Eight years of CPUs; our kernels look for more when they are loaded.
 X86 = {"kind": "llvm", "mcpu": "x86-64-v3"}
@@ -76,10 +76,29 @@ def cpu(target: str | Target, show: bool) -> Platform:
             f"target {target}: libraries are made for CPUs, which TVM calls llvm, and for GPUs of kind cuda"
         )
     triple = str(target.attrs.get("mtriple", "")).split("-")
-    if triple[0] in ("", machine()):
+    linux = triple[-2:] == ["linux", "gnu"]
+    if triple == [""] or (triple[0] == machine() and linux):
+        check_here(target)
         return Platform(target, NATIVE, tvm_archive_path(), native=True)
-    if triple[0] == "aarch64" and triple[-2:] == ["linux", "gnu"]:
+    if triple[0] == "aarch64" and linux:
         compiler = arm64()
         archive = cross_archive.archive(cross_archive.for_machine(compiler, triple[0]), show)
         return Platform(target, compiler, archive, native=False)
-    raise ConfigError(f"target {target}: libraries are made for this machine and for aarch64-linux-gnu")
+    raise ConfigError(
+        f"target {target}: libraries are made for this machine, {machine()}-linux-gnu, and for aarch64-linux-gnu"
+    )
+
+
+def check_here(target: Target) -> None:
+    """Raise ConfigError for a CPU of this machine's kind whose code this machine's CPU could not run."""
+    needed = {str(feature) for feature in codegen.llvm_get_cpu_features(target)}
+    if machine() == "x86_64" and "64bit" not in needed:
+        raise ConfigError(
+            f"target {target}: a CPU of 32 bits; wanted one of 64"
+        )  # LLVM would end this process
+    lacking = [name for name, here in cpu_features().items() if name in needed and not here]
+    if lacking:
+        raise ConfigError(
+            f"target {target}: this machine's CPU has no {', '.join(lacking)}, so the library would crash here; "
+            'a tvm.target.Target({"kind": "llvm", "mcpu": ...}) makes one for older CPUs'
+        )

@@ -477,6 +477,41 @@ def test_targets_that_are_none_are_refused() -> None:
             compiled.export_tvm("m.so", target=target)
 
 
+X86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="this machine is no x86-64")
+
+
+@X86
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"mcpu": "i686"}, "32 bits"),  # LLVM would end the process
+        ({"mtriple": "i686-linux-gnu"}, "made for this machine, x86_64-linux-gnu, and"),
+        ({"mtriple": "x86_64-w64-mingw32"}, "made for this machine, x86_64-linux-gnu, and"),
+        ({"mtriple": "x86_64-apple-darwin"}, "made for this machine, x86_64-linux-gnu, and"),
+    ],
+    ids=str,
+)
+def test_systems_and_cpus_of_another_kind_are_refused(settings: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        platform_of(tvm.target.Target({"kind": "llvm", **settings}))
+
+
+@X86
+def test_a_cpu_that_lacks_what_the_code_needs_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Else it would be an illegal instruction, while the library is verified."""
+    old = {"avx2": False, "fma": False, "avx512f": False}
+    monkeypatch.setattr("hashcompile.lower.tvm_platform.cpu_features", lambda: old)
+    model, inputs = build("mlp")
+    compiled = hc.compile(model, inputs(2))
+    with pytest.raises(ConfigError, match="no avx2, fma, so"):
+        compiled.export_tvm(tmp_path / "m.so")
+    older = tvm.target.Target({"kind": "llvm", "mcpu": "x86-64"})
+    (check,) = compiled.export_tvm(tmp_path / "m.so", target=older)
+    assert check.error <= check.tolerance
+
+
 def test_a_machine_without_tvm_or_a_compiler_is_told_what_it_lacks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
