@@ -1,13 +1,16 @@
-// Runs a library that `export_tvm` made: run_tvm model.so 1 3 32 32 < input.f32 > output.f32
+// Runs a library that `export_tvm` made: run_tvm model.so float32:1x3x32x32 < inputs > outputs
 //
-// The library has our kernels and all weights in it. It needs libtvm_ffi and libtvm_runtime, nothing else of TVM.
+// An argument for each input, in the order of the model's, whose values stand in the same order in the input; a transformer
+// may take int64:1x128 int64:1x128. The library has our kernels and all weights in it, and checks what it is given. It needs
+// libtvm_ffi and libtvm_runtime, nothing else of TVM.
 #include <tvm/ffi/container/array.h>
 #include <tvm/ffi/container/tensor.h>
+#include <tvm/ffi/dtype.h>
 #include <tvm/ffi/extra/module.h>
 
 #include <cstring>
 
-#include "floats.h"
+#include "tensors.h"
 
 namespace ffi = tvm::ffi;
 
@@ -37,16 +40,26 @@ ffi::Function load(const char* path) {
     return function(machine, "main");
 }
 
+ffi::Any input_of(const char* told) {
+    const Tensor read = read_tensor(told);
+    const auto input = ffi::Tensor::FromNDAlloc(Memory(), ffi::ShapeView(read.sizes.data(), read.sizes.size()),
+                                                ffi::StringToDLDataType(read.type), DLDevice{kDLCPU, 0});
+    std::memcpy(input.data_ptr(), read.values.data(), read.values.size());
+    return input;
+}
+
 int run(int count, char** arguments) {
-    if (count < 3) throw std::runtime_error("usage: run_tvm LIBRARY SIZE... < INPUT > OUTPUT");
-    const std::vector<int64_t> sizes = sizes_of(arguments + 2, arguments + count);
-    const std::vector<float> values = read_floats(sizes);
+    if (count < 3) throw std::runtime_error("usage: run_tvm LIBRARY TYPE:SIZExSIZE... < INPUTS > OUTPUTS");
+    std::vector<ffi::Any> inputs;
+    for (int i = 2; i < count; ++i) inputs.push_back(input_of(arguments[i]));
     const ffi::Function model = load(arguments[1]);
-    const auto input = ffi::Tensor::FromNDAlloc(Memory(), ffi::ShapeView(sizes.data(), sizes.size()),
-                                                DLDataType{kDLFloat, 32, 1}, DLDevice{kDLCPU, 0});
-    std::memcpy(input.data_ptr(), values.data(), values.size() * sizeof(float));
-    for (const ffi::Tensor& output : model(input).cast<ffi::Array<ffi::Tensor>>())
-        write_floats(static_cast<const float*>(output.data_ptr()), static_cast<size_t>(output.numel()));
+    const std::vector<ffi::AnyView> given(inputs.begin(), inputs.end());
+    ffi::Any outputs;
+    model.CallPacked(given.data(), static_cast<int32_t>(given.size()), &outputs);
+    for (const ffi::Tensor& output : outputs.cast<ffi::Array<ffi::Tensor>>()) {
+        const ffi::ShapeView sizes = output.shape();
+        write_tensor(ffi::DLDataTypeToString(output.dtype()), {sizes.begin(), sizes.end()}, output.data_ptr());
+    }
     return 0;
 }
 

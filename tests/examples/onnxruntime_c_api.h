@@ -21,7 +21,13 @@ struct OrtValue;
 enum OrtLoggingLevel { ORT_LOGGING_LEVEL_WARNING = 2 };
 enum OrtAllocatorType { OrtArenaAllocator = 1 };
 enum OrtMemType { OrtMemTypeDefault = 0 };
-enum ONNXTensorElementDataType { ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT = 1 };
+enum ONNXTensorElementDataType {
+    ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED = 0,
+    ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT = 1,
+    ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32 = 6,
+    ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 = 7,
+    ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL = 9,
+};
 
 struct OrtApi {
     void* skipped0[2];
@@ -33,7 +39,10 @@ struct OrtApi {
     OrtStatus* (*Run)(OrtSession*, const OrtRunOptions*, const char* const*, const OrtValue* const*, size_t,
                       const char* const*, size_t, OrtValue**);
     OrtStatus* (*CreateSessionOptions)(OrtSessionOptions**);
-    void* skipped11[25];
+    void* skipped11[19];
+    OrtStatus* (*SessionGetInputCount)(const OrtSession*, size_t*);
+    OrtStatus* (*SessionGetOutputCount)(const OrtSession*, size_t*);
+    void* skipped32[4];
     OrtStatus* (*SessionGetInputName)(const OrtSession*, size_t, OrtAllocator*, char**);
     OrtStatus* (*SessionGetOutputName)(const OrtSession*, size_t, OrtAllocator*, char**);
     void* skipped38[11];
@@ -41,8 +50,11 @@ struct OrtApi {
                                                  ONNXTensorElementDataType, OrtValue**);
     void* skipped50;
     OrtStatus* (*GetTensorMutableData)(OrtValue*, void**);
-    void* skipped52[12];
-    OrtStatus* (*GetTensorShapeElementCount)(const OrtTensorTypeAndShapeInfo*, size_t*);
+    void* skipped52[8];
+    OrtStatus* (*GetTensorElementType)(const OrtTensorTypeAndShapeInfo*, ONNXTensorElementDataType*);
+    OrtStatus* (*GetDimensionsCount)(const OrtTensorTypeAndShapeInfo*, size_t*);
+    OrtStatus* (*GetDimensions)(const OrtTensorTypeAndShapeInfo*, int64_t*, size_t);
+    void* skipped63[2];
     OrtStatus* (*GetTensorTypeAndShape)(const OrtValue*, OrtTensorTypeAndShapeInfo**);
     void* skipped66[3];
     OrtStatus* (*CreateCpuMemoryInfo)(OrtAllocatorType, OrtMemType, OrtMemoryInfo**);
@@ -72,6 +84,7 @@ const OrtApiBase* OrtGetApiBase();
 }
 
 static_assert(offsetof(OrtApi, SessionGetOutputName) == 37 * sizeof(void*) &&
+                  offsetof(OrtApi, GetTensorElementType) == 60 * sizeof(void*) &&
                   offsetof(OrtApi, GetTensorTypeAndShape) == 65 * sizeof(void*) &&
                   offsetof(OrtApi, ReleaseSessionOptions) == 100 * sizeof(void*) &&
                   offsetof(OrtApi, RegisterCustomOpsLibrary_V2) == 228 * sizeof(void*),

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from shutil import which
+from typing import Any, NamedTuple
 
-import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import pytest
+import torch
+from torch import Tensor, nn
 
 import hashcompile as hc
 import hashcompile_runtime as hcrt
+from hashcompile.core.signature import Batch
 from tests.models import build
 
 tvm = pytest.importorskip("tvm", reason="TVM is not installed: pip install 'hashcompile[tvm]'")
@@ -21,7 +25,7 @@ from hashcompile.lower.cross_archive import cmake  # noqa: E402 - needs TVM
 from hashcompile.lower.tvm_library import runner  # noqa: E402
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "device"
-Floats = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +48,32 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def compiled() -> hc.CompiledModel:
-    model, inputs = build("cnn")
-    return hc.compile(model, inputs(2))
+class Tagger(nn.Module):
+    """ids (B, S) int64, mask (B, S) bool -> scores (B, S, 7) float32, tags (B, S) int64, known (B, S) bool."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.head = nn.Embedding(50, 32), nn.Linear(32, 7)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        scores = self.head(self.embed(ids) * mask.unsqueeze(-1))
+        tags = scores.argmax(-1)
+        return scores, tags, tags > 2
+
+
+class Case(NamedTuple):
+    compiled: hc.CompiledModel
+    given: Batch
+
+
+@pytest.fixture(scope="module", params=["cnn", "tagger"])
+def case(request: pytest.FixtureRequest) -> Case:
+    if request.param == "cnn":
+        model, inputs = build("cnn")
+        return Case(hc.compile(model, inputs(2)), inputs(3))
+    ids, mask = torch.arange(30).reshape(5, 6), torch.arange(30).reshape(5, 6) % 4 > 0
+    return Case(hc.compile(Tagger(), (ids[:2], mask[:2])), (ids[2:], mask[2:]))
 
 
 def test_the_dev_extra_brings_cmake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,45 +82,89 @@ def test_the_dev_extra_brings_cmake(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert subprocess.run([cmake(), "--version"], capture_output=True).returncode == 0
 
 
-def call(program: Path, *arguments: object, given: Floats) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([str(program), *map(str, arguments)], input=given.tobytes(), capture_output=True)
+def call(program: Path, *arguments: object, given: bytes) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([str(program), *map(str, arguments)], input=given, capture_output=True)
 
 
-def test_run_tvm(programs: Path, compiled: hc.CompiledModel, tmp_path: Path) -> None:
-    compiled.export_tvm(tmp_path / "m.so")
-    (given,) = build("cnn")[1](3)
-    (wanted,) = runner(tmp_path / "m.so")((given,))
-    done = call(programs / "run_tvm", tmp_path / "m.so", *given.shape, given=given.numpy())
+def told(values: Sequence[Array]) -> list[str]:
+    """As the programs are told, and tell, what a tensor is."""
+    return [f"{each.dtype}:{'x'.join(map(str, each.shape))}" for each in values]
+
+
+def check(program: Path, *arguments: object, given: Sequence[Array], wanted: Sequence[Array]) -> None:
+    """It writes all outputs, bit for bit, and says what they are."""
+    data = b"".join(each.tobytes() for each in given)
+    done = call(program, *arguments, *told(given), given=data)
     assert done.returncode == 0, done.stderr
-    assert np.array_equal(np.frombuffer(done.stdout, np.float32), wanted.numpy().ravel())
+    assert done.stderr.decode().split() == told(wanted)
+    assert done.stdout == b"".join(each.tobytes() for each in wanted)
 
 
-def test_run_onnx(programs: Path, compiled: hc.CompiledModel, tmp_path: Path) -> None:
-    compiled.export_onnx(tmp_path / "m.onnx")
-    (given,) = build("cnn")[1](3)
+def test_run_tvm(programs: Path, case: Case, tmp_path: Path) -> None:
+    case.compiled.export_tvm(tmp_path / "m.so")
+    wanted = [each.numpy() for each in runner(tmp_path / "m.so")(case.given)]
+    given = [each.numpy() for each in case.given]
+    check(programs / "run_tvm", tmp_path / "m.so", given=given, wanted=wanted)
+
+
+def test_run_onnx(programs: Path, case: Case, tmp_path: Path) -> None:
+    case.compiled.export_onnx(tmp_path / "m.onnx")
+    given = [each.numpy() for each in case.given]
     session = hcrt.session(tmp_path / "m.onnx")
-    (wanted,) = session.run(None, {session.get_inputs()[0].name: given.numpy()})
-    program, library = programs / "run_onnx", hcrt.library_path()
-    done = call(program, tmp_path / "m.onnx", library, *given.shape, given=given.numpy())
-    assert done.returncode == 0, done.stderr
-    assert np.array_equal(np.frombuffer(done.stdout, np.float32), wanted.ravel())
+    names = [each.name for each in session.get_inputs()]
+    wanted = session.run(None, dict(zip(names, given, strict=True)))
+    check(programs / "run_onnx", tmp_path / "m.onnx", hcrt.library_path(), given=given, wanted=wanted)
+
+
+class Doubled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x).double()
+
+
+def test_types_are_checked(programs: Path, tmp_path: Path) -> None:
+    """Of inputs by the model, of outputs by the program."""
+    compiled = hc.compile(Doubled(), (torch.ones(2, 16),))
+    compiled.export_tvm(tmp_path / "m.so")
+    compiled.export_onnx(tmp_path / "m.onnx")
+    for tvms, command in (
+        (True, (programs / "run_tvm", tmp_path / "m.so")),
+        (False, (programs / "run_onnx", tmp_path / "m.onnx", hcrt.library_path())),
+    ):
+        for arguments, said in (
+            (["int32:2x16"], b"float"),
+            (["float32:2x16", "float32:2x16"], b"expects 1 arg" if tvms else b"inputs: 1"),
+            (["float32:2x16"], b"'float64' is none" if tvms else b"number 11"),
+        ):
+            done = call(*command, *arguments, given=bytes(4 * 2 * 16 * len(arguments)))
+            assert done.returncode == 1 and said in done.stderr and not done.stdout, done.stderr
 
 
 @pytest.mark.parametrize(
     ("program", "arguments", "said"),
     [
         ("run_tvm", (), b"usage"),
-        ("run_tvm", ("none.so", 2), b"none.so"),
-        ("run_tvm", ("none.so", 0), b"a size is"),
-        ("run_tvm", ("none.so", 3), b"ends before"),
-        ("run_tvm", ("none.so", *[2**31 - 1] * 3), b"no memory"),
+        ("run_tvm", ("--help",), b"usage"),
+        ("run_tvm", ("none.so", "float32:2"), b"none.so"),
+        ("run_tvm", ("none.so", "float32:1x0"), b"a size is"),
+        ("run_tvm", ("none.so", "float32:"), b"a size is"),
+        ("run_tvm", ("none.so", "float32:1,2"), b"a size is"),
+        ("run_tvm", ("none.so", "float32"), b"no sizes"),
+        ("run_tvm", ("none.so", "2"), b"'2' is none"),
+        ("run_tvm", ("none.so", "float64:2"), b"'float64' is none"),
+        ("run_tvm", ("none.so", "float32:3"), b"ends before"),
+        ("run_tvm", ("none.so", "int64:2"), b"ends before"),
+        ("run_tvm", ("none.so", f"float32:{2**31 - 1}x{2**31 - 1}x{2**31 - 1}"), b"no memory"),
         ("run_onnx", (), b"usage"),
-        ("run_onnx", ("none.onnx", "none.so", 2), b"none.so"),
-        ("run_onnx", ("none.onnx", hcrt.library_path(), 2), b"none.onnx"),
+        ("run_onnx", ("none.onnx", "none.so", "float32:2"), b"none.so"),
+        ("run_onnx", ("none.onnx", hcrt.library_path(), "float32:2"), b"none.onnx"),
     ],
 )
 def test_what_is_wrong_is_said(
     programs: Path, program: str, arguments: tuple[object, ...], said: bytes
 ) -> None:
-    done = call(programs / program, *arguments, given=np.zeros(2, np.float32))
+    done = call(programs / program, *arguments, given=bytes(8))
     assert done.returncode == 1 and said in done.stderr and not done.stdout

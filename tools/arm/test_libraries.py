@@ -50,9 +50,10 @@ def test_outputs(path):
 def test_the_program_in_cpp_gives_the_same(name):
     data = np.load(LIBRARIES[0].with_name(f"{name}.npz"))
     (inputs,) = inputs_of(data)
-    library, sizes = LIBRARIES[0].with_name(f"{name}.so"), map(str, inputs.shape)
+    library = LIBRARIES[0].with_name(f"{name}.so")
+    told = f"{inputs.dtype}:{'x'.join(map(str, inputs.shape))}"
     done = subprocess.run(
-        [*EMULATED, str(PROGRAM), str(library), *sizes], input=inputs.tobytes(), capture_output=True
+        [*EMULATED, str(PROGRAM), str(library), told], input=inputs.tobytes(), capture_output=True
     )
     assert done.returncode == 0, done.stderr
     assert np.array_equal(np.frombuffer(done.stdout, np.float32), data["wanted"].ravel())
