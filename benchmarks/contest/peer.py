@@ -18,12 +18,14 @@ ONNX_ENGINE, TVM_ENGINE = ENGINES["onnx"], ENGINES["tvm"]
 _ENGINES = Path(__file__).parents[1] / "peers" / "engines"
 OPENVINO_ENGINE = _ENGINES / "openvino_engine.py"
 TORCH_ENGINE = _ENGINES / "torch_engine.py"
+TVM_SIZES_ENGINE = _ENGINES / "tvm_sizes_engine.py"
 
 __all__ = [
     "ONNX_ENGINE",
     "OPENVINO_ENGINE",
     "TORCH_ENGINE",
     "TVM_ENGINE",
+    "TVM_SIZES_ENGINE",
     "NotApplicableError",
     "Peer",
     "stock",

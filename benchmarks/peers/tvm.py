@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import torch
-from contest.peer import TVM_ENGINE, Peer
+from contest.peer import TVM_ENGINE, TVM_SIZES_ENGINE, Peer
 from contest.prepared import prepared
 from contest.subject import Subject
 
@@ -35,29 +34,34 @@ def ours_dense(subject: Subject, folder: Path) -> list[str]:
 
 
 def plain(subject: Subject, folder: Path) -> list[str]:
-    """The importer, and the pipeline that TVM has for CPUs, for the very processor that it runs on."""
+    """The importer, and the pipeline that TVM has for CPUs, for the very processor that it runs on. A library for each
+    case, of its sizes: some models do not compile where sizes are symbolic.
+    """
     import tvm
     from tvm.relax.frontend.torch import from_exported_program
 
-    with torch.no_grad():
-        program = torch.export.export(
-            subject.model, (), dict(subject.example), dynamic_shapes=subject.dynamic_shapes
-        )
-        module = from_exported_program(program.run_decompositions(), run_ep_decomposition=False)
     target = tvm.target.Target({"kind": "llvm", "mcpu": tvm.target.codegen.llvm_get_system_cpu()})
-    tvm.compile(module, target).export_library(str(folder / LIBRARY))
-    return [LIBRARY]
+    libraries = []
+    for inputs in subject.cases.values():
+        with torch.no_grad():
+            program = torch.export.export(subject.model, (), dict(inputs)).run_decompositions()
+            module = from_exported_program(program, run_ep_decomposition=False)
+        sizes = "_".join("x".join(map(str, value.shape)) for value in inputs.values())
+        libraries.append(f"{sizes}.so")
+        tvm.compile(module, target).export_library(str(folder / libraries[-1]))
+    return libraries
 
 
-def peer(name: str, what: str, prepare: Callable[[Subject, Path], list[str]], own: bool) -> Peer:
-    needs = (*(("hashcompile", "hashcompile-runtime") if own else ()), *NEEDS)
-    options = {"machine": platform.machine(), "cuda": False}
-    return Peer(name, what, needs, TVM_ENGINE, prepare, options, ours.SOURCES if own else ())
-
-
-own = partial(peer, own=True)
+OPTIONS = {"machine": platform.machine(), "cuda": False}
+own = partial(
+    Peer,
+    needs=("hashcompile", "hashcompile-runtime", *NEEDS),
+    engine=TVM_ENGINE,
+    options=OPTIONS,
+    sources=ours.SOURCES,
+)
 PEERS = (
-    own("tvm ours", "what `ours` is, as a library for TVM", ours_encoded),
-    own("tvm ours fp32", "nothing encoded, our kernels in a library for TVM", ours_dense),
-    peer("tvm", "TVM as it comes", plain, own=False),
+    own("tvm ours", "what `ours` is, as a library for TVM", prepare=ours_encoded),
+    own("tvm ours fp32", "nothing encoded, our kernels in a library for TVM", prepare=ours_dense),
+    Peer("tvm", "TVM as it comes", NEEDS, TVM_SIZES_ENGINE, plain, {**OPTIONS, "base": str(TVM_ENGINE)}),
 )

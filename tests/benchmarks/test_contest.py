@@ -261,6 +261,19 @@ def test_tvm_peers_run_for_real(subject, settings):
         assert line.rounds_ms and line.file_bytes, line.reason
 
 
+def test_plain_tvm_has_a_library_of_fixed_sizes_for_each_case(subject, tmp_path):
+    """It does not compile all of what it compiles so where a size is symbolic."""
+    runtime = pytest.importorskip("tvm", reason="TVM is not installed: pip install 'hashcompile[tvm]'")
+    names = tvm.PEERS[-1].prepare(subject, tmp_path)
+    assert names == ["1x32.so", "2x32.so"]
+    for name, (wanted, other) in zip(names, [(1, 2), (2, 1)], strict=True):
+        library = runtime.runtime.load_module(str(tmp_path / name))
+        main = runtime.relax.VirtualMachine(library, runtime.cpu())["main"]
+        assert main(runtime.runtime.tensor(np.ones((wanted, 32), np.float32)))[0].shape == (wanted, 16)
+        with pytest.raises(RuntimeError, match=f"{other} vs. {wanted}"):
+            main(runtime.runtime.tensor(np.ones((other, 32), np.float32)))
+
+
 def test_our_file_holds_no_dense_copy(tmp_path):
     file = tmp_path / "ours.onnx"
     single.write_codebook_linear(file, 64, 128)
