@@ -15,4 +15,8 @@ def pytest_terminal_summary(terminalreporter):
         "greatest difference from the library for x86, and its tolerance, relative to the largest output"
     )
     for library, size, difference, allowed in sorted(rows):
-        terminalreporter.line(f"| {library} | {size / 1e6:.2f} MB | {difference:.1e} | {allowed:.0e} |")
+        terminalreporter.line(f"| {library} | {size / 1e6:.2f} MB | {told(difference)} | {told(allowed)} |")
+
+
+def told(value):
+    return f"{value:.1e}" if value else "0"
