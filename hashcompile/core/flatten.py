@@ -55,7 +55,7 @@ def origins(program: torch.export.ExportedProgram, names: set[str]) -> dict[str,
 
 def parts(program: torch.export.ExportedProgram, graph: CompressedGraph) -> dict[str, str]:
     """The same for what is taken out of the values of one node, which PyTorch traces back to that node alone."""
-    taken = {
+    taken: dict[tuple[str | None, Any], str] = {
         (node.args[0].name, node.args[1]): node.name
         for node in graph.graph.nodes
         if node.target is operator.getitem and isinstance(node.args[0], fx.Node)

@@ -224,9 +224,9 @@ def check_types(node: fx.Node, made: Any, importer: Any) -> None:
     """Of a value, or of those of several that are read. Raises TypeError."""
     wanted, kind = node.meta.get("val"), getattr(made, "ty", None)
     if isinstance(wanted, tuple | list):
-        read = sorted({user.args[1] for user in node.users if user.target is operator.getitem})
+        taken: list[Any] = [user.args[1] for user in node.users if user.target is operator.getitem]
         kinds = dict(enumerate(kind.fields)) if isinstance(kind, relax.TupleType) else {0: kind}
-        pairs = [(wanted[i], kinds.get(i)) for i in read]
+        pairs = [(wanted[i], kinds.get(i)) for i in sorted(set(taken))]
     else:
         pairs = [(wanted, kind)]
     for value, each in pairs:

@@ -58,15 +58,13 @@ def extreme(reduce: Callable[..., Any]) -> Row:
 
 
 def matmul(node: fx.Node, importer: Any) -> Any:
-    return product(*(importer.env[factor] for factor in node.args), importer)
+    x, w = (importer.env[factor] for factor in node.args)
+    return product(x, w, importer)
 
 
 def product(x: Any, w: Any, importer: Any) -> Any:
-    """Of the type of its factors, where the importer's own is always in float32. A sum of one term is none: schedules
-    of sums do not fit it.
-    """
-    one = len(x.ty.shape) == len(w.ty.shape) and x.ty.shape[-1] == 1
-    return importer.block_builder.emit((relax.op.multiply if one else relax.op.matmul)(x, w))
+    """Of the type of its factors, where the importer's own is always in float32."""
+    return importer.block_builder.emit(relax.op.matmul(x, w))
 
 
 def addmm(node: fx.Node, importer: Any) -> Any:
