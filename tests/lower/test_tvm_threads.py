@@ -1,11 +1,12 @@
 """A pool whose threads come late is left alone for a while; all work is done all the same."""
 
 import ctypes
+import itertools
 import os
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 HERE = Path(__file__).parent
@@ -13,38 +14,50 @@ RUNTIME = HERE.parents[1] / "runtime"
 TASKS = 4
 
 
-@pytest.fixture
-def launches(tmp_path: Path) -> Callable[[int, int, int], int]:
-    """A pool that nobody has waited for yet."""
-    made = tmp_path / "threads.so"
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    made = tmp_path_factory.mktemp("threads") / "threads.so"
     command = [os.environ.get("CXX", "c++"), "-std=c++17", "-O1", "-shared", "-fPIC", "-pthread"]
     includes = [f"-I{folder}" for folder in (RUNTIME, RUNTIME / "include")]
     subprocess.run([*command, *includes, str(HERE / "tvm_threads.cc"), "-o", str(made)], check=True)
     library = ctypes.CDLL(str(made))
     library.launches_of.restype = ctypes.c_size_t
-
-    def count(regions: int, task_us: int, late_us: int) -> int:
-        total = ctypes.c_size_t()
-        sizes = (ctypes.c_size_t(size) for size in (regions, TASKS, task_us, late_us))
-        asked = int(library.launches_of(*sizes, ctypes.byref(total)))
-        assert total.value == regions * TASKS * (TASKS + 1) // 2, "every task once"
-        return asked
-
-    return count
+    return library
 
 
-def test_a_late_pool_is_asked_ever_less(launches: Callable[[int, int, int], int]) -> None:
-    """Behind pauses of 8, 16, 32 and so on: six times in 8 + 16 + ... + 128 + 6 regions, and some more where the
-    machine interrupts the work for as long.
-    """
-    assert 5 <= launches(254, 1, 20_000) <= 60
+def asked(library: ctypes.CDLL, work_us: list[int], wait_us: list[int]) -> list[int]:
+    """The regions that the pool is asked for."""
+    asks = np.zeros(len(work_us), bool)
+    times = [np.array(each, np.uintp) for each in (work_us, wait_us)]
+    pointers = (each.ctypes.data_as(ctypes.c_void_p) for each in (*times, asks))
+    library.asked(ctypes.c_size_t(len(work_us)), *pointers)
+    return [int(place) for place in np.flatnonzero(asks)]
 
 
-def test_a_pool_in_time_is_asked_again(launches: Callable[[int, int, int], int]) -> None:
-    launches(100, 1, 20_000)
-    assert launches(300, 2000, 0) >= 60, "it is worth its threads"
+def test_pauses_double_and_end(library: ctypes.CDLL) -> None:
+    late = asked(library, [100] * 40_000, [5000] * 40_000)
+    pauses = [b - a - 1 for a, b in itertools.pairwise(late)]
+    assert pauses[:10] == [8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096]
+    assert set(pauses[9:]) == {4096}
 
 
-def test_a_wait_within_the_work_is_none(launches: Callable[[int, int, int], int]) -> None:
-    """The other thread comes late, and finds tasks left."""
-    assert launches(20, 5000, 4000) >= 12
+def test_a_pool_in_time_is_trusted_again(library: ctypes.CDLL) -> None:
+    """Behind 1 + 8 + 1 + 16 + 1 + 32 + 1 + 64 regions; once late after many in time, it pauses for 8 again."""
+    waits = [5000] * 124 + [0] * 60 + [5000] + [0] * 20
+    regions = asked(library, [100] * len(waits), waits)
+    assert regions[:4] == [0, 9, 26, 59] and regions[4:] == [*range(124, 185), *range(193, 205)]
+
+
+@pytest.mark.parametrize(
+    ("work", "wait"), [(100, 99), (5, 19), (0, 0)], ids=["shorter than the work", "noise", "none"]
+)
+def test_such_a_wait_is_none(library: ctypes.CDLL, work: int, wait: int) -> None:
+    assert len(asked(library, [work] * 50, [wait] * 50)) == 50
+
+
+def test_a_late_pool_is_asked_ever_less(library: ctypes.CDLL) -> None:
+    total = ctypes.c_size_t()
+    sizes = map(ctypes.c_size_t, (254, TASKS, 20_000))
+    launches = library.launches_of(*sizes, ctypes.byref(total))
+    assert 1 <= launches <= 60
+    assert total.value == 254 * TASKS * (TASKS + 1) // 2, "every task once"

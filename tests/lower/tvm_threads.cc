@@ -1,4 +1,5 @@
-// Regions of parallel work given to a pool like TVM's, of which one thread comes late, for test_tvm_threads.py.
+// Patience by the clock that it is told, and regions of parallel work given to a pool that is late, for
+// test_tvm_threads.py.
 #include "tvm/threads.cc"
 
 namespace {
@@ -20,26 +21,24 @@ int TVMBackendParallelLaunch(int (*lambda)(int, TVMParallelGroupEnv*, void*), vo
     return 0;
 }
 
-// How many of `regions` the pool was asked for; each task adds its share to `sum`, and takes `task_us`.
-extern "C" size_t launches_of(size_t regions, size_t tasks, size_t task_us, size_t late_us, size_t* sum) {
-    struct Work {
-        std::atomic<size_t> sum{0};
-        size_t us;
-    } work;
-    work.us = task_us;
+// How many of `regions` the pool was asked for; each task adds its number, from 1 on, to `sum`.
+extern "C" size_t launches_of(size_t regions, size_t tasks, size_t late_us, size_t* sum) {
+    std::atomic<size_t> total{0};
     launches = 0;
     late = std::chrono::microseconds(late_us);
     for (size_t i = 0; i < regions; ++i)
         hc::tvm::parallel_for(
-            nullptr,
-            [](void* arg, size_t task) {
-                Work& work = *static_cast<Work*>(arg);
-                const auto end = hc::tvm::Clock::now() + std::chrono::microseconds(work.us);
-                while (hc::tvm::Clock::now() < end) {
-                }
-                work.sum += task + 1;
-            },
-            &work, tasks);
-    *sum = work.sum;
+            nullptr, [](void* arg, size_t task) { *static_cast<std::atomic<size_t>*>(arg) += task + 1; }, &total, tasks);
+    *sum = total;
     return launches;
+}
+
+// Which of the regions a pool is asked for that lets each wait `wait_us[i]` behind `work_us[i]` of work.
+extern "C" void asked(size_t regions, const size_t* work_us, const size_t* wait_us, bool* asks) {
+    hc::tvm::Patience patience;
+    for (size_t i = 0; i < regions; ++i) {
+        asks[i] = patience.asks();
+        const hc::tvm::Clock::time_point begun{}, idle = begun + std::chrono::microseconds(work_us[i]);
+        if (asks[i]) patience.learn(begun, idle, idle + std::chrono::microseconds(wait_us[i]));
+    }
 }
