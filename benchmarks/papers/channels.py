@@ -2,7 +2,7 @@
 
     python benchmarks/papers/channels.py [resnet20] [resnet56] [lenet5] [lenet300] [vgg]
         [--part methods] [--part weights] [--part rounds] [--part latency] [--only 'l2*'] [--strength 0.3]
-        [--epochs 1] [--taught] [--images 10000] [--test 2000] [--out DIR]
+        [--epochs 1] [--rate 0.01] [--taught] [--images 10000] [--test 2000] [--out DIR]
 
 - methods: every method and importance at several strengths, before and after a short fine-tuning (`--epochs 0`: none).
 - weights: single weights beside whole units, 0 to 95 % of each layer, and the PQ index of what is left.
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from fnmatch import fnmatch
 from functools import partial
@@ -65,6 +66,9 @@ def main(
         list[float] | None, typer.Option(help="Instead of each way's own; repeatable.")
     ] = None,
     epochs: Annotated[float, typer.Option(min=0, help="Of fine-tuning, over `--images`.")] = 1.0,
+    rate: Annotated[
+        float | None, typer.Option(min=0, help="Of fine-tuning, at its start; each network's own by default.")
+    ] = None,
     taught: Annotated[
         bool, typer.Option("--taught", help="Fine-tune to the whole network's outputs instead of labels.")
     ] = False,
@@ -80,7 +84,15 @@ def main(
     parts = part or list(Part)
     for given, whole in subjects(names or SUBJECTS, out / "papers", images, test):
         name = given.name
-        setting = {"images": images, "test": test, "epochs": epochs, "threads": threads, "top1": whole}
+        given = given if rate is None else replace(given, rate=rate)
+        setting = {
+            "images": images,
+            "test": test,
+            "epochs": epochs,
+            "rate": given.rate,
+            "threads": threads,
+            "top1": whole,
+        }
         if Part.methods in parts:
             kept = Kept(out / f"channels_{name}_methods.json", setting | {"taught": taught})
             todo = [(way, each) for way in chosen for each in way.among(strength)]
