@@ -1,5 +1,5 @@
 // Runs an ONNX file that hashcompile made, on our kernels:
-//     run_onnx model.onnx libhashcompile_runtime.so float32:1x3x32x32 < inputs > outputs
+//     run_onnx model.onnx ./libhashcompile_runtime.so float32:1x3x32x32 < inputs > outputs
 //
 // An argument for each input, in the order of the model's, whose values stand in the same order in the input; a transformer
 // may take int64:1x128 int64:1x128. Without the line that registers the library it runs as well, on ONNX Runtime's kernels.
@@ -101,6 +101,7 @@ int run(int count, char** arguments) {
     if (count < 4) throw std::runtime_error("usage: run_onnx MODEL LIBRARY TYPE:SIZExSIZE... < INPUTS > OUTPUTS");
     std::vector<Tensor> tensors;
     for (int i = 3; i < count; ++i) tensors.push_back(read_tensor(arguments[i]));
+    read_end();
 
     api = OrtGetApiBase()->GetApi(ORT_API_VERSION);
     if (!api) throw std::runtime_error("this ONNX Runtime is older than the header");

@@ -34,7 +34,8 @@ ffi::Function function(const ffi::Module& module, const char* name) {
 // The model, on the CPU and with a pool of memory that its calls share.
 ffi::Function load(const char* path) {
     constexpr int kPooled = 2;
-    const auto library = ffi::Module::LoadFromFile(path);
+    // a name alone is looked for where the system's libraries lie, not here
+    const auto library = ffi::Module::LoadFromFile(std::strchr(path, '/') ? path : std::string("./") + path);
     const auto machine = function(library, "vm_load_executable")().cast<ffi::Module>();
     function(machine, "vm_initialization")(static_cast<int>(kDLCPU), 0, kPooled);
     return function(machine, "main");
@@ -52,13 +53,19 @@ int run(int count, char** arguments) {
     if (count < 3) throw std::runtime_error("usage: run_tvm LIBRARY TYPE:SIZExSIZE... < INPUTS > OUTPUTS");
     std::vector<ffi::Any> inputs;
     for (int i = 2; i < count; ++i) inputs.push_back(input_of(arguments[i]));
+    read_end();
     const ffi::Function model = load(arguments[1]);
     const std::vector<ffi::AnyView> given(inputs.begin(), inputs.end());
     ffi::Any outputs;
     model.CallPacked(given.data(), static_cast<int32_t>(given.size()), &outputs);
-    for (const ffi::Tensor& output : outputs.cast<ffi::Array<ffi::Tensor>>()) {
-        const ffi::ShapeView sizes = output.shape();
-        write_tensor(ffi::DLDataTypeToString(output.dtype()), {sizes.begin(), sizes.end()}, output.data_ptr());
+    for (const ffi::Any& output : outputs.cast<ffi::Array<ffi::Any>>()) {
+        if (const auto size = output.as<int64_t>()) { // of a dim, which the model returns
+            write_tensor("int64", {}, &*size);
+            continue;
+        }
+        const auto tensor = output.cast<ffi::Tensor>();
+        const ffi::ShapeView sizes = tensor.shape();
+        write_tensor(ffi::DLDataTypeToString(tensor.dtype()), {sizes.begin(), sizes.end()}, tensor.data_ptr());
     }
     return 0;
 }

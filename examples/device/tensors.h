@@ -43,6 +43,11 @@ inline Tensor read_tensor(const std::string& told) {
     return tensor;
 }
 
+// Behind the last tensor: what is left would mean that a type or a size was told wrong.
+inline void read_end() {
+    if (std::fgetc(stdin) != EOF) throw std::runtime_error("the input goes on behind the last tensor");
+}
+
 // Values to the output; what they are to the error output.
 inline void write_tensor(const std::string& type, const std::vector<int64_t>& sizes, const void* values) {
     size_t bytes = bytes_of(type);
@@ -55,10 +60,12 @@ inline void write_tensor(const std::string& type, const std::vector<int64_t>& si
     if (std::fwrite(values, 1, bytes, stdout) != bytes) throw std::runtime_error("cannot write the output");
 }
 
-// What `run` returns; 1, with the message on the error output, where it throws.
+// What `run` returns, with the output written to its end; 1, with the message on the error output, where it throws.
 inline int guarded(int (*run)(int, char**), int count, char** arguments) {
     try {
-        return run(count, arguments);
+        const int status = run(count, arguments);
+        if (std::fflush(stdout)) throw std::runtime_error("cannot write the output");
+        return status;
     } catch (const std::exception& error) {
         std::fprintf(stderr, "%s\n", error.what());
         return 1;

@@ -42,7 +42,9 @@ def arm64() -> Command:
 def nvcc_path() -> str:
     """That of CUDACXX, the one on the path, or of a toolkit where it usually lies. Raises ExportError."""
     if named := os.environ.get("CUDACXX"):
-        return named
+        if path := which(named):
+            return path
+        raise ExportError(f"a library for CUDA needs its compiler: CUDACXX={named} is no program")
     homes = [*filter(None, map(os.environ.get, HOMES)), USUAL_HOME]
     if path := which("nvcc") or which("nvcc", path=os.pathsep.join(f"{home}/bin" for home in homes)):
         return path
@@ -58,12 +60,12 @@ def look_for(target: str) -> None:
         nvcc_path()
     if target == "arm64":
         arm64()
-    elif which(NATIVE[0]) is None:
+    if which(NATIVE[0]) is None:
         raise missing(NATIVE[0])
 
 
-def missing(compiler: str) -> ExportError:
-    return ExportError(f"a TVM library needs a C++ compiler: there is no {compiler}")
+def missing(program: str) -> ExportError:
+    return ExportError(f"a TVM library is compiled with {program}, which this machine does not have")
 
 
 def call(command: Sequence[str], folder: Path | None = None) -> str:
@@ -72,7 +74,7 @@ def call(command: Sequence[str], folder: Path | None = None) -> str:
         done = subprocess.run(
             command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         )
-    except FileNotFoundError as error:
+    except OSError as error:
         raise missing(command[0]) from error
     if done.returncode:
         last = "\n".join(done.stdout.strip().splitlines()[-20:])

@@ -75,9 +75,12 @@ def cpu(target: str | Target, show: bool) -> Platform:
         raise ConfigError(
             f"target {target}: libraries are made for CPUs, which TVM calls llvm, and for GPUs of kind cuda"
         )
-    triple = str(target.attrs.get("mtriple", "")).split("-")
+    triple = str(target.attrs.get("mtriple") or f"{machine()}-linux-gnu").split("-")
     linux = triple[-2:] == ["linux", "gnu"]
-    if triple == [""] or (triple[0] == machine() and linux):
+    mcpu = str(target.attrs.get("mcpu", "generic"))
+    if linux and not codegen.llvm_is_valid_cpu(mcpu, "-".join(triple)):  # TVM would take a generic one
+        raise ConfigError(f"target {target}: LLVM knows no CPU {mcpu} of kind {triple[0]}")
+    if triple[0] == machine() and linux:
         check_here(target)
         return Platform(target, NATIVE, tvm_archive_path(), native=True)
     if triple[0] == "aarch64" and linux:

@@ -225,8 +225,17 @@ def test_nvcc_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             monkeypatch.setenv("CUDA_HOME", str(tmp_path / home))
         assert compiler.nvcc_path() == str(program)
         program.unlink()
-    monkeypatch.setenv("CUDACXX", "/opt/nvcc")
-    assert compiler.nvcc_path() == "/opt/nvcc"
+    monkeypatch.setenv("CUDACXX", str(program))
+    with pytest.raises(ExportError, match=rf"CUDACXX={program} is no program"):
+        compiler.look_for("cuda")
+    program.touch(mode=0o755)
+    assert compiler.nvcc_path() == str(program)
+
+
+def test_what_does_not_start_is_missing(tmp_path: Path) -> None:
+    for command in (tmp_path / "none", tmp_path):  # of the second, the system says that it may not be run
+        with pytest.raises(ExportError, match=rf"compiled with {command}, which"):
+            compiler.call([str(command)])
 
 
 def test_what_is_missing_and_what_does_not_go_is_said(

@@ -116,6 +116,41 @@ def test_run_onnx(programs: Path, case: Case, tmp_path: Path) -> None:
     check(programs / "run_onnx", tmp_path / "m.onnx", hcrt.library_path(), given=given, wanted=wanted)
 
 
+class Counted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, int]:
+        return self.fc(x), x.shape[0]
+
+
+def test_sizes_are_outputs(programs: Path, tmp_path: Path) -> None:
+    """As ONNX has them: int64, without dims. The files lie in the current folder and have no path."""
+    compiled = hc.compile(Counted(), (torch.ones(2, 16),), dynamic_batch=True)
+    compiled.export_tvm(tmp_path / "m.so")
+    compiled.export_onnx(tmp_path / "m.onnx")
+    for command in (["run_tvm", "m.so"], ["run_onnx", "m.onnx", hcrt.library_path()]):
+        done = subprocess.run(
+            [programs / command[0], *command[1:], "float32:5x16"],
+            input=bytes(4 * 5 * 16),
+            cwd=tmp_path,
+            capture_output=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.decode().split() == ["float32:5x16", "int64:"]
+        assert done.stdout[-8:] == (5).to_bytes(8, "little")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is full, of Linux")
+def test_a_full_disk_is_an_error(programs: Path, tmp_path: Path) -> None:
+    hc.compile(nn.Linear(16, 16), (torch.ones(2, 16),)).export_tvm(tmp_path / "m.so")
+    command = [programs / "run_tvm", tmp_path / "m.so", "float32:2x16"]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, input=bytes(4 * 2 * 16), stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1 and b"cannot write the output" in done.stderr
+
+
 class Doubled(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -157,6 +192,8 @@ def test_types_are_checked(programs: Path, tmp_path: Path) -> None:
         ("run_tvm", ("none.so", "float64:2"), b"'float64' is none"),
         ("run_tvm", ("none.so", "float32:3"), b"ends before"),
         ("run_tvm", ("none.so", "int64:2"), b"ends before"),
+        ("run_tvm", ("none.so", "float32:1"), b"goes on behind"),
+        ("run_onnx", ("none.onnx", "none.so", "float32:1"), b"goes on behind"),
         ("run_tvm", ("none.so", f"float32:{2**31 - 1}x{2**31 - 1}x{2**31 - 1}"), b"no memory"),
         ("run_onnx", (), b"usage"),
         ("run_onnx", ("none.onnx", "none.so", "float32:2"), b"none.so"),
