@@ -69,7 +69,7 @@ def write(path: str | os.PathLike[str], contents: Contents, coding: bool = True)
     frozen = [name for name, parameter in flat.named_parameters() if not parameter.requires_grad]
     structure = dense_shapes(flat)
     program = reexport(structure, samples[0], signature.shapes)
-    names = origins(program, {node.name for node in structure.graph.nodes})
+    names = origins(program, structure)
     for node in program.graph.nodes:
         for note in ("from_node", "stack_trace"):  # addresses in memory, and paths of the user's machine
             node.meta.pop(note, None)

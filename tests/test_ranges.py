@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import hashcompile as hc
 from hashcompile.core.encoded import encoded_weights
@@ -19,7 +19,7 @@ from hashcompile.core.graph import CompressedGraph, rename
 from hashcompile.core.rounding import MEASURED, Range, round_affine
 from hashcompile.ranges import SIDE, Ranges, best_range, histogram, merge
 from tests.lower.test_chain import MODELS, compiled
-from tests.models import generator, normal
+from tests.models import ZOO, build, generator, normal
 
 
 def error(x: torch.Tensor, to: Range) -> float:
@@ -107,6 +107,18 @@ def names(graph: CompressedGraph) -> list[str]:
     return [node.name for node in graph.graph.nodes if node.op == "call_function"]
 
 
+def loaded_twice(model: hc.CompiledModel, path: Path, calibrated: bool = True) -> hc.CompiledModel:
+    """Saved, loaded, saved and loaded, with the nodes and ranges that it had."""
+    loaded = model
+    for _ in range(2):
+        loaded.save(path)
+        loaded = hc.load(path)
+        ours, theirs = (each.ranges.valid(each.graph_module) for each in (loaded, model))
+        assert ours == theirs and (ours or not calibrated)
+        assert names(loaded.graph_module) == names(model.graph_module)
+    return loaded
+
+
 def test_factors_keep_their_ranges(tmp_path: Path) -> None:
     """They are nodes that export would number otherwise; here the images behind them differ by a factor of 1000."""
     torch.manual_seed(0)
@@ -117,12 +129,38 @@ def test_factors_keep_their_ranges(tmp_path: Path) -> None:
     inputs = normal(16, 8, 8)
     method = [{"0": hc.LowRank(rank=6, conv="channel")}, hc.Codebook(6)]
     model = hc.compile(net, inputs(4), method, [inputs(32)], progress=False)
-    model.save(tmp_path / "m.hc")
-    loaded = hc.load(tmp_path / "m.hc")
-    assert model.ranges.valid(model.graph_module) and loaded.ranges.valid(loaded.graph_module)
-    ours, theirs = (names(each.graph_module) for each in (loaded, model))
-    assert ours == theirs and "conv2d_default" in ours
+    loaded = loaded_twice(model, tmp_path / "m.hc")
+    assert "conv2d_default" in names(loaded.graph_module)
     assert exported(loaded, tmp_path / "b.onnx") == exported(model, tmp_path / "a.onnx")
+
+
+class Halves(nn.Module):
+    """A chain of convolutions begins with what is taken out of two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = nn.Conv2d(4, 32, 3), nn.Conv2d(16, 16, 3), nn.Conv2d(16, 16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, half = self.first(x).relu().chunk(2, 1)
+        return self.third(self.second(half).relu()).mean((2, 3))
+
+
+def test_parts_keep_their_ranges(tmp_path: Path) -> None:
+    """PyTorch traces them to what they are taken out of."""
+    torch.manual_seed(0)
+    inputs = normal(4, 8, 8)
+    model = hc.compile(Halves().eval(), inputs(4), hc.Codebook(4), [inputs(32)], progress=False)
+    loaded = loaded_twice(model, tmp_path / "m.hc")
+    assert exported(loaded, tmp_path / "b.onnx") == exported(model, tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_nodes_keep_their_names(name: str, tmp_path: Path) -> None:
+    model, inputs = build(name)
+    method = [hc.LowRank(rank=2), hc.Codebook(4)]
+    compiled = hc.compile(model, inputs(4), method, [inputs(4)], progress=False)
+    loaded_twice(compiled, tmp_path / "m.hc", calibrated=False)
 
 
 def test_ranges_of_nodes_that_have_other_names_now_are_not_used() -> None:

@@ -43,30 +43,25 @@ def reexport(
         return torch.export.export(flat, tuple(example), dynamic_shapes=dynamic, strict=False)
 
 
-def origins(program: torch.export.ExportedProgram, names: set[str]) -> dict[str, str]:
-    """Value of the program -> node of the compressed graph; of the values that one node became, the last."""
-    last: dict[str, str] = {}
-    for node in program.graph.nodes:
-        source = origin(node)
-        if source in names:
-            last[source] = node.name
-    return {value: node for node, value in last.items()}
-
-
-def parts(program: torch.export.ExportedProgram, graph: CompressedGraph) -> dict[str, str]:
-    """The same for what is taken out of the values of one node, which PyTorch traces back to that node alone."""
+def origins(program: torch.export.ExportedProgram, graph: fx.GraphModule) -> dict[str, str]:
+    """Value of the program -> node of `graph`, of which a flat copy was exported; of the values that one node became,
+    the last. What is taken out of several values, PyTorch traces back to the node that gives them all.
+    """
+    nodes = {node.name for node in graph.graph.nodes}
     taken: dict[tuple[str | None, Any], str] = {
         (node.args[0].name, node.args[1]): node.name
         for node in graph.graph.nodes
         if node.target is operator.getitem and isinstance(node.args[0], fx.Node)
     }
-    found = {}
+    several = {name for name, _ in taken}
+    last: dict[str, str] = {}
     for node in program.graph.nodes:
-        if node.target is operator.getitem:
-            name = taken.get((origin(node.args[0]), node.args[1]))
-            if name is not None:
-                found[node.name] = name
-    return found
+        source = origin(node)
+        if node.target is operator.getitem and source in several:
+            source = taken.get((source, node.args[1]))  # None: a part that nobody reads
+        if source in nodes:
+            last[source] = node.name
+    return {value: node for node, value in last.items()}
 
 
 def origin(node: fx.Node) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.traceback import NodeSource
 
 from hashcompile.core.encoded import EncodedWeight, encoded_weights
 from hashcompile.core.errors import GraphError
@@ -71,11 +72,15 @@ def flat_copy(graph: CompressedGraph) -> CompressedGraph:
     """A copy in evaluation mode that takes its placeholders in order and returns a flat tuple; with codes as they are
     stored.
 
-    Nodes and module tree are its own; the tensors are those of `graph`, which it may replace but not write to.
+    Nodes and module tree are its own; the tensors are those of `graph`, which it may replace but not write to. What is
+    made of its nodes, in passes and by exporting it, is traced back to them, and no further.
     """
     nodes = fx.Graph()
     nodes.output(nodes.graph_copy(graph.graph, {}))
     set_training(nodes, mode=False)
+    for node in nodes.nodes:
+        node.meta.pop("from_node", None)
+        node.meta["from_node"] = [NodeSource(node, "flat_copy")]
     flat = CompressedGraph(graph, nodes)
     for name, code in encoded_weights(flat).items():
         replace_module(flat, name, code.stored())

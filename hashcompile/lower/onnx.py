@@ -68,7 +68,7 @@ def lower(
     model = exported.model
     name_inputs(model, signature)
     attach_bodies(model, made.ops)
-    origin = origins(exported.exported_program, {node.name for node in graph.graph.nodes})
+    origin = origins(exported.exported_program, graph)
     origin |= chain_origins(model, made.selection.chains)
     name_outputs(model, output_names(graph), origin)
     strip(model)

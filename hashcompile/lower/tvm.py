@@ -19,7 +19,7 @@ from tvm.relax.frontend.torch.exported_program_translator import ExportedProgram
 
 from hashcompile.core.console import quiet
 from hashcompile.core.errors import ExportError
-from hashcompile.core.flatten import origins, parts
+from hashcompile.core.flatten import origins
 from hashcompile.core.graph import CompressedGraph
 from hashcompile.core.method import Compute
 from hashcompile.core.naming import source_line
@@ -87,8 +87,7 @@ def lower(
         raise ExportError("TVM cannot compile for CUDA " + "; ".join(dict.fromkeys(map(described, nodes))))
     exposed: list[str] = []
     if expose:
-        known = origins(program, {node.name for node in graph.graph.nodes})
-        known |= parts(program, graph) | chain_origins(program, made.selection.chains)
+        known = origins(program, graph) | chain_origins(program, made.selection.chains)
         exposed = with_outputs(program, known)
     converter = Converter(program)
     importer = ExportedProgramImporter()

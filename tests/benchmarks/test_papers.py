@@ -28,6 +28,9 @@ def papers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     for name in set(sys.modules) - before:
         if name.partition(".")[0] in ("papers", "zoo", "contest"):
             del sys.modules[name]
+            package, _, leaf = name.rpartition(".")
+            if held := sys.modules.get(package):
+                vars(held).pop(leaf, None)
 
 
 def digits(count: int) -> tuple[Tensor, Tensor]:

@@ -36,6 +36,7 @@ from hashcompile.lower.tvm_library import platform as platform_of  # noqa: E402 
 from hashcompile.lower.tvm_library import runner, values_inside  # noqa: E402 - needs TVM
 from hashcompile.lower.tvm_nodes import ALIGNMENT, CONSTANT, MAGIC, TvmNode, encode  # noqa: E402
 from hashcompile.lower.tvm_platform import Platform  # noqa: E402
+from hashcompile.lower.tvm_rows import ROWS  # noqa: E402
 
 
 @pytest.mark.parametrize("compute", ["float", "int8"])
@@ -71,16 +72,16 @@ def test_a_library_that_is_wrong_is_not_written_and_its_first_wrong_node_is_name
 ) -> None:
     made = ExportedProgramImporter.create_convert_map
 
+    def twice(value: Any, importer: ExportedProgramImporter) -> Any:
+        return importer.block_builder.emit(tvm.relax.op.add(value, value))
+
     def wrong(importer: ExportedProgramImporter) -> dict[str, Callable[[fx.Node], object]]:
         rows = made(importer)
-
-        def twice(node: fx.Node) -> object:
-            value = rows[row](node)
-            return importer.block_builder.emit(tvm.relax.op.add(value, value))
-
-        return {**rows, row: twice}
+        return {**rows, row: lambda node: twice(rows[row](node), importer)}
 
     monkeypatch.setattr(ExportedProgramImporter, "create_convert_map", wrong)
+    if right := ROWS.get(row):
+        monkeypatch.setitem(ROWS, row, lambda node, importer: twice(right(node, importer), importer))
     model, inputs = (Chains().eval(), normal(3, 8, 8)) if name == "chains" else build(name)
     compiled = hc.compile(model, inputs(3), compute="int8" if name == "chains" else "float")
     line = rf"the first node that differs is {first} \(aten\..*relative error \S+, from \S*\.py:\d+"

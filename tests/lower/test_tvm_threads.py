@@ -18,6 +18,7 @@ TASKS = 4
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     made = tmp_path_factory.mktemp("threads") / "threads.so"
     command = [os.environ.get("CXX", "c++"), "-std=c++17", "-O1", "-shared", "-fPIC", "-pthread"]
+    command.append("-Wl,-Bsymbolic")  # its pool, also where other tests have loaded TVM's
     includes = [f"-I{folder}" for folder in (RUNTIME, RUNTIME / "include")]
     subprocess.run([*command, *includes, str(HERE / "tvm_threads.cc"), "-o", str(made)], check=True)
     library = ctypes.CDLL(str(made))
