@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from platform import machine
@@ -326,6 +327,12 @@ def load(path: str | os.PathLike[str]) -> CompiledModel:
         error = None if error is None else float(error)
     except (KeyError, TypeError, ValueError, AttributeError, HashcompileError) as error:
         raise ArtifactError(f"{path} is damaged: its plan or its figures cannot be read: {error}") from error
+    if ranges.of and not ranges.valid(graph):
+        warnings.warn(
+            f"{path}: its ranges of activations belong to other nodes or weights, and every input is measured instead: "
+            "compiled.calibrate(inputs) finds them again",
+            stacklevel=2,
+        )
     graph.meta[RESHAPING] = plan.reshaping
     graph.meta["tied"] = dict(plan.reshaping.tied) if plan.reshaping else {}
     graph.meta[PARTS] = dict(plan.reshaping.parts) if plan.reshaping else {}

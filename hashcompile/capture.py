@@ -122,7 +122,7 @@ def own(model: nn.Module) -> nn.Module:
 RETURN_IT = "a file has no state; take the value as an input, and return the new one"
 ADVICE = {
     torch.ops.aten.embedding_renorm_.default: (
-        "set max_norm of the embedding to None; torch.renorm(weight, 2, 0, max_norm) scales all rows once and for all"
+        "set max_norm of the embedding to None; torch.renorm(weight, norm_type, 0, max_norm) scales all rows for good"
     )
 }
 

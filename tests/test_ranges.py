@@ -163,6 +163,16 @@ def test_nodes_keep_their_names(name: str, tmp_path: Path) -> None:
     loaded_twice(compiled, tmp_path / "m.hc", calibrated=False)
 
 
+def test_loading_says_that_ranges_are_of_other_weights(tmp_path: Path) -> None:
+    model = compiled("two")
+    with torch.no_grad():
+        model.graph_module.one.bias.add_(1)
+    model.save(tmp_path / "m.hc")
+    with pytest.warns(UserWarning, match=r"m\.hc: its ranges of activations .* compiled\.calibrate\(inputs\)"):
+        loaded = hc.load(tmp_path / "m.hc")
+    assert not loaded.ranges.valid(loaded.graph_module)
+
+
 def test_ranges_of_nodes_that_have_other_names_now_are_not_used() -> None:
     model = compiled("two")
     graph = model.graph_module

@@ -41,15 +41,13 @@ def plain(subject: Subject, folder: Path) -> list[str]:
     from tvm.relax.frontend.torch import from_exported_program
 
     target = tvm.target.Target({"kind": "llvm", "mcpu": tvm.target.codegen.llvm_get_system_cpu()})
-    libraries = []
-    for inputs in subject.cases.values():
+    cases = {"_".join("x".join(map(str, x.shape)) for x in case.values()): case for case in subject.cases.values()}
+    for sizes, inputs in cases.items():
         with torch.no_grad():
             program = torch.export.export(subject.model, (), dict(inputs)).run_decompositions()
             module = from_exported_program(program, run_ep_decomposition=False)
-        sizes = "_".join("x".join(map(str, value.shape)) for value in inputs.values())
-        libraries.append(f"{sizes}.so")
-        tvm.compile(module, target).export_library(str(folder / libraries[-1]))
-    return libraries
+        tvm.compile(module, target).export_library(str(folder / f"{sizes}.so"))
+    return [f"{sizes}.so" for sizes in cases]
 
 
 OPTIONS = {"machine": platform.machine(), "cuda": False}

@@ -81,7 +81,9 @@ class Checkpoint:
         held |= {f"generator.{i}": each.get_state() for i, each in enumerate(self._generators)}
         for name, parameter in self._model.named_parameters():
             known = next((each.state[parameter] for each in self._optimizers if parameter in each.state), {})
-            held |= {f"{kind}.{name}": torch.as_tensor(known[kind]) for kind in STATE if kind in known}
+            if unknown := set(known) - set(STATE):
+                raise ValueError(f"{path} keeps {', '.join(STATE)} of an optimizer, not {', '.join(unknown)}")
+            held |= {f"{kind}.{name}": torch.as_tensor(value) for kind, value in known.items()}
         said = None if self._schedule is None else {"schedule": json.dumps(self._schedule.state_dict())}
         # some share values
         tensors = {key: value.clone(memory_format=torch.contiguous_format) for key, value in held.items()}

@@ -107,9 +107,8 @@ class Table(Matrix):
 
     def split(self, ranks: Ranks) -> Split:
         split = super().split(ranks)
-        some = self.task.rows.any(
-            1, keepdim=True
-        )  # padding is to be zero, and not what rounding leaves of it
+        # padding is to be zero, and not what rounding leaves of it
+        some = self.task.rows.any(1, keepdim=True)
         down, rows = (torch.where(some, each, 0.0) for each in (split.factors["up"], split.rows))
         return Split({"down": down, "up": split.factors["down"].T}, rows)
 

@@ -104,7 +104,7 @@ class PruningSchedule:
         """Hold the masks; where it is time, choose them anew first. Raises WeightError where training went to NaN, and
         ConfigError where movement is asked for and the gradients are gone already.
         """
-        if self.importance == "movement" and not any(map(moves, self._weights.values())):
+        if self.importance == "movement" and self.steps < self.end and not self._moves():
             raise ConfigError(
                 'PruningSchedule(importance="movement"): no weight has a gradient: call step() behind that of the '
                 "optimizer, and zero_grad() behind both"
@@ -123,6 +123,12 @@ class PruningSchedule:
         for name, weight in self._weights.items():
             value = self._values.get(name, weight)
             weight.copy_(torch.where(self.masks[name], value, 0.0))
+
+    def _moves(self) -> bool:
+        """Do gradients say something? Zeros do where others came before: a loss may be satisfied by a batch."""
+        gradients = [each for each in map(gradient_of, self._weights.values()) if each is not None]
+        before = self._scores.values() if gradients else ()
+        return any(bool(each.any()) for each in (*gradients, *before))
 
     def _chosen(self) -> dict[str, Tensor]:
         scores = self._scores or {name: weight.abs() for name, weight in self._weights.items()}
@@ -236,12 +242,6 @@ def view_of(module: nn.Module, name: str, weight: Tensor) -> RowView:
     if isinstance(owner, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
         return RowView(tuple(weight.shape), owner.groups)
     return RowView(tuple(weight.shape))
-
-
-def moves(weight: Tensor) -> bool:
-    """Has it a gradient that says anything?"""
-    gradient = gradient_of(weight)
-    return gradient is not None and bool(gradient.any())
 
 
 def gradient_of(weight: Tensor) -> Tensor | None:

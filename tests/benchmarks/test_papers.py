@@ -455,7 +455,7 @@ def run_channels(papers: Any, four_shades: Any, monkeypatch: pytest.MonkeyPatch,
     tiny = papers("subjects").Subject(channels.Name.lenet300, "tiny", model, data, data, 0.05)
     monkeypatch.setattr(channels, "subjects", lambda *_: [(tiny, 50.0)])
     parts = [each for each in channels.Part if each is not channels.Part.latency]
-    channels.main([tiny.name], parts, ["l2"], [0.25, 0.5], 1.0, False, 512, 256, 1, 1, out)
+    channels.main([tiny.name], parts, ["l2"], [0.25, 0.5], 1.0, None, False, 512, 256, 1, 1, out)
     return 2 + 2 * 2 + channels.ROUNDS * len(channels.RULES)
 
 

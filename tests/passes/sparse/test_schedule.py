@@ -76,6 +76,11 @@ def test_movement_without_gradients_is_refused(to_none: bool) -> None:
     assert schedule.steps == 0 and torch.equal(model.weight, before)
     model(torch.ones(1, 6)).sum().backward()
     schedule.step()
+    model.weight.grad.zero_()  # of a batch for which the loss is satisfied
+    schedule.step()
+    model.weight.grad = None  # all is chosen
+    schedule.step()
+    assert schedule.steps == 3
 
 
 @pytest.mark.parametrize("importance", ["magnitude", "movement"])
