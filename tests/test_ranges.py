@@ -168,7 +168,9 @@ def test_loading_says_that_ranges_are_of_other_weights(tmp_path: Path) -> None:
     with torch.no_grad():
         model.graph_module.one.bias.add_(1)
     model.save(tmp_path / "m.hc")
-    with pytest.warns(UserWarning, match=r"m\.hc: its ranges of activations .* compiled\.calibrate\(inputs\)"):
+    with pytest.warns(
+        UserWarning, match=r"m\.hc: its ranges of activations .* compiled\.calibrate\(inputs\)"
+    ):
         loaded = hc.load(tmp_path / "m.hc")
     assert not loaded.ranges.valid(loaded.graph_module)
 

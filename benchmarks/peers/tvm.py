@@ -41,7 +41,9 @@ def plain(subject: Subject, folder: Path) -> list[str]:
     from tvm.relax.frontend.torch import from_exported_program
 
     target = tvm.target.Target({"kind": "llvm", "mcpu": tvm.target.codegen.llvm_get_system_cpu()})
-    cases = {"_".join("x".join(map(str, x.shape)) for x in case.values()): case for case in subject.cases.values()}
+    cases = {
+        "_".join("x".join(map(str, x.shape)) for x in case.values()): case for case in subject.cases.values()
+    }
     for sizes, inputs in cases.items():
         with torch.no_grad():
             program = torch.export.export(subject.model, (), dict(inputs)).run_decompositions()
