@@ -16,6 +16,7 @@ from typing import Any
 import onnx
 import torch
 from torch import Tensor, fx
+from torch.utils._pytree import tree_map_only
 
 from hashcompile.core.encoded import Candidates
 from hashcompile.core.errors import VerificationError
@@ -39,14 +40,17 @@ def partial_layers(graph: CompressedGraph, compute: Compute) -> dict[str, Candid
 
 
 def record(graph: fx.GraphModule, inputs: Sequence[Tensor], masks: Masks) -> dict[str, Any]:
-    """The value of every node of a graph, by name, where some outputs of layers are not computed."""
+    """The value of every node of a graph as it was computed, by name, where some outputs of layers are not; later nodes
+    may write over the same tensor.
+    """
     values: dict[str, Any] = {}
 
     class Recorder(fx.Interpreter):
         def run_node(self, node: fx.Node) -> Any:
             name, value = node.meta.get(STANDS_FOR, node.name), super().run_node(node)
-            values[name] = torch.where(masks[name], value, -torch.inf) if name in masks else value
-            return values[name]
+            value = torch.where(masks[name], value, -torch.inf) if name in masks else value
+            values[name] = tree_map_only(Tensor, torch.clone, value)
+            return value
 
     with torch.no_grad():
         Recorder(graph).run(*inputs)

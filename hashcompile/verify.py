@@ -263,9 +263,12 @@ def rounded_outputs(graph: CompressedGraph) -> list[bool]:
     for node in graph.graph.nodes:
         if node.target in ROUNDINGS or not reached.isdisjoint(node.all_input_nodes):
             reached.add(node)
-    return [
-        leaf in reached for leaf in pytree.tree_leaves(graph.graph.output_node().args) if leaf is not None
-    ]
+    return [leaf in reached for leaf in output_leaves(graph)]
+
+
+def output_leaves(graph: CompressedGraph) -> list[Any]:
+    """The node of every output of a graph, or what it is where no node makes it; None is no output."""
+    return [leaf for leaf in pytree.tree_leaves(graph.graph.output_node().args) if leaf is not None]
 
 
 def outputs_of(graph: CompressedGraph, inputs: Sequence[Batch]) -> list[list[Tensor]]:
@@ -339,8 +342,10 @@ def kind_of(value: Tensor) -> str:
 
 def producers(graph: CompressedGraph) -> list[str]:
     """Of every output of a graph, the node that makes it, with the user's line."""
-    leaves = [leaf for leaf in pytree.tree_leaves(graph.graph.output_node().args) if leaf is not None]
-    return [f"{leaf.name}{told_line(leaf)}" if isinstance(leaf, fx.Node) else str(leaf) for leaf in leaves]
+    return [
+        f"{leaf.name}{told_line(leaf)}" if isinstance(leaf, fx.Node) else str(leaf)
+        for leaf in output_leaves(graph)
+    ]
 
 
 def told_line(node: fx.Node) -> str:

@@ -10,10 +10,11 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 import hashcompile as hc
 from hashcompile.lower import onnx as lower_onnx
+from hashcompile.partial import record
 from hashcompile.verify import distance, tolerance_of
 
 NAN, INF = math.nan, math.inf
@@ -62,6 +63,14 @@ def test_tolerance_of_whole_numbers() -> None:
     assert tolerance_of([rounded], [wanted], reached=True) == pytest.approx(0.021, abs=2e-4)
     assert tolerance_of([wanted + 1], [wanted], reached=True) < 1
     assert tolerance_of([wanted[:1]], [wanted[:1]], reached=True) == 0
+
+
+def test_values_are_recorded_as_they_were_before_later_nodes_wrote_over_them() -> None:
+    def forward(x: Tensor) -> Tensor:
+        return x.exp().add_(1).sin()
+
+    graph = fx.symbolic_trace(forward)
+    assert torch.equal(record(graph, [torch.zeros(2)], {})["exp"], torch.ones(2))
 
 
 class Outputs(nn.Module):
