@@ -6,6 +6,7 @@ leaves out the factor that `add` and `sub` have for their second operand.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -48,7 +49,7 @@ def arithmetic(operator: Two) -> Row:
     return row
 
 
-def sum_or_difference(operator: Two) -> Row:
+def sum_or_difference(operator: Two, first: str = "self", second: str = "other") -> Row:
     def row(node: fx.Node, importer: Any) -> Any:
         given, dtype = arguments(node), node.meta["val"].dtype
         alpha = given["alpha"]
@@ -58,20 +59,9 @@ def sum_or_difference(operator: Two) -> Row:
                 y = importer.block_builder.emit(relax.op.multiply(y, typed(alpha, dtype, importer)))
             return operator(x, y)
 
-        return computed(scaled, dtype, [given["self"], given["other"]], node, importer)
+        return computed(scaled, dtype, [given[first], given[second]], node, importer)
 
     return row
-
-
-def reversed_difference(node: fx.Node, importer: Any) -> Any:
-    given, dtype = arguments(node), node.meta["val"].dtype
-
-    def row(x: Any, y: Any) -> Any:
-        if given["alpha"] != 1:
-            x = importer.block_builder.emit(relax.op.multiply(x, typed(given["alpha"], dtype, importer)))
-        return relax.op.subtract(y, x)
-
-    return computed(row, dtype, [given["self"], given["other"]], node, importer)
 
 
 def comparison(operator: Two) -> Row:
@@ -82,6 +72,23 @@ def comparison(operator: Two) -> Row:
         return computed(operator, dtype, list(node.args[:2]), node, importer)
 
     return row
+
+
+def equal(x: Any, y: Any) -> Any:
+    """TVM takes for granted that a value equals itself, which NaN does not."""
+    return no_nan(x) if x.same_as(y) else relax.op.equal(x, y)
+
+
+def unequal(x: Any, y: Any) -> Any:
+    """As a number: of NaN TVM's own is false, and so is what it makes of the negation of a comparison."""
+    return relax.op.less(relax.op.astype(equal(x, y), "int8"), relax.const(1, "int8"))
+
+
+def no_nan(x: Any) -> Any:
+    dtype = str(x.ty.dtype)
+    if not dtype.startswith("float"):
+        return relax.op.equal(x, x)
+    return relax.op.less_equal(x, relax.const(math.inf, dtype))
 
 
 def like(operand: Any) -> Any:
@@ -122,7 +129,9 @@ def clamp(node: fx.Node, importer: Any) -> Any:
 
 def cat(node: fx.Node, importer: Any) -> Any:
     given = arguments(node)
-    parts = [typed(part, node.meta["val"].dtype, importer) for part in given["tensors"]]
+    shapes = [each.meta["val"].shape for each in given["tensors"]]
+    some = [each for each, shape in zip(given["tensors"], shapes, strict=True) if [*map(str, shape)] != ["0"]]
+    parts = [typed(part, node.meta["val"].dtype, importer) for part in some or given["tensors"][:1]]
     return importer.block_builder.emit(relax.op.concat(parts, given["dim"]))
 
 
@@ -147,8 +156,8 @@ PLAIN: dict[str, Two] = {
     "logaddexp": relax.op.log_add_exp,
 }
 COMPARISONS: dict[str, Two] = {
-    "eq": relax.op.equal,
-    "ne": relax.op.not_equal,
+    "eq": equal,
+    "ne": unequal,
     "lt": relax.op.less,
     "le": relax.op.less_equal,
     "gt": relax.op.greater,
@@ -161,7 +170,9 @@ TYPED: dict[str, Row] = {
     **names(PLAIN, ("default",), arithmetic),
     **names(COMPARISONS, ("Tensor", "Scalar"), comparison),
     **names(SUMS, ("Tensor", "Scalar"), sum_or_difference),
-    **dict.fromkeys(("rsub.Tensor", "rsub.Scalar"), reversed_difference),
+    **dict.fromkeys(
+        ("rsub.Tensor", "rsub.Scalar"), sum_or_difference(relax.op.subtract, first="other", second="self")
+    ),
     "div.Tensor_mode": quotient,
     "where.self": where,
     **dict.fromkeys(("clamp.default", "clamp.Tensor"), clamp),
