@@ -161,16 +161,20 @@ def importable(program: torch.export.ExportedProgram) -> torch.export.ExportedPr
     such terms. Raises ExportError with the nodes that are left.
     """
     known = {None, *OURS, *ExportedProgramImporter().convert_map, *ROWS} - WEAK
-    program = decomposed(program, {**torch.export.default_decompositions(), **EARLY})
+    table: dict[Any, Any] = {**torch.export.default_decompositions(), **EARLY}
+    program = decomposed(program, table)
     tried: set[Any] = set()
     while unknown := [node for node in program.graph.nodes if name_of(node) not in known]:
-        table = decompositions({node.target for node in unknown} - tried)
-        if not table:
+        more = decompositions({node.target for node in unknown} - tried)
+        if not more:
             raise ExportError("TVM cannot import " + "; ".join(dict.fromkeys(map(described, unknown))))
-        tried |= table.keys()
-        program = decomposed(program, table)
+        tried |= more.keys()
+        program = decomposed(program, {**table, **more})
     if rounded := [node for node in program.graph.nodes if in_bfloat16(node)]:
         raise ExportError("TVM rounds otherwise to bfloat16: " + "; ".join(map(described, rounded)))
+    output = program.graph.output_node()
+    returned: Any = output.args[0]
+    output.args = (tuple(value for value in returned if value is not None),)  # None is no output
     return program
 
 

@@ -23,6 +23,8 @@ WEAK = frozenset(
         "_native_batch_norm_legit.no_stats",
         "empty.memory_format",
         "var.correction",
+        "empty_permuted.default",
+        "full_like.default",
         "max.dim",
         "_upsample_bilinear2d_aa.default",
     )
@@ -170,8 +172,13 @@ def col2im(
     return sum(images[1:], images[0])[:, :, rows, columns]
 
 
-def empty(size: list[int], *, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
-    return torch.full(size, 0, dtype=dtype)
+def empty(size: list[int], *_: Any, dtype: torch.dtype | None = None, **__: Any) -> Tensor:
+    """Zeros, in whatever order of dims."""
+    return torch.full(size, 0, dtype=dtype or torch.get_default_dtype())
+
+
+def full_like(x: Tensor, value: float, *, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
+    return torch.full(x.shape, value, dtype=dtype or x.dtype)
 
 
 def hypot(x: Tensor, y: Tensor) -> Tensor:
@@ -455,3 +462,6 @@ def decompositions(operators: set[Any]) -> dict[Any, Any]:
     """Of those of `operators` that have one: ours, else PyTorch's."""
     ours = {each: DECOMPOSITIONS[each] for each in operators & DECOMPOSITIONS.keys()}
     return {**get_decompositions([*operators - ours.keys()]), **ours}
+    aten.empty_permuted.default: empty,
+    aten.empty_strided.default: empty,
+    aten.full_like.default: full_like,
