@@ -59,7 +59,7 @@ def origins(program: torch.export.ExportedProgram, graph: fx.GraphModule) -> dic
         source = origin(node)
         if node.target is operator.getitem and source in several:
             source = taken.get((source, node.args[1]))  # None: a part that nobody reads
-        if source in nodes:
+        if source is not None and source in nodes:
             last[source] = node.name
     return {value: node for node, value in last.items()}
 

@@ -55,8 +55,9 @@ class Platform:
     def export(self, made: Any, path: Path, addons: list[str]) -> None:
         """Link what TVM compiled, and `addons`. Raises ExportError."""
 
-        def link(output: str, objects: Sequence[str]) -> None:
-            call([*self.compiler, "-shared", "-fPIC", "-Wl,-S", "-o", output, *objects])  # without debug info
+        def link(output: str, objects: Sequence[str], options: Sequence[str] = ()) -> None:
+            # without debug info; options are for C, which TVM writes where nothing is to be computed
+            call([*self.compiler, "-shared", "-fPIC", "-Wl,-S", "-o", output, *options, *objects])
 
         made.export_library(str(path), addons=addons, fcompile=link)
 

@@ -22,6 +22,13 @@ def embedding(node: fx.Node, importer: Any) -> Any:
     return emit(relax.op.reshape(rows, [*ids.ty.shape.values, table.ty.shape.values[-1]]))
 
 
+def index_select(node: fx.Node, importer: Any) -> Any:
+    """What lies at places of a dim: NaN outside of it, and of what knows no NaN the last."""
+    x, at = importer.env[node.args[0]], importer.env[node.args[2]]
+    mode = "nan" if node.meta["val"].dtype.is_floating_point else "clip"
+    return importer.block_builder.emit(relax.op.take(x, at, node.args[1], mode))
+
+
 def part(node: fx.Node, importer: Any) -> Any:
     """A slice up to a size of another tensor, which PyTorch knows to lie within: so many values it has, not at most."""
     given = arguments(node)
@@ -132,6 +139,7 @@ ROWS: dict[str, Row] = {
     "addmm.default": addmm,
     **dict.fromkeys(("mm.default", "bmm.default", "matmul.default"), matmul),
     "embedding.default": embedding,
+    "index_select.default": index_select,
     "slice.Tensor": part,
     "select.int": select,
     "full.default": full,

@@ -439,6 +439,27 @@ def test_an_order_that_somebody_else_wants_is_kept(tmp_path: Path) -> None:
     torch.testing.assert_close(got, compiled(*normal(3, 6, 5)(3)).detach(), rtol=1e-4, atol=1e-5)
 
 
+class Chosen(nn.Module):
+    def forward(self, x: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return x.index_select(-1, at), x[:, at], (x > 0).index_select(1, at)
+
+
+def test_places_outside_of_a_tensor_read_nothing_else(tmp_path: Path) -> None:
+    given = (torch.arange(12.0).reshape(2, 6), torch.tensor([5, 0]))
+    hc.compile(Chosen(), given, hc.PruneChannels(0)).export_tvm(tmp_path / "m.so")
+    run = runner(tmp_path / "m.so")
+    for got in run((given[0], torch.tensor([6, 1])))[:2]:
+        assert bool(got[:, 0].isnan().all()) and torch.equal(got[:, 1], given[0][:, 1])
+    assert run((given[0], torch.tensor([10**9, 0])))[2].tolist() == [[True, False], [True, True]]
+
+
+def test_a_model_that_computes_nothing(tmp_path: Path) -> None:
+    given = normal(16)(2)
+    hc.compile(nn.Identity(), given, hc.PruneChannels(0)).export_tvm(tmp_path / "m.so")
+    (got,) = runner(tmp_path / "m.so")(given)
+    assert torch.equal(got, given[0])
+
+
 class Named(nn.Module):
     """Has of its own what the lowering would like to call something."""
 
