@@ -161,6 +161,7 @@ def main(
     ] = None,
     only: Annotated[list[str] | None, typer.Option(help="Globs over the ways; repeatable.")] = None,
     epochs: Annotated[int, typer.Option(min=1)] = 20,
+    rate: Annotated[float, typer.Option(min=0, help="Of learning, at the start.")] = RATE,
     images: Annotated[int, typer.Option(min=512, help="Training images.")] = 60_000,
     test: Annotated[int, typer.Option(min=250, help="Test images.")] = 10_000,
     threads: Annotated[int, typer.Option(min=1)] = 2,
@@ -184,7 +185,7 @@ def main(
         draw_speeds(out / "hashednets_speed.png", times)
         return
     learn, check = mnist.images("mnist", "train", images), mnist.images("mnist", "test", test)
-    setting = {"images": images, "test": test, "epochs": epochs, "rate": RATE, "dropout": DROPOUT}
+    setting = {"images": images, "test": test, "epochs": epochs, "rate": rate, "dropout": DROPOUT}
     kept = Kept(out / "hashednets.json", setting)
     names = [name for name in WAYS if not only or any(fnmatch(name, glob) for glob in only)]
     todo = [
@@ -197,7 +198,7 @@ def main(
     with progress("HashedNets", len(todo)) as bar:
         for name, depth, part in todo:
             key = {"way": name, "layers": depth, "ratio": part}
-            trial = partial(measure, *key.values(), learn, check, epochs, kept.training(key))
+            trial = partial(measure, *key.values(), learn, check, epochs, rate, kept.training(key))
             found.append(kept.once(key, trial))
             bar.advance()
     show(f"MNIST, {len(learn.labels)} images, {epochs} epochs; test error in % of {len(check.labels)} images")
@@ -264,12 +265,13 @@ def measure(
     learn: tuple[Tensor, Tensor],
     check: tuple[Tensor, Tensor],
     epochs: int,
+    rate: float,
     keep: Path | None,
 ) -> Record:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model, masks = WAYS[way](layers, 1 / ratio)
-        train(model, *learn, epochs=epochs, rate=RATE, masks=masks, keep=keep)
+        train(model, *learn, epochs=epochs, rate=rate, masks=masks, keep=keep)
     stored = weights(model) - sum(int((mask == 0).sum()) for mask in masks.values())
     return {"weights": stored, "error": 100 - top1(model, *check)}
 

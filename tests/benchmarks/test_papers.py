@@ -218,7 +218,7 @@ def test_hashed_networks_and_those_beside_them_are_of_one_size(papers: Any, laye
     images = torch.rand(128, 1, 28, 28), torch.arange(128) % 10
     for way in hashednets.WAYS:
         ratio = 1 if way == "dense" else 64
-        found = hashednets.measure(way, layers, ratio, images, images, epochs=1, keep=None)
+        found = hashednets.measure(way, layers, ratio, images, images, epochs=1, rate=0.05, keep=None)
         assert found["weights"] == pytest.approx(whole / ratio, rel=0.15), way  # ranks are whole numbers
         assert 0 <= found["error"] <= 100
 
@@ -472,7 +472,7 @@ def run_hashed(papers: Any, four_shades: Any, monkeypatch: pytest.MonkeyPatch, o
     hashednets = papers("hashednets")
     images = hashednets.mnist.Images(torch.rand(128, 1, 28, 28), torch.arange(128) % 10)
     monkeypatch.setattr(hashednets.mnist, "images", lambda *_: images)
-    hashednets.main([3], [64], ["hashed", "low rank"], 1, 128, 128, 1, False, out)
+    hashednets.main([3], [64], ["hashed", "low rank"], 1, 0.05, 128, 128, 1, False, out)
     return 2
 
 
