@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_map_only
 
 from hashcompile.core.encoded import Candidates
 from hashcompile.core.errors import VerificationError
-from hashcompile.core.graph import STANDS_FOR, CompressedGraph
+from hashcompile.core.graph import STANDS_FOR, CompressedGraph, impure
 from hashcompile.core.method import Compute
 from hashcompile.lower.select import select
 
@@ -44,12 +44,14 @@ def record(graph: fx.GraphModule, inputs: Sequence[Tensor], masks: Masks) -> dic
     may write over the same tensor.
     """
     values: dict[str, Any] = {}
+    overwritten = any(map(impure, graph.graph.nodes))
 
     class Recorder(fx.Interpreter):
         def run_node(self, node: fx.Node) -> Any:
             name, value = node.meta.get(STANDS_FOR, node.name), super().run_node(node)
             value = torch.where(masks[name], value, -torch.inf) if name in masks else value
-            values[name] = tree_map_only(Tensor, torch.clone, value)
+            kept = overwritten and node.op not in ("get_attr", "output")
+            values[name] = tree_map_only(Tensor, torch.clone, value) if kept else value
             return value
 
     with torch.no_grad():

@@ -10,9 +10,10 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 import hashcompile as hc
+from hashcompile.capture import capture
 from hashcompile.lower import onnx as lower_onnx
 from hashcompile.partial import record
 from hashcompile.verify import distance, tolerance_of
@@ -66,10 +67,11 @@ def test_tolerance_of_whole_numbers() -> None:
 
 
 def test_values_are_recorded_as_they_were_before_later_nodes_wrote_over_them() -> None:
-    def forward(x: Tensor) -> Tensor:
-        return x.exp().add_(1).sin()
+    class Overwritten(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.exp().add_(1).sin()
 
-    graph = fx.symbolic_trace(forward)
+    graph = capture(Overwritten(), (torch.zeros(2),)).graph
     assert torch.equal(record(graph, [torch.zeros(2)], {})["exp"], torch.ones(2))
 
 

@@ -28,6 +28,7 @@ PROSE = frozenset(
     """as_string as_strings type nn_module_stack torch_fn source_fn_stack in_spec out_spec verifiers
     torch_version""".split()  # noqa: SIM905
 )
+INFINITE = frozenset(("Infinity", "-Infinity", "NaN"))  # numbers that JSON has no other word for
 LONGEST = 2000  # characters of a size expression; an honest one is far shorter
 QUOTED = re.compile(r"'[a-z]+\d+'", re.ASCII)  # the same in sympy's long form: Symbol('s0', positive=True)
 WORDS = frozenset(
@@ -65,6 +66,9 @@ def check_string(key: str, text: Any) -> None:
             raise ArtifactError(f"{text!r} is not an operator that a graph may call")
     elif key == "fqn" or key.endswith(("name", "names")):
         check_name(text)
+    elif key in ("as_float", "as_floats"):
+        if not isinstance(text, int | float) and text not in INFINITE:
+            raise ArtifactError(f"{str(text)[:200]!r} is no number")
     elif key not in PROSE or not isinstance(text, str):
         raise ArtifactError(f"{str(text)[:200]!r}: a graph says nothing under {key!r}")
 

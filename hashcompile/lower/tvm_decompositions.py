@@ -108,6 +108,8 @@ EARLY: dict[Any, Callable[..., Any]] = {
     aten.index.Tensor: places.index,
     aten._unsafe_index.Tensor: places.unchecked_index,
     aten.index_put.default: places.index_put,
+    aten.argmax.default: places.argmax,
+    aten.argmin.default: places.argmin,
     aten.cumsum.default: numbers.running(aten.cumsum.default),
     aten.cumprod.default: numbers.running(aten.cumprod.default),
     aten.div.Tensor_mode: numbers.divide,

@@ -25,6 +25,8 @@ def embedding(node: fx.Node, importer: Any) -> Any:
 def index_select(node: fx.Node, importer: Any) -> Any:
     """What lies at places of a dim: NaN outside of it, and of what knows no NaN the last."""
     x, at = importer.env[node.args[0]], importer.env[node.args[2]]
+    if not at.ty.shape.values:
+        at = importer.block_builder.emit(relax.op.reshape(at, [1]))
     mode = "nan" if node.meta["val"].dtype.is_floating_point else "clip"
     return importer.block_builder.emit(relax.op.take(x, at, node.args[1], mode))
 

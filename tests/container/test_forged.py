@@ -193,6 +193,8 @@ def test_a_graph_calls_operators_only(target: str) -> None:
         {"tensor_values": {"x'); import os": {}}},
         {"as_expr": {"expr_str": "__import__"}},
         [["loose"]],
+        {"as_float": "__import__"},
+        {"as_floats": [1.0, "__import__"]},
     ],
 )
 def test_a_graph_says_only_what_it_must(document: Any) -> None:

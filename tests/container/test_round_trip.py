@@ -59,6 +59,20 @@ def test_what_is_loaded_trains(saved: Saved) -> None:
         assert code.codebook.grad is not None and bool(code.codebook.grad.abs().sum() > 0)
 
 
+class Masked(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        mask = torch.full((4, 4), -torch.inf).triu(1)
+        return torch.where((x + mask).isnan(), torch.nan, (x + mask).softmax(-1).clamp(0.0, torch.inf))
+
+
+def test_infinities_and_nan_come_back(tmp_path: Path) -> None:
+    x = torch.randn(3, 4, 4)
+    compiled = hc.compile(Masked(), (x,), hc.PruneChannels(0))
+    compiled.save(tmp_path / "m.hc")
+    x[0, 0, 0] = torch.nan
+    torch.testing.assert_close(hc.load(tmp_path / "m.hc")(x), Masked()(x), rtol=0, atol=0, equal_nan=True)
+
+
 def test_what_was_frozen_stays_frozen(tmp_path: Path) -> None:
     model, inputs = build("mixed")
     model.fc.bias.requires_grad_(False)

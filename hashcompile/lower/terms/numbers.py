@@ -99,7 +99,11 @@ def expm1(x: Tensor) -> Tensor:
 def log1p(x: Tensor) -> Tensor:
     """Of small x, too, where the importer's log(1 + x) has nothing of it left; TVM makes x of (1 + x) - 1."""
     x = floats(x)
-    series = x * (1 - x * (1 / 2 - x * (1 / 3 - x / 4)))
+    half = x / torch.where(x.abs() < 0.03, 2 + x, 1)
+    square = half * half
+    series = (
+        2 * half * (1 + square * (1 / 3 + square * (1 / 5 + square * (1 / 7 + square / 9))))
+    )  # 2 artanh(half)
     return torch.where(x.abs() < 0.03, series, (1 + x).log())
 
 

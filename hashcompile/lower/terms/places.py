@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 aten = torch.ops.aten
 
@@ -45,10 +46,10 @@ def index_put(x: Tensor, indices: list[Tensor | None], values: Tensor, accumulat
     order, first, number = numbered(x, places)
     rest = [x.shape[dim] for dim in order[len(places) :]]
     every = values.expand(*rest[:first], *number.shape, *rest[first:]).movedim(*dims_of(number, first))
-    rows = x.permute(order).reshape(-1, prod(rest))
+    rows = functional.pad(x.permute(order).reshape(-1, prod(rest)), (0, 0, 0, 1))  # one for places outside
     parts = every.reshape(number.numel(), prod(rest))
     put = aten.scatter_add.default if accumulate else aten.scatter.src
-    made = put(rows, 0, number.reshape(-1, 1).expand(parts.shape), parts)
+    made = put(rows, 0, number.reshape(-1, 1).expand(parts.shape), parts)[:-1]
     made = made.reshape([x.shape[dim] for dim in order])
     return made.permute([order.index(dim) for dim in range(x.ndim)])
 
@@ -64,12 +65,16 @@ def put_where(x: Tensor, places: list[tuple[int, Tensor]], values: Tensor, accum
 
 def numbered(x: Tensor, places: list[tuple[int, Tensor]]) -> tuple[list[int], int, Tensor]:
     """The dims of `x` with those of `places` in front; the dim from which on what lies at these has theirs; and their
-    numbers in the dims in front, made one.
+    numbers in the dims in front, made one: the one behind the last for places outside of `x`.
     """
     dims = [dim for dim, _ in places]
     number: Any = 0
+    outside: Any = False
     for dim, at in places:
-        number = number * x.shape[dim] + from_front(at, x.shape[dim])
+        place = from_front(at, x.shape[dim])
+        number = number * x.shape[dim] + place
+        outside = outside | (place < 0) | (place >= x.shape[dim])
+    number = number * (~outside).long() + outside.long() * prod(x.shape[dim] for dim in dims)
     first = dims[0] if adjacent(dims) else 0
     return [*dims, *(dim for dim in range(x.ndim) if dim not in dims)], first, number
 
@@ -86,6 +91,23 @@ def dims_of(number: Tensor, first: int) -> tuple[list[int], list[int]]:
 def from_front(places: Tensor, size: int) -> Tensor:
     """Places that may count from the end."""
     return torch.where(places < 0, places + size, places)
+
+
+def argmax(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """The first of the largest, which NaN is: TVM finds no place for infinities and NaN."""
+    return first_of(x, aten.amax.default, dim, keepdim)
+
+
+def argmin(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    return first_of(x, aten.amin.default, dim, keepdim)
+
+
+def first_of(x: Tensor, extreme: Any, dim: int | None, keepdim: bool) -> Tensor:
+    if not x.is_floating_point():
+        return NotImplemented
+    over = list(range(x.ndim)) if dim is None else [dim]
+    found = (x == extreme(x, over, True)) | x.isnan()
+    return found.to(torch.int8).argmax(dim, keepdim)
 
 
 def max_dim(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
