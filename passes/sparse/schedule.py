@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -104,18 +104,20 @@ class PruningSchedule:
         """Hold the masks; where it is time, choose them anew first. Raises WeightError where training went to NaN, and
         ConfigError where movement is asked for and the gradients are gone already.
         """
-        if self.importance == "movement" and self.steps < self.end and not self._moves():
+        moves = self.importance == "movement"
+        gradients = {name: gradient_of(weight) for name, weight in self._weights.items()} if moves else {}
+        if moves and self.steps < self.end and not self._told(gradients.values()):
             raise ConfigError(
                 'PruningSchedule(importance="movement"): no weight has a gradient: call step() behind that of the '
                 "optimizer, and zero_grad() behind both"
             )
         self.steps += 1
         for name, weight in self._weights.items():
-            if self.importance == "movement":
+            if moves:
                 value = self._values[name]
                 value.copy_(torch.where(self.masks[name], weight, value))
                 # a step that gradient scaling skips, as its gradients overflowed, moved nothing
-                if (gradient := gradient_of(weight)) is not None and bool(torch.isfinite(gradient).all()):
+                if (gradient := gradients[name]) is not None and bool(torch.isfinite(gradient).all()):
                     self._scores[name] -= value * gradient
         due = self.begin <= self.steps <= self.end
         if due and ((self.steps - self.begin) % self.every == 0 or self.steps == self.end):
@@ -124,11 +126,11 @@ class PruningSchedule:
             value = self._values.get(name, weight)
             weight.copy_(torch.where(self.masks[name], value, 0.0))
 
-    def _moves(self) -> bool:
+    def _told(self, gradients: Iterable[Tensor | None]) -> bool:
         """Do gradients say something? Zeros do where others came before: a loss may be satisfied by a batch."""
-        gradients = [each for each in map(gradient_of, self._weights.values()) if each is not None]
-        before = self._scores.values() if gradients else ()
-        return any(bool(each.any()) for each in (*gradients, *before))
+        held = [each for each in gradients if each is not None]
+        before = self._scores.values() if held else ()
+        return any(bool(each.any()) for each in (*held, *before))
 
     def _chosen(self) -> dict[str, Tensor]:
         scores = self._scores or {name: weight.abs() for name, weight in self._weights.items()}

@@ -94,33 +94,37 @@ def from_front(places: Tensor, size: int) -> Tensor:
 
 
 def argmax(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """The first of the largest, which NaN is: TVM finds no place for infinities and NaN."""
-    return first_of(x, aten.amax.default, dim, keepdim)
+    return first_extreme(x, aten.amax.default, dim, keepdim)
 
 
 def argmin(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    return first_of(x, aten.amin.default, dim, keepdim)
+    return first_extreme(x, aten.amin.default, dim, keepdim)
 
 
-def first_of(x: Tensor, extreme: Any, dim: int | None, keepdim: bool) -> Tensor:
+def first_extreme(x: Tensor, extreme: Any, dim: int | None, keepdim: bool) -> Tensor:
     if not x.is_floating_point():
         return NotImplemented
-    over = list(range(x.ndim)) if dim is None else [dim]
-    found = (x == extreme(x, over, True)) | x.isnan()
-    return found.to(torch.int8).argmax(dim, keepdim)
+    return first(x, extreme(x, list(range(x.ndim)) if dim is None else [dim], True), dim, keepdim)
 
 
 def max_dim(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
-    return x.amax(dim, keepdim), numbers(x).argmax(dim, keepdim)
+    return extreme_and_place(x, x.amax(dim, True), dim, keepdim)
 
 
 def min_dim(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
-    return x.amin(dim, keepdim), numbers(x).argmin(dim, keepdim)
+    return extreme_and_place(x, x.amin(dim, True), dim, keepdim)
 
 
-def numbers(x: Tensor) -> Tensor:
-    """Of bools, which TVM does not order."""
-    return x.to(torch.int8) if x.dtype == torch.bool else x
+def extreme_and_place(x: Tensor, value: Tensor, dim: int, keepdim: bool) -> tuple[Tensor, Tensor]:
+    return value if keepdim else value.squeeze(dim), first(x, value, dim, keepdim)
+
+
+def first(x: Tensor, value: Tensor, dim: int | None, keepdim: bool) -> Tensor:
+    """The first place of `value`, or of NaN: TVM by itself finds none for infinities and NaN, nor among bools."""
+    found = x == value
+    if x.is_floating_point():
+        found = found | x.isnan()
+    return found.to(torch.int8).argmax(dim, keepdim)
 
 
 def kthvalue(x: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
